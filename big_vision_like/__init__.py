@@ -1,0 +1,1 @@
+"""Core of the trainer: experiment, step, state, models, tasks, metrics."""

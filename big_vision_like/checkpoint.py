@@ -1,0 +1,306 @@
+"""Checkpoints: a thin layer over Orbax, the only module that knows it.
+
+A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
+(step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
+the data position and fingerprint, the true number of classes). Saves run in the
+background and appear under their final name only when complete; a run that is
+killed in a save finds the one before. Arrays are restored straight onto the
+mesh of the restarted run.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from big_vision_like import mesh as mesh_lib
+from big_vision_like.state import TrainState
+
+FOLDER = 'checkpoints'
+_TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
+
+
+class Checkpointer:
+  """Saves and restores the train states of one workdir.
+
+  Args:
+    workdir: folder of the run; checkpoints go to `<workdir>/checkpoints`.
+    keep_last: number of newest checkpoints to keep.
+    keep_every_steps: also keep those whose step is a multiple of it.
+    read_only: never write, delete or create anything.
+  """
+
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    keep_last: int = 2,
+    keep_every_steps: int | None = None,
+    read_only: bool = False,
+  ):
+    if keep_last < 1:
+      raise ValueError(f'ckpt.keep_last={keep_last} must be at least 1')
+    self.folder = pathlib.Path(workdir).absolute() / FOLDER
+    policies: list[Any] = [managers.LatestN(keep_last)]
+    if keep_every_steps:
+      policies.append(managers.EveryNSteps(keep_every_steps))
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=managers.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
+        enable_async_checkpointing=not read_only,
+        # The loop decides when to save; a save never falls to a busy writer.
+        enable_should_save_is_saving_in_progress_check=False,
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """Step of the newest complete checkpoint."""
+    return self._manager.latest_step()
+
+  def steps(self) -> list[int]:
+    """Steps of all complete checkpoints, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def path(self, step: int) -> pathlib.Path:
+    """Folder of the checkpoint of a step."""
+    return self.folder / str(step)
+
+  def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
+    """Starts a save in the background; raises what an earlier save met."""
+    self._manager.check_for_errors()
+    if step in self._manager.all_steps():
+      return
+    train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        extra=ocp.args.StandardSave(state.extra),
+        train=ocp.args.StandardSave(train),
+        meta=ocp.args.JsonSave(dict(meta)),
+      ),
+      force=True,
+    )
+    if not saved:
+      raise RuntimeError(f'checkpoint of step {step} was not started')
+
+  def wait(self) -> None:
+    """Blocks until the save under way is complete; raises if it failed."""
+    self._manager.wait_until_finished()
+    self._manager.check_for_errors()
+
+  def restore(self, abstract: TrainState, step: int) -> TrainState:
+    """The state of a step, placed as `abstract` (shapes and shardings) says.
+
+    Raises:
+      ValueError: the checkpoint is of another model, head or optimizer.
+    """
+    train = {name: getattr(abstract, name) for name in _TRAIN_FIELDS}
+    try:
+      items = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          params=ocp.args.StandardRestore(abstract.params),
+          extra=ocp.args.StandardRestore(abstract.extra),
+          train=ocp.args.StandardRestore(train),
+        ),
+      )
+    except (ValueError, KeyError, TypeError) as error:
+      differences = self._differences(abstract, step)
+      if not differences:
+        raise
+      raise ValueError(
+        f'checkpoint {self.path(step)} does not fit the model of this config:\n'
+        + '\n'.join(differences)
+      ) from error
+    return TrainState(params=items.params, extra=items.extra, **items.train)
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """What was stored beside the arrays of a step."""
+    return read_meta(self.path(step))
+
+  def close(self) -> None:
+    """Waits for the save under way and stops the background threads."""
+    self._manager.close()
+
+  def _differences(self, abstract: TrainState, step: int) -> list[str]:
+    here = shapes(abstract.params)
+    there = stored_shapes(self.path(step), 'params')
+    lines = []
+    for name in sorted(here.keys() | there.keys()):
+      if here.get(name) != there.get(name):
+        lines.append(
+          f'  {name}: {there.get(name, "absent")} in the checkpoint, '
+          f'{here.get(name, "absent")} in the config'
+        )
+    return lines[:10]
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """{'a/b/c': shape} of a tree of arrays or ShapeDtypeStructs."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {mesh_lib.path_name(path): tuple(x.shape) for path, x in leaves}
+
+
+def stored_tree(path: pathlib.Path, item: str) -> Any:
+  """Nested dict of ShapeDtypeStructs of an item of a stored checkpoint."""
+  with ocp.PyTreeCheckpointer() as reader:
+    metadata = reader.metadata(path / item)
+  tree = getattr(metadata, 'item_metadata', metadata)
+  tree = getattr(tree, 'tree', tree)
+  return jax.tree.map(
+    lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype),
+    tree,
+    is_leaf=lambda m: hasattr(m, 'shape'),
+  )
+
+
+def stored_shapes(path: pathlib.Path, item: str) -> dict[str, tuple[int, ...]]:
+  """{'a/b/c': shape} of an item of a stored checkpoint."""
+  return shapes(stored_tree(path, item))
+
+
+def read_meta(path: pathlib.Path) -> dict[str, Any]:
+  """The meta item of the checkpoint folder of one step."""
+  with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+    return reader.restore(path / 'meta')
+
+
+def find(
+  path: str | pathlib.Path, where: str = 'init_from.path'
+) -> pathlib.Path:
+  """The folder of one step for a workdir, a checkpoint root or that folder.
+
+  Raises:
+    FileNotFoundError: there is no complete checkpoint.
+  """
+  root = pathlib.Path(path).expanduser().absolute()
+  if (root / 'params').is_dir():
+    return root
+  for folder in (root / FOLDER, root):
+    if folder.is_dir():
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+      if steps:
+        return folder / str(max(steps))
+  raise FileNotFoundError(
+    f'{where}={str(path)!r}: no checkpoint there; give the workdir of a run '
+    f'or a folder <workdir>/{FOLDER}/<step>'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+  """What a warm start did, as parameter names.
+
+  Attributes:
+    loaded: taken from the checkpoint.
+    reinitialised: as the patterns asked.
+    left: in the checkpoint, not used here.
+  """
+
+  loaded: tuple[str, ...]
+  reinitialised: tuple[str, ...]
+  left: tuple[str, ...]
+
+  def summary(self) -> str:
+    """Three lines for the log."""
+    lines = []
+    for name in ('loaded', 'reinitialised', 'left'):
+      names = getattr(self, name)
+      shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+      lines.append(
+        f'  {name}: {len(names)} arrays {f"({shown})" if shown else ""}'
+      )
+    return '\n'.join(lines)
+
+
+def warm_start(
+  state: TrainState, path: pathlib.Path, reinit: Sequence[str]
+) -> tuple[TrainState, WarmStart]:
+  """Parameters and batch statistics of a checkpoint into a fresh state.
+
+  Args:
+    state: freshly initialised, placed on the mesh; step and slots stay fresh.
+    path: checkpoint folder of one step, from `find`.
+    reinit: patterns of parameter names ('head/.*') that keep their fresh
+      values; checkpoint arrays of such names are left.
+
+  Raises:
+    ValueError: an array is missing, superfluous or of another shape and no
+      pattern allows it.
+  """
+  problems: list[str] = []
+  loaded: list[str] = []
+  fresh: list[str] = []
+  left: list[str] = []
+  allowed = lambda name: any(re.fullmatch(p, name) for p in reinit)
+  values = {}
+  for item in ('params', 'extra'):
+    target = getattr(state, item)
+    here, there = shapes(target), stored_shapes(path, item)
+    for name in sorted(here.keys() | there.keys()):
+      if allowed(name):
+        (fresh if name in here else left).append(name)
+      elif here.get(name) == there.get(name):
+        loaded.append(name)
+      else:
+        problems.append(
+          f'  {name}: {there.get(name, "absent")} in the checkpoint, '
+          f'{here.get(name, "absent")} in the model'
+        )
+    values[item] = (
+      target if problems else _load_into(target, path, item, loaded)
+    )
+  if problems:
+    raise ValueError(
+      f'init_from.path={str(path)!r} does not fit; name what may differ in '
+      f'init_from.reinit (now {list(reinit)}):\n' + '\n'.join(problems[:10])
+    )
+  if state.ema is not None:
+    values['ema'] = jax.tree.map(lambda x: x.copy(), values['params'])
+  report = WarmStart(tuple(loaded), tuple(fresh), tuple(left))
+  return state.replace(**values), report
+
+
+def _load_into(
+  target: Any, path: pathlib.Path, item: str, names: Sequence[str]
+) -> Any:
+  """`target` with the arrays called `names` read from the checkpoint."""
+  wanted = set(names)
+  paths, treedef = jax.tree_util.tree_flatten_with_path(target)
+  request: dict[str, Any] = {}
+  for key_path, array in paths:
+    if mesh_lib.path_name(key_path) in wanted:
+      node = request
+      keys = mesh_lib.path_name(key_path).split('/')
+      for key in keys[:-1]:
+        node = node.setdefault(key, {})
+      node[keys[-1]] = jax.ShapeDtypeStruct(
+        array.shape, array.dtype, sharding=array.sharding
+      )
+  if not request:
+    return target
+  with ocp.PyTreeCheckpointer() as reader:
+    read = reader.restore(
+      path / item,
+      args=ocp.args.PyTreeRestore(
+        item=request,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(request),
+        partial_restore=True,
+      ),
+    )
+  found = {
+    mesh_lib.path_name(p): x
+    for p, x in jax.tree_util.tree_leaves_with_path(read)
+  }
+  leaves = [found.get(mesh_lib.path_name(p), x) for p, x in paths]
+  return jax.tree_util.tree_unflatten(treedef, leaves)

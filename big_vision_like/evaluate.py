@@ -1,0 +1,180 @@
+"""Evaluators of a config: when they run, and the evaluation mode.
+
+An evaluator that finished at a step is not run again at that step after a
+resume: its figures already stand in metrics.jsonl.
+"""
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from big_vision_like import checkpoint, experiment, settings, writers
+from big_vision_like.clock import duration
+from big_vision_like.experiment import Experiment
+from big_vision_like.settings import Config
+from big_vision_like.state import TrainState
+from evaluators import common
+from input_pipeline import pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheduled:
+  """An evaluator and the steps at which it runs."""
+
+  name: str
+  evaluator: Any
+  every_steps: int
+  at_start: bool
+  at_end: bool
+  total_steps: int
+  on_error: str
+  done: frozenset[int]
+
+  def due(self, step: int) -> bool:
+    """Whether it has to run after this many steps."""
+    if step in self.done:
+      return False
+    if step == 0:
+      return self.at_start
+    if step == self.total_steps:
+      return self.at_end
+    return step % self.every_steps == 0
+
+
+def from_config(
+  exp: Experiment, workdir: str, train_source: Callable[[], Any]
+) -> dict[str, Scheduled]:
+  """Builds the evaluators of a config; every argument is checked now."""
+  evals = exp.config.evals
+  ctx_for = lambda name: common.EvalContext(
+    mesh=exp.mesh,
+    workdir=workdir,
+    name=name,
+    num_classes=exp.task.num_classes,
+    train_source=train_source,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  built = common.from_config(evals, exp.predict, ctx_for)
+  done = _done(workdir, evals)
+  return {
+    name: Scheduled(
+      name=name,
+      evaluator=evaluator,
+      every_steps=exp.steps(evals[name], 'every', default=exp.total_steps),
+      at_start=evals[name].get('at_start', True),
+      at_end=evals[name].get('at_end', True),
+      total_steps=exp.total_steps,
+      on_error=exp.config.on_eval_error,
+      done=frozenset(done[name]),
+    )
+    for name, evaluator in built.items()
+  }
+
+
+def run_due(
+  evals: dict[str, Scheduled],
+  step: int,
+  state: TrainState,
+  writer: writers.MetricWriter,
+  console: writers.Console,
+) -> None:
+  """Runs the evaluators that are due and writes their figures."""
+  for scheduled in evals.values():
+    if scheduled.due(step):
+      run_one(scheduled, step, state, writer, console)
+
+
+def run_one(
+  scheduled: Scheduled,
+  step: int,
+  state: TrainState,
+  writer: writers.MetricWriter,
+  console: writers.Console,
+) -> dict[str, float]:
+  """Runs one evaluator; its figures are '<name>/<metric>'."""
+  name = scheduled.name
+  start = time.monotonic()
+  try:
+    result = scheduled.evaluator.run(state.for_evaluation())
+    common.check_result(name, result)
+  except Exception as error:
+    error.add_note(f'in evaluator {name!r} at step {step}')
+    if scheduled.on_error == 'raise':
+      raise
+    console.say(f'evaluator {name!r} failed at step {step}; going on')
+    console.say(''.join(traceback.format_exception(error)).rstrip())
+    return {}
+  seconds = time.monotonic() - start
+  writer.write(step, {f'{name}/{k}': v for k, v in result.items()})
+  shown = '  '.join(f'{name}/{k} {v:.5g}' for k, v in result.items())
+  console.say(f'[eval] step {step}  {shown}  ({duration(seconds)})')
+  return result
+
+
+def run(config: Config, workdir: str) -> dict[str, float]:
+  """The evaluation mode: all evaluators on the newest checkpoint.
+
+  The model is that of the config; an `init_from.path` other than None names
+  another checkpoint to evaluate.
+
+  Returns:
+    '<name>/<metric>' -> figure.
+
+  Raises:
+    FileNotFoundError: there is no checkpoint.
+    ValueError: no evaluators, or the checkpoint is of another model.
+  """
+  console = writers.Console()
+  config = settings.complete(config)
+  if not config.evals:
+    raise ValueError('config.evals is empty: nothing to evaluate')
+  path = checkpoint.find(config.init_from.path or workdir, '--workdir')
+  meta = checkpoint.read_meta(path)
+  source: list[Any] = []
+
+  def train_source() -> Any:
+    if not source:
+      source.append(pipeline.open_train(config))
+    return source[0]
+
+  exp = experiment.build(
+    config,
+    num_examples=_num_examples(config, train_source),
+    num_classes=meta['num_classes'],
+  )
+  evals = from_config(exp, workdir, train_source)
+  ckpt = checkpoint.Checkpointer(str(path.parent.parent), read_only=True)
+  step = int(path.name)
+  state = ckpt.restore(exp.abstract_state, step)
+  console.say(f'evaluating {path}')
+  writer = writers.MetricWriter(workdir)
+  figures: dict[str, float] = {}
+  for name, scheduled in evals.items():
+    result = run_one(scheduled, step, state, writer, console)
+    figures |= {f'{name}/{k}': v for k, v in result.items()}
+  writer.close()
+  ckpt.close()
+  return figures
+
+
+def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
+  """Size of the training set, if some duration is in epochs."""
+  flat = settings.flat(config.to_dict())
+  epochs = [k for k, v in flat.items() if k.endswith('_epochs') and v]
+  return len(source()) if epochs else None
+
+
+def _done(workdir: str, names: Any) -> dict[str, set[int]]:
+  """The steps at which each evaluator's figures were already written."""
+  done: dict[str, set[int]] = {name: set() for name in names}
+  for line in writers.read_metrics(workdir):
+    for key in line:
+      name = key.partition('/')[0]
+      if name in done:
+        done[name].add(line['step'])
+  return done

@@ -1,0 +1,229 @@
+"""config -> Experiment: mesh, task, step functions, shardings. Pure, no I/O.
+
+Nothing is allocated and no data are opened here; the trainer, the evaluation
+mode, the plan and the tests all start from this record.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from big_vision_like import (
+  durations,
+  hierarchy,
+  optim,
+  plugins,
+  schedules,
+  settings,
+  step,
+  vocabulary,
+)
+from big_vision_like import mesh as mesh_lib
+from big_vision_like.settings import Config
+from big_vision_like.state import TrainState
+from input_pipeline import ops as example_ops
+from input_pipeline import pipeline
+from input_pipeline.ops.context import OpContext
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a config means on a mesh.
+
+  Attributes:
+    config: complete config.
+    mesh: device mesh with axes 'data' and 'model'.
+    task: loss and predictions.
+    num_examples: size of the training set, where known.
+    total_steps: length of the run.
+    batch_size: global batch size.
+    schedule: learning rate of the 0-based update.
+    abstract_state: TrainState of shapes, dtypes and shardings.
+    batch_spec: the same for a batch.
+    init: (seed) -> TrainState on the mesh.
+    train_step: (state, batch) -> (state, metrics); the state is donated.
+    jitted_train_step: the same as a jit object, to be lowered under the mesh.
+    predict: name -> traceable fn(state, batch) -> dict of arrays.
+  """
+
+  config: Config
+  mesh: Mesh
+  task: Any
+  num_examples: int | None
+  total_steps: int
+  batch_size: int
+  schedule: Callable[[Any], jax.Array]
+  abstract_state: TrainState
+  batch_spec: dict[str, jax.ShapeDtypeStruct]
+  init: Callable[[int], TrainState]
+  train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+  jitted_train_step: Any
+  predict: dict[str, Callable[..., dict[str, jax.Array]]]
+
+  @property
+  def batch_sharding(self) -> NamedSharding:
+    return mesh_lib.batch_sharding(self.mesh)
+
+  def steps(self, section: Any, name: str, default: int | None = None) -> int:
+    """A duration of the config in steps: name_steps|epochs|examples|percent."""
+    return durations.steps(
+      section,
+      name,
+      batch_size=self.batch_size,
+      num_examples=self.num_examples,
+      total_steps=self.total_steps,
+      default=default,
+    )
+
+
+def build(
+  config: Config,
+  *,
+  num_examples: int | None = None,
+  num_classes: int | None = None,
+  devices: Sequence[Any] | None = None,
+) -> Experiment:
+  """Builds the experiment that a config describes.
+
+  Args:
+    config: any config of the table in configs/common.py.
+    num_examples: size of the training set; needed for durations in epochs.
+    num_classes: that of the training source; stands in for, and must agree
+      with, task.num_classes.
+    devices: those of the mesh; default all.
+
+  Raises:
+    ValueError: naming the key of the config that cannot be.
+  """
+  config = settings.complete(config)
+  mesh = mesh_lib.create(config.mesh, devices)
+  batch_size = config.input.batch_size
+  mesh_lib.check_batch(mesh, batch_size, 'input.batch_size')
+  if (batch_size // config.train.accum_steps) % mesh.size:
+    raise ValueError(
+      f'input.batch_size={batch_size} / train.accum_steps='
+      f'{config.train.accum_steps} is not a multiple of {mesh.size} devices'
+    )
+  total_steps = durations.steps(
+    config, 'total', batch_size=batch_size, num_examples=num_examples
+  )
+  schedule = schedules.build(
+    config.schedule,
+    total_steps=total_steps,
+    batch_size=batch_size,
+    num_examples=num_examples,
+  )
+  task = build_task(config, num_classes)
+  batch_spec = _batch_spec(config, task.num_classes, mesh)
+
+  rng = jax.eval_shape(lambda: jax.random.key(0))
+  with jax.set_mesh(mesh):
+    params, _ = jax.eval_shape(task.init, rng, batch_spec)
+  tx = optim.build(config.optim, schedule, params)
+  ema = config.train.ema_decay
+  init_fn = step.make_init(task, tx, ema=ema is not None)
+  step_fn = step.make_train_step(
+    task, tx, accum_steps=config.train.accum_steps, ema_decay=ema
+  )
+  with jax.set_mesh(mesh):
+    state = jax.eval_shape(init_fn, rng, batch_spec)
+  placed = mesh_lib.shardings(state, mesh)
+  abstract_state = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    placed,
+  )
+  batch_shardings = {k: v.sharding for k, v in batch_spec.items()}
+  jitted_step = jax.jit(
+    step_fn,
+    in_shardings=(placed, batch_shardings),
+    out_shardings=(placed, NamedSharding(mesh, jax.sharding.PartitionSpec())),
+    donate_argnums=0,
+  )
+
+  def init(seed: int) -> TrainState:
+    def fresh():
+      blank = {k: jnp.zeros(v.shape, v.dtype) for k, v in batch_spec.items()}
+      blank = {k: v[: mesh.size] for k, v in blank.items()}
+      return init_fn(jax.random.key(seed), blank)
+
+    with jax.set_mesh(mesh):
+      return jax.jit(fresh, out_shardings=placed)()
+
+  def train_step(state: TrainState, batch: dict[str, jax.Array]):
+    with jax.set_mesh(mesh):
+      return jitted_step(state, batch)
+
+  return Experiment(
+    config=config,
+    mesh=mesh,
+    task=task,
+    num_examples=num_examples,
+    total_steps=total_steps,
+    batch_size=batch_size,
+    schedule=schedule,
+    abstract_state=abstract_state,
+    batch_spec=batch_spec,
+    init=init,
+    train_step=train_step,
+    jitted_train_step=jitted_step,
+    predict=task.predict_fns,
+  )
+
+
+def build_task(config: Config, num_classes: int | None = None) -> Any:
+  """The task of a config, around its model.
+
+  Raises:
+    ValueError: unknown type or option, or task.num_classes is not known or not
+      that of the training source.
+  """
+  backbone = _plugin('model', config.model)()
+  options = dict(config.task)
+  wanted = options.get('num_classes')
+  if wanted is None and num_classes is None:
+    raise ValueError('task.num_classes is not set, and no source tells it')
+  if None not in (wanted, num_classes) and wanted != num_classes:
+    raise ValueError(
+      f'task.num_classes={wanted}, but the training source has {num_classes} '
+      'classes'
+    )
+  options['num_classes'] = wanted if wanted is not None else num_classes
+  return _plugin('task', options)(backbone)
+
+
+def _plugin(kind: str, options: Any) -> Callable[..., Any]:
+  """The plug-in class of `dict(type=..., **options)`, options bound."""
+  bound = dict(options)
+  if not bound.get('type'):
+    raise ValueError(
+      f'{kind}.type is not set; valid: {", ".join(plugins.names(kind))}'
+    )
+  cls = plugins.get(kind, bound.pop('type'))
+  plugins.check_kwargs(kind, cls, bound)
+  return lambda *args: cls(*args, **bound)
+
+
+def _batch_spec(
+  config: Config, num_classes: int, mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes, dtypes and shardings of a batch, without opening any data."""
+  names = tuple(map(str, range(num_classes)))
+  context = OpContext(
+    vocabulary=vocabulary.Vocabulary(names=names),
+    hierarchy=hierarchy.Hierarchy.from_edges(names, []),
+    where='input.ops',
+  )
+  ops = example_ops.build(config.input.ops, context)
+  spec = pipeline.batch_spec(
+    pipeline.example_spec(ops), config.input.batch_size
+  )
+  sharding = mesh_lib.batch_sharding(mesh)
+  return {
+    k: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+    for k, (shape, dtype) in spec.items()
+  }

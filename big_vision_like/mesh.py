@@ -1,0 +1,116 @@
+"""The device mesh, and which parameter lives where on it.
+
+Axes: 'data' and 'model'. The batch is split over both; the classifier's class
+axis over 'model'; all other parameters are replicated. Model code stays plain:
+one table of (path pattern, PartitionSpec) places the parameters, and optimizer
+slots and averages follow their parameter because their paths end in its path.
+See docs/sharding.md.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'model')
+Rules = Sequence[tuple[str, PartitionSpec]]
+
+# First match wins; a leaf with fewer dims than the spec is replicated.
+RULES: Rules = (
+  (r'(^|/)head/kernel$', PartitionSpec(None, 'model')),
+  (r'(^|/)head/bias$', PartitionSpec('model')),
+)
+
+
+def shape(config: Mapping[str, int], num_devices: int) -> tuple[int, int]:
+  """Resolves mesh.data and mesh.model (-1: all remaining devices).
+
+  Raises:
+    ValueError: sizes that do not multiply to the number of devices.
+  """
+  sizes = {axis: int(config[axis]) for axis in AXES}
+  for axis, size in sizes.items():
+    if size != -1 and size < 1:
+      raise ValueError(
+        f'mesh.{axis}={size} must be positive, or -1 for the rest'
+      )
+  free = [axis for axis, size in sizes.items() if size == -1]
+  if len(free) > 1:
+    raise ValueError('only one of mesh.data, mesh.model may be -1')
+  known = math.prod(size for size in sizes.values() if size != -1)
+  if free and num_devices % known == 0:
+    sizes[free[0]] = num_devices // known
+  if math.prod(sizes.values()) != num_devices:
+    raise ValueError(
+      f'mesh.data={config["data"]} x mesh.model={config["model"]} does not fit '
+      f'the {num_devices} devices'
+    )
+  return sizes['data'], sizes['model']
+
+
+def create(
+  config: Mapping[str, int], devices: Sequence[Any] | None = None
+) -> Mesh:
+  """The mesh over all devices (or the given ones)."""
+  devices = list(jax.devices() if devices is None else devices)
+  return jax.make_mesh(
+    shape(config, len(devices)),
+    AXES,
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices,
+  )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Batch arrays: the leading axis over all devices."""
+  return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def check_batch(mesh: Mesh, batch_size: int, where: str) -> None:
+  """Raises ValueError unless the devices divide the batch."""
+  if batch_size < 1 or batch_size % mesh.size:
+    raise ValueError(
+      f'{where}={batch_size} must be a positive multiple of the {mesh.size} '
+      f'devices of the mesh {dict(mesh.shape)}'
+    )
+
+
+def path_name(path: Sequence[Any]) -> str:
+  """'a/b/c' for a key path of jax.tree_util."""
+  keys = (
+    getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))) for k in path
+  )
+  return '/'.join(str(k) for k in keys)
+
+
+def spec_for(name: str, leaf: Any, rules: Rules = RULES) -> PartitionSpec:
+  """PartitionSpec of the array at path `name`."""
+  for pattern, spec in rules:
+    if re.search(pattern, name) and len(leaf.shape) >= len(spec):
+      return spec
+  return PartitionSpec()
+
+
+def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+  """Tree of NamedSharding for a tree of arrays or ShapeDtypeStructs.
+
+  Raises:
+    ValueError: the mesh does not divide a partitioned axis.
+  """
+
+  def place(path, leaf):
+    name = path_name(path)
+    spec = spec_for(name, leaf, rules)
+    for size, axis in zip(leaf.shape, spec):
+      if axis is not None and size % mesh.shape[axis]:
+        raise ValueError(
+          f'{name} has {size} columns, not a multiple of mesh.{axis}='
+          f'{mesh.shape[axis]}; set task.class_multiple to a multiple of '
+          f'{mesh.shape[axis]}'
+        )
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(place, tree)

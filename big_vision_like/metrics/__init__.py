@@ -1,0 +1,1 @@
+"""Metric definitions in pure numpy: arrays in, floats out."""

@@ -1,0 +1,1 @@
+"""Linen modules with named endpoints; one file per model type."""

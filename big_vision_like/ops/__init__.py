@@ -1,0 +1,1 @@
+"""Pure jax operations with fixed shapes."""

@@ -1,0 +1,216 @@
+"""The planning mode: what a run would be; nothing is allocated.
+
+Parameters, where each lives, memory per device, FLOPs per image, steps. Works
+for a mesh larger than the machine: `plan.num_devices` makes fake devices.
+
+Memory per device is arithmetic on shapes: parameters, slots and averages from
+the sharding table, gradients like the parameters, activations from what the
+backward pass keeps (the residuals of jax.vjp). Temporaries of single operations
+come on top.
+"""
+
+import collections
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from big_vision_like import experiment, settings
+from big_vision_like import mesh as mesh_lib
+from big_vision_like.experiment import Experiment
+from big_vision_like.settings import Config
+from input_pipeline import pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Figures of a run; bytes are per device.
+
+  Attributes:
+    num_params: number of parameters.
+    param_bytes: parameters.
+    slot_bytes: optimizer slots.
+    ema_bytes: average of the parameters.
+    grad_bytes: gradients.
+    activation_bytes: what the backward pass keeps.
+    batch_bytes: one batch.
+    flops_per_image: of a whole train step, per image.
+    total_steps: length of the run.
+    total_examples: images seen.
+  """
+
+  num_params: int
+  param_bytes: int
+  slot_bytes: int
+  ema_bytes: int
+  grad_bytes: int
+  activation_bytes: int
+  batch_bytes: int
+  flops_per_image: float
+  total_steps: int
+  total_examples: int
+
+  @property
+  def device_bytes(self) -> int:
+    """Sum of the parts above."""
+    return (
+      self.param_bytes
+      + self.slot_bytes
+      + self.ema_bytes
+      + self.grad_bytes
+      + self.activation_bytes
+      + self.batch_bytes
+    )
+
+
+def run(config: Config, workdir: str | None = None) -> Plan:
+  """Prints the plan of a config and returns its figures."""
+  del workdir  # nothing is written
+  config = settings.complete(config)
+  num_examples = num_classes = None
+  if _needs_data(config):
+    source = pipeline.open_train(config)
+    num_examples, num_classes = len(source), len(source.vocabulary.names)
+  exp = experiment.build(
+    config, num_examples=num_examples, num_classes=num_classes
+  )
+  plan = make(exp)
+  print(describe(exp, plan))
+  return plan
+
+
+def _needs_data(config: Config) -> bool:
+  """Data are opened only where the config leaves something to them."""
+  if config.task.num_classes is None:
+    return True
+  flat = settings.flat(config.to_dict())
+  return any(k.endswith('_epochs') and v for k, v in flat.items())
+
+
+def make(exp: Experiment) -> Plan:
+  """The figures of an experiment."""
+  state = exp.abstract_state
+  params = bytes_per_device(state.params)
+  return Plan(
+    num_params=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
+    param_bytes=params,
+    slot_bytes=bytes_per_device(state.opt_state),
+    ema_bytes=bytes_per_device(state.ema),
+    grad_bytes=params,
+    activation_bytes=_activation_bytes(exp),
+    batch_bytes=bytes_per_device(exp.batch_spec),
+    flops_per_image=_flops_per_image(exp),
+    total_steps=exp.total_steps,
+    total_examples=exp.total_steps * exp.batch_size,
+  )
+
+
+def bytes_per_device(tree: Any) -> int:
+  """Bytes of one device's shards of a tree of placed ShapeDtypeStructs."""
+  total = 0
+  for x in jax.tree.leaves(tree):
+    shard = x.sharding.shard_shape(x.shape)
+    size = (
+      8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else (x.dtype.itemsize)
+    )
+    total += math.prod(shard) * size
+  return total
+
+
+def _activation_bytes(exp: Experiment) -> int:
+  """Bytes per device of the arrays that the backward pass keeps.
+
+  Those with a batch axis are split over all devices; parameters among the
+  residuals are counted elsewhere.
+  """
+  part = exp.batch_size // exp.config.train.accum_steps
+  batch = {
+    k: jax.ShapeDtypeStruct((part, *v.shape[1:]), v.dtype)
+    for k, v in exp.batch_spec.items()
+  }
+  state = exp.abstract_state
+  rng = jax.eval_shape(lambda: jax.random.key(0))
+
+  def residuals(params, extra, batch, rng):
+    def loss(p):
+      per_example, new_extra, aux = exp.task.loss(p, extra, batch, rng, True)
+      return per_example, (new_extra, aux)
+
+    return jax.vjp(loss, params, has_aux=True)[1]
+
+  bare = lambda tree: jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree
+  )
+  with jax.set_mesh(exp.mesh):
+    kept = jax.eval_shape(
+      residuals, bare(state.params), bare(state.extra), batch, rng
+    )
+  known = collections.Counter(
+    (x.shape, x.dtype) for x in jax.tree.leaves(state.params)
+  )
+  total = 0
+  for x in jax.tree.leaves(kept):
+    if known[(x.shape, x.dtype)] > 0:
+      known[(x.shape, x.dtype)] -= 1
+    else:
+      total += math.prod(x.shape) * x.dtype.itemsize
+  return total // exp.mesh.size
+
+
+def _flops_per_image(exp: Experiment) -> float:
+  """FLOPs of the whole train step per image, before any optimisation."""
+  with jax.set_mesh(exp.mesh):
+    lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
+  costs = lowered.cost_analysis() or {}
+  if isinstance(costs, list):
+    costs = costs[0]
+  return float(costs.get('flops', math.nan)) / exp.batch_size
+
+
+def describe(exp: Experiment, plan: Plan) -> str:
+  """The plan as text."""
+  gib = lambda n: f'{n / 2**30:9.3f} GiB'
+  mesh = ' x '.join(f'{k}={v}' for k, v in exp.mesh.shape.items())
+  lines = [
+    f'mesh                  {mesh} ({exp.mesh.size} devices)',
+    f'global batch          {exp.batch_size} '
+    f'({exp.batch_size // exp.mesh.size} a device)',
+    f'steps                 {plan.total_steps:,}',
+    f'examples              {plan.total_examples:,}',
+    f'parameters            {plan.num_params:,}',
+    f'classes               {exp.task.num_classes:,}',
+    f'train FLOPs per image {plan.flops_per_image:.4g}',
+    '',
+    'bytes per device',
+    f'  parameters          {gib(plan.param_bytes)}',
+    f'  optimizer slots     {gib(plan.slot_bytes)}',
+    f'  average (EMA)       {gib(plan.ema_bytes)}',
+    f'  gradients           {gib(plan.grad_bytes)}',
+    f'  kept activations    {gib(plan.activation_bytes)}',
+    f'  batch               {gib(plan.batch_bytes)}',
+    f'  sum                 {gib(plan.device_bytes)}',
+    '',
+    'where the parameters live (first matching row)',
+  ]
+  return '\n'.join(lines + _sharding_table(exp))
+
+
+def _sharding_table(exp: Experiment) -> list[str]:
+  groups: dict[str, list[Any]] = {}
+  leaves = jax.tree_util.tree_leaves_with_path(exp.abstract_state.params)
+  for path, leaf in leaves:
+    name = mesh_lib.path_name(path)
+    key = name if leaf.sharding.spec else 'all others'
+    groups.setdefault(key, []).append(leaf)
+  rows = []
+  for key, members in groups.items():
+    shape = (
+      'x'.join(map(str, members[0].shape))
+      if len(members) == 1
+      else (f'{len(members)} arrays')
+    )
+    spec = members[0].sharding.spec or 'replicated'
+    rows.append(f'  {key:20s} {shape:>14s}  {spec}')
+  return rows

@@ -1,0 +1,135 @@
+"""Find sources, tasks, models and evaluators by name; check their options.
+
+A plug-in is a module. A bare name is a module of the kind's own package, a
+dotted name any importable module, so a user's evaluator needs no registry and
+no change here: `type='my_package.my_evaluator'`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+_PACKAGES = {
+  'source': 'input_pipeline.sources',
+  'task': 'big_vision_like.tasks',
+  'model': 'big_vision_like.models',
+  'evaluator': 'evaluators',
+}
+_EXPORTS = {
+  'source': 'Source',
+  'task': 'Task',
+  'model': 'Model',
+  'evaluator': 'Evaluator',
+}
+
+
+def names(kind: str) -> list[str]:
+  """Names of the project's own plug-ins of a kind, sorted."""
+  package = importlib.import_module(_PACKAGES[kind])
+  found = (m.name for m in pkgutil.iter_modules(package.__path__))
+  return sorted(n for n in found if n != 'common' and _exports(kind, n))
+
+
+def _exports(kind: str, name: str) -> bool:
+  """Whether the module's text defines the class its kind must export."""
+  spec = importlib.util.find_spec(f'{_PACKAGES[kind]}.{name}')
+  if spec is None or spec.origin is None:
+    return False
+  with open(spec.origin, encoding='utf-8') as file:
+    return f'\nclass {_EXPORTS[kind]}' in file.read()
+
+
+def load(kind: str, name: str) -> ModuleType:
+  """Imports the plug-in `name` of `kind` ('source', 'task', ...).
+
+  Raises:
+    ValueError: no such plug-in; the message lists the project's own ones.
+  """
+  if not isinstance(name, str) or not name:
+    raise ValueError(f'{kind} type must be a name, got {name!r}')
+  dotted = '.' in name
+  path = name if dotted else f'{_PACKAGES[kind]}.{name}'
+  if dotted or name in names(kind):
+    try:
+      module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+      if error.name is None or not f'{path}.'.startswith(f'{error.name}.'):
+        raise  # the plug-in exists, something it imports does not
+    else:
+      if not hasattr(module, _EXPORTS[kind]):
+        raise ValueError(
+          f'{kind} {name!r}: module {path} does not define {_EXPORTS[kind]!r}'
+        )
+      return module
+  raise ValueError(
+    f'unknown {kind} {name!r}{suggest(name, names(kind))}; valid: '
+    f'{", ".join(names(kind))}, or the dotted name of your own module'
+  )
+
+
+def get(kind: str, name: str) -> Callable[..., Any]:
+  """The class that the plug-in exports (Source, Task, Model, Evaluator)."""
+  return getattr(load(kind, name), _EXPORTS[kind])
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+  """' (did you mean X?)' or nothing."""
+  close = difflib.get_close_matches(str(name), list(valid), n=1)
+  return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
+  """(all, required) option names of a class or function.
+
+  Options are the keyword-only parameters, or the fields of a Linen module.
+  """
+  if dataclasses.is_dataclass(fn):
+    linen = ('parent', 'name')
+    fields = [f for f in dataclasses.fields(fn) if f.init]
+    missing = dataclasses.MISSING
+    return (
+      [f.name for f in fields if f.name not in linen],
+      [
+        f.name
+        for f in fields
+        if f.default is missing and f.default_factory is missing
+      ],
+    )
+  parameters = inspect.signature(fn).parameters.values()
+  options = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
+  required = [p.name for p in options if p.default is p.empty]
+  return [p.name for p in options], required
+
+
+def check_kwargs(
+  where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
+) -> None:
+  """Checks option names against the keyword-only parameters of `fn`.
+
+  Args:
+    where: config key of the options, for the message ('evals.fasteval').
+    fn: class or function whose keyword-only parameters are the options.
+    kwargs: the options given.
+
+  Raises:
+    ValueError: unknown or missing option, naming it and the valid ones.
+  """
+  valid, required = option_names(fn)
+  for name in kwargs:
+    if name not in valid:
+      raise ValueError(
+        f'{where}: unknown option {name!r}{suggest(name, valid)}; '
+        f'valid: {", ".join(valid) or "none"}'
+      )
+  missing = [name for name in required if name not in kwargs]
+  if missing:
+    raise ValueError(
+      f'{where}: missing option {", ".join(map(repr, missing))}; '
+      f'valid: {", ".join(valid)}'
+    )

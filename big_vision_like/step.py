@@ -1,0 +1,136 @@
+"""The pure train step: (state, batch) -> (state, metrics).
+
+No jit, no sharding, no I/O here: experiment.py puts those on once, tests call
+the bare function.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from big_vision_like import optim
+from big_vision_like.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_init(
+  task: Any, tx: optax.GradientTransformation, *, ema: bool
+) -> Callable[[jax.Array, Batch], TrainState]:
+  """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only."""
+
+  def init(rng: jax.Array, batch: Batch) -> TrainState:
+    init_rng, train_rng = jax.random.split(rng)
+    params, extra = task.init(init_rng, batch)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      extra=extra,
+      opt_state=tx.init(params),
+      rng=train_rng,
+      ema=jax.tree.map(jnp.copy, params) if ema else None,
+      nonfinite_step=jnp.full((), -1, jnp.int32),
+    )
+
+  return init
+
+
+def make_train_step(
+  task: Any,
+  tx: optax.GradientTransformation,
+  *,
+  accum_steps: int = 1,
+  ema_decay: float | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Makes the train step.
+
+  The loss is the mean of the per-example losses over `_mask`; weight decay is
+  the optimizer's (coupled L2 on the gradient). With accum_steps = k the batch
+  is cut into k parts whose gradients are added: the same step with 1/k of the
+  activations (batch statistics are then those of the parts).
+
+  A step whose loss or gradient norm is not finite changes nothing, and neither
+  do the steps after it: `state.nonfinite_step` names it.
+
+  Returns:
+    train_step(state, batch) -> (state, metrics), metrics being float32 scalars
+    'loss', 'grad_norm' and the means of the task's aux.
+  """
+
+  def loss_fn(params, extra, batch, rng, num_valid):
+    per_example, new_extra, aux = task.loss(params, extra, batch, rng, True)
+    mean = lambda x: jnp.sum(jnp.where(batch['_mask'], x, 0.0)) / num_valid
+    return mean(per_example), (new_extra, jax.tree.map(mean, aux))
+
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+  def gradients(state: TrainState, batch: Batch, rng: jax.Array):
+    num_valid = jnp.maximum(jnp.sum(batch['_mask']), 1).astype(jnp.float32)
+    if accum_steps == 1:
+      return grad_fn(state.params, state.extra, batch, rng, num_valid)
+    parts = jax.tree.map(lambda x: _parts(x, accum_steps), batch)
+
+    def body(carry, part):
+      extra, total = carry
+      index, part_batch = part
+      part_rng = jax.random.fold_in(rng, index)
+      (loss, (extra, aux)), grads = grad_fn(
+        state.params, extra, part_batch, part_rng, num_valid
+      )
+      total = jax.tree.map(jnp.add, total, (loss, aux, grads))
+      return (extra, total), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    (loss, (_, aux)), grads = jax.eval_shape(
+      grad_fn, state.params, state.extra, first, rng, num_valid
+    )
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), (loss, aux, grads)
+    )
+    (extra, (loss, aux, grads)), _ = jax.lax.scan(
+      body, (state.extra, zeros), (jnp.arange(accum_steps), parts)
+    )
+    return (loss, (extra, aux)), grads
+
+  def train_step(state: TrainState, batch: Batch):
+    rng = jax.random.fold_in(state.rng, state.step)
+    (loss, (extra, aux)), grads = gradients(state, batch, rng)
+    grad_norm = optax.global_norm(grads)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+      ema = optim.ema_update(ema, params, ema_decay)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    proceed = finite & (state.nonfinite_step < 0)
+    new = state.replace(
+      step=state.step + 1,
+      params=params,
+      extra=extra,
+      opt_state=opt_state,
+      ema=ema,
+    )
+    kept = {'rng': state.rng, 'nonfinite_step': state.nonfinite_step}
+    new = jax.tree.map(
+      lambda a, b: jnp.where(proceed, a, b),
+      new.replace(**dict.fromkeys(kept)),
+      state.replace(**dict.fromkeys(kept)),
+    )
+    nonfinite_step = jnp.where(
+      finite | (state.nonfinite_step >= 0),
+      state.nonfinite_step,
+      state.step + 1,
+    )
+    new = new.replace(rng=state.rng, nonfinite_step=nonfinite_step)
+    return new, {'loss': loss, 'grad_norm': grad_norm, **aux}
+
+  return train_step
+
+
+def _parts(x: jax.Array, num: int) -> jax.Array:
+  """[B, ...] -> [num, B / num, ...], strided so that shards stay in place."""
+  return jnp.swapaxes(x.reshape(-1, num, *x.shape[1:]), 0, 1)

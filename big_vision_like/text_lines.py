@@ -1,0 +1,132 @@
+"""Text files of names, read so that every mistake can name its line.
+
+Vocabularies, hierarchies and image tables are written by hand or by other
+programs, and may be hostile: compression bombs, lines without end, broken
+UTF-8, JSON with NaN, repeated keys or lone surrogates. Each is refused with
+one message that starts with `file:line`.
+"""
+
+import csv
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+MAX_BYTES = 1 << 32  # of the text, after decompression
+MAX_LINE = 1 << 20  # characters
+_FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+
+def read(path: str | os.PathLike[str]) -> list[str]:
+  """Lines of a UTF-8 text file (gzipped if it ends in .gz), without newlines.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: unreadable, not UTF-8, a line longer than MAX_LINE or a text
+      larger than MAX_BYTES; names the file and the line.
+  """
+  path = os.fspath(path)
+  try:
+    with open(path, 'rb') as raw:
+      file = gzip.GzipFile(fileobj=raw) if path.endswith('.gz') else raw
+      data = file.read(MAX_BYTES + 1)
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such file') from None
+  except (OSError, EOFError, zlib.error, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'{path}: cannot be read: {reason}') from None
+  if len(data) > MAX_BYTES:
+    raise ValueError(f'{path}: more than {MAX_BYTES:,} bytes of text')
+  try:
+    text = data.decode('utf-8')
+  except UnicodeDecodeError as error:
+    line = data.count(b'\n', 0, error.start) + 1
+    raise ValueError(f'{path}:{line}: not UTF-8: {error.reason}') from None
+  lines = text.removeprefix('\ufeff').split('\n')
+  if not lines[-1]:
+    lines.pop()
+  if max(map(len, lines), default=0) > MAX_LINE:
+    line = next(i for i, s in enumerate(lines, 1) if len(s) > MAX_LINE)
+    raise ValueError(f'{path}:{line}: longer than {MAX_LINE:,} characters')
+  if '\r' in text:
+    lines = [line.removesuffix('\r') for line in lines]
+  return lines
+
+
+def rows(
+  path: str, lines: Sequence[str], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+  """(1-based number of its first line, fields) of each row of a CSV or TSV.
+
+  CSV fields may be quoted ("a, b"); in a TSV quotes are ordinary characters.
+  Empty lines are skipped.
+  """
+  quoting = csv.QUOTE_MINIMAL if delimiter == ',' else csv.QUOTE_NONE
+  reader = csv.reader(
+    (f'{line}\n' for line in lines),
+    delimiter=delimiter,
+    quoting=quoting,
+    strict=True,
+  )
+  start = 1
+  while True:
+    try:
+      fields = next(reader)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      raise ValueError(f'{path}:{start}: {error}') from None
+    if fields:
+      yield start, fields
+    start = reader.line_num + 1
+
+
+def parse_json(text: str, where: str) -> Any:
+  """json.loads that refuses NaN, Infinity and repeated keys.
+
+  Raises:
+    ValueError: not such JSON; the message starts with `where`.
+  """
+
+  def refuse(constant: str) -> NoReturn:
+    raise ValueError(f'{constant} is not a JSON number')
+
+  def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+      raise ValueError(f'a repeated key among {[key for key, _ in pairs]}')
+    return found
+
+  try:
+    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+  except json.JSONDecodeError as error:
+    place = f'line {error.lineno} column {error.colno}'
+    raise ValueError(f'{where}: not JSON: {error.msg} at {place}') from None
+  except RecursionError:
+    raise ValueError(f'{where}: JSON nested too deeply') from None
+  except ValueError as error:
+    raise ValueError(f'{where}: {error}') from None
+
+
+def check_name(name: Any, where: str) -> str:
+  """`name`, if it can stand as one field of any of the project's files.
+
+  Raises:
+    ValueError: not a string, empty, surrounded by white space, or with
+      control characters, line separators or lone surrogates in it.
+  """
+  if not isinstance(name, str):
+    raise ValueError(f'{where}: a name must be a string, got {name!r:.80}')
+  if not name or name != name.strip():
+    raise ValueError(
+      f'{where}: a name must not be empty or surrounded by white space, '
+      f'got {name!r:.80}'
+    )
+  if not name.isprintable() and (bad := _FORBIDDEN.search(name)):
+    raise ValueError(
+      f'{where}: character {bad[0]!a} is not allowed in the name {name!a:.80}'
+    )
+  return name

@@ -1,0 +1,308 @@
+"""The training mode: the whole loop, on one path for every task.
+
+restore or start -> next batch -> step -> log -> save -> evaluate. The loop
+knows no task, source, model or evaluator by name.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from big_vision_like import checkpoint, evaluate, experiment, settings, writers
+from big_vision_like.clock import Clock, duration
+from big_vision_like.experiment import Experiment
+from big_vision_like.preemption import Guard, Preempted
+from big_vision_like.settings import Config
+from big_vision_like.state import TrainState
+from input_pipeline import device, pipeline
+
+CONFIG = 'config.json'
+_MAX_BATCHES_REMEMBERED = 10_000
+
+
+def run(config: Config, workdir: str) -> TrainState:
+  """Trains to the end of the config, from where the workdir stands.
+
+  Args:
+    config: see configs/common.py.
+    workdir: folder of the run; made if it does not exist.
+
+  Returns:
+    The final state.
+
+  Raises:
+    ValueError: the config, the data or the workdir are not what they must be.
+    FloatingPointError: the loss is not finite.
+    Preempted: asked to stop by a signal; exits with its code.
+  """
+  console = writers.Console()
+  with Guard() as guard:
+    run = _open(config, workdir, console)
+    try:
+      return _loop(run, console, guard)
+    finally:
+      run.data.close()
+      run.ckpt.close()
+      run.writer.close()
+
+
+@dataclasses.dataclass
+class _Run:
+  """What the loop works with; built by `_open`, closed by `run`."""
+
+  exp: Experiment
+  ckpt: checkpoint.Checkpointer
+  writer: writers.MetricWriter
+  evals: dict[str, evaluate.Scheduled]
+  data: pipeline.TrainIterator
+  state: TrainState
+  meta: dict[str, Any]
+
+
+def _open(config: Config, workdir: str, console: writers.Console) -> _Run:
+  """Everything that can go wrong early, in order of cost."""
+  config = settings.complete(config)
+  source = pipeline.open_train(config)
+  ops = pipeline.build_ops(config.input.ops, source)
+  exp = experiment.build(
+    config,
+    num_examples=len(source),
+    num_classes=len(source.vocabulary.names),
+  )
+  evals = evaluate.from_config(exp, workdir, lambda: source)
+  folder = _prepare(workdir, exp.config)
+  ckpt = checkpoint.Checkpointer(
+    workdir,
+    keep_last=exp.config.ckpt.keep_last,
+    keep_every_steps=exp.config.ckpt.keep_every_steps,
+  )
+  data_id = source.fingerprint()
+  console.say(_headline(exp, source, folder))
+  state = _restore_or_init(exp, ckpt, data_id, console)
+  (folder / CONFIG).write_text(settings.to_json(exp.config))
+  data = pipeline.train(
+    source,
+    ops,
+    batch_size=exp.batch_size,
+    seed=exp.config.seed,
+    start_step=int(state.step),
+    workers=exp.config.input.workers,
+    threads=exp.config.input.threads,
+    prefetch=exp.config.input.prefetch,
+    max_bad_fraction=exp.config.input.max_bad_fraction,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  meta = {
+    'config': json.loads(exp.config.to_json()),
+    'data': data_id,
+    'num_classes': exp.task.num_classes,
+    'versions': _versions(),
+  }
+  writer = writers.MetricWriter(workdir)
+  return _Run(exp, ckpt, writer, evals, data, state, meta)
+
+
+def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
+  exp, state = run.exp, run.state
+  start = int(state.step)
+  clock = Clock(exp.total_steps, exp.batch_size, start)
+  recent = collections.deque(maxlen=_MAX_BATCHES_REMEMBERED)
+  save_every = exp.config.ckpt.every_steps
+  due = lambda step, every: step % every == 0 or step == exp.total_steps
+
+  def save(step: int) -> None:
+    _check_finite(state, recent, exp.config)
+    run.ckpt.save(step, state, {**run.meta, 'step': step})
+
+  def stop_if_asked(step: int) -> None:
+    if not guard.requested:
+      return
+    if step == start:
+      raise Preempted(f'asked to stop before step {start + 1}: nothing to save')
+    save(step)
+    run.ckpt.wait()
+    raise Preempted(f'asked to stop: saved step {step}')
+
+  def run_evals(step: int) -> None:
+    try:
+      with clock.pause(), guard.interruptible():
+        evaluate.run_due(run.evals, step, state, run.writer, console)
+    except Preempted:
+      stop_if_asked(step)
+      raise
+
+  run_evals(start)  # before the first step, or those that a stop cut short
+  for step in range(start + 1, exp.total_steps + 1):
+    stop_if_asked(step - 1)
+    batch = next(run.data)
+    recent.append((step, batch['_id']))
+    state, metrics = exp.train_step(
+      state, device.to_global(batch, exp.batch_sharding)
+    )
+    if step == start + 1:
+      jax.block_until_ready(metrics)  # compiled; rates start after it
+      clock.restart(step)
+    if due(step, exp.config.log_every_steps):
+      _check_finite(state, recent, exp.config)
+      recent.clear()
+      _log(run, step, metrics, clock, console)
+    if due(step, save_every):
+      save(step)
+    run_evals(step)
+  _finish(run, start, console)
+  return state
+
+
+def _log(
+  run: _Run,
+  step: int,
+  metrics: dict[str, jax.Array],
+  clock: Clock,
+  console: writers.Console,
+) -> None:
+  exp = run.exp
+  values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+  times = clock.read(step)
+  lr = float(exp.schedule(step - 1))
+  line = {f'train/{k}': v for k, v in values.items()}
+  line |= {f'train/{k}': v for k, v in times.items()}
+  line |= {
+    'train/lr': lr,
+    'train/examples': step * exp.batch_size,
+    'train/bad_records': run.data.bad.count,
+  }
+  if exp.num_examples:
+    line['train/epoch'] = step * exp.batch_size / exp.num_examples
+  run.writer.write(step, line)
+  rate = f'{times["images_per_s"]:.0f} images/s' if times else ''
+  eta = f'ETA {duration(times["eta_s"])}' if times else ''
+  console.progress(
+    f'step {step}/{exp.total_steps}  loss {values["loss"]:.4g}  '
+    f'lr {lr:.3g}  {rate}  {eta}'.rstrip()
+  )
+
+
+def _finish(run: _Run, start: int, console: writers.Console) -> None:
+  run.ckpt.wait()
+  if start >= run.exp.total_steps:
+    console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
+  bad = run.data.bad
+  if bad.count:
+    console.say(
+      f'{bad.count} of {bad.seen} records could not be used:\n{bad.listing(10)}'
+    )
+
+
+def _check_finite(
+  state: TrainState, recent: collections.deque, config: Config
+) -> None:
+  """Stops with the step and the records of the batch that broke the loss."""
+  bad_step = int(state.nonfinite_step)
+  if bad_step < 0:
+    return
+  ids = next((ids for step, ids in recent if step == bad_step), np.array([]))
+  raise FloatingPointError(
+    f'loss or gradient is not finite at step {bad_step}; its update was not '
+    f'applied and nothing was saved since. Records of the batch (_id in '
+    f'{config.input.source.type!r}): {ids.tolist()}'
+  )
+
+
+def _prepare(workdir: str, config: Config) -> pathlib.Path:
+  """Makes the workdir; refuses one that another config has written."""
+  folder = pathlib.Path(workdir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / '.writable'
+    probe.write_text('')
+    probe.unlink()
+  except OSError as error:
+    raise ValueError(
+      f'--workdir={workdir!r} cannot be written: {error.strerror}'
+    ) from error
+  stored = folder / CONFIG
+  if stored.exists() and not config.resume.accept_config_change:
+    changes = settings.differences(settings.from_json(stored), config)
+    if changes:
+      raise ValueError(
+        f'--workdir={workdir!r} was written by another config; use another '
+        'workdir, or --config.resume.accept_config_change=True to go on with '
+        'the new one:\n' + '\n'.join(changes)
+      )
+  return folder
+
+
+def _restore_or_init(
+  exp: Experiment,
+  ckpt: checkpoint.Checkpointer,
+  data_id: str,
+  console: writers.Console,
+) -> TrainState:
+  """Resume, else warm start, else scratch."""
+  step = ckpt.latest_step()
+  if step is not None:
+    meta = ckpt.meta(step)
+    if meta['data'] != data_id and not exp.config.resume.accept_data_change:
+      raise ValueError(
+        f'the data set is not the one that {ckpt.path(step)} was trained on '
+        f'(fingerprint {meta["data"]} -> {data_id}); '
+        '--config.resume.accept_data_change=True goes on with the new one, in '
+        'its own order'
+      )
+    check_num_classes(exp, meta, ckpt.path(step))
+    console.say(f'resuming from step {step} of {ckpt.path(step)}')
+    return ckpt.restore(exp.abstract_state, step)
+  state = exp.init(exp.config.seed)
+  if exp.config.init_from.path:
+    path = checkpoint.find(exp.config.init_from.path)
+    state, report = checkpoint.warm_start(
+      state, path, exp.config.init_from.reinit
+    )
+    console.say(f'warm start from {path}\n{report.summary()}')
+  return state
+
+
+def check_num_classes(
+  exp: Experiment, meta: dict[str, Any], path: pathlib.Path
+) -> None:
+  """Padded heads of equal width may still hold different classes."""
+  if meta['num_classes'] != exp.task.num_classes:
+    raise ValueError(
+      f'checkpoint {path} has {meta["num_classes"]} classes, the config '
+      f'{exp.task.num_classes} (task.num_classes, or those of input.source)'
+    )
+
+
+def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
+  devices = exp.mesh.devices.flatten()
+  num = sum(
+    int(np.prod(x.shape)) for x in jax.tree.leaves(exp.abstract_state.params)
+  )
+  return (
+    f'{jax.process_count()} process(es), {exp.mesh.size} '
+    f'{devices[0].device_kind} device(s), mesh '
+    f'{"x".join(str(s) for s in exp.mesh.devices.shape)} '
+    f'{exp.mesh.axis_names}\n'
+    f'{num / 1e6:.2f}M parameters, {exp.task.num_classes} classes\n'
+    f'{len(source):,} training images of source '
+    f'{exp.config.input.source.type!r}, batch {exp.batch_size}, '
+    f'{exp.total_steps:,} steps '
+    f'({exp.total_steps * exp.batch_size / len(source):.2f} epochs)\n'
+    f'workdir {folder}'
+  )
+
+
+def _versions() -> dict[str, str]:
+  names = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+  return {
+    'python': platform.python_version(),
+    **{n: metadata.version(n) for n in names},
+  }

@@ -1,0 +1,115 @@
+"""Where a run's figures go: metrics.jsonl, TensorBoard, the console.
+
+`<workdir>/metrics.jsonl` is the interface that other tools read: one object a
+line, `step` and flat names. It is append-only; after a resume a step may stand
+in it twice, and the later line counts.
+"""
+
+import json
+import math
+import pathlib
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+
+METRICS = 'metrics.jsonl'
+
+
+class MetricWriter:
+  """Appends figures to metrics.jsonl and to TensorBoard event files.
+
+  A TensorBoard that cannot be written costs one warning, never a JSONL line.
+  """
+
+  def __init__(self, workdir: str | pathlib.Path):
+    self._path = pathlib.Path(workdir) / METRICS
+    _end_torn_line(self._path)
+    self._file = self._path.open('a', encoding='utf-8')
+    self._board = _open_board(pathlib.Path(workdir) / 'tensorboard')
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes one line; values that are not finite become null."""
+    values = {k: _number(v) for k, v in metrics.items()}
+    self._file.write(json.dumps({'step': int(step), **values}) + '\n')
+    self._file.flush()
+    self._write_board(step, values)
+
+  def close(self) -> None:
+    self._file.close()
+    if self._board is not None:
+      self._board.close()
+
+  def _write_board(self, step: int, values: Mapping[str, Any]) -> None:
+    if self._board is None:
+      return
+    try:
+      for name, value in values.items():
+        if value is not None:
+          self._board.add_scalar(name, value, step)
+      self._board.flush()
+    except OSError as error:
+      warnings.warn(f'TensorBoard is off from here: {error}', stacklevel=2)
+      self._board = None
+
+
+def read_metrics(workdir: str | pathlib.Path) -> Iterator[dict[str, Any]]:
+  """The lines of a metrics.jsonl; a torn last line is left out."""
+  path = pathlib.Path(workdir) / METRICS
+  if not path.exists():
+    return
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      yield json.loads(line)
+    except json.JSONDecodeError:
+      continue
+
+
+class Console:
+  """Progress: one live line on a terminal, plain lines in a file."""
+
+  def __init__(self, stream: TextIO | None = None):
+    self._stream = stream or sys.stdout
+    self._live = self._stream.isatty()
+    self._width = 0
+
+  def progress(self, text: str) -> None:
+    """Shows the state of the run; on a terminal it replaces the last one."""
+    if self._live:
+      self._stream.write('\r' + text.ljust(self._width))
+      self._width = len(text)
+    else:
+      self._stream.write(text + '\n')
+    self._stream.flush()
+
+  def say(self, text: str) -> None:
+    """Prints a line that stays."""
+    if self._live and self._width:
+      self._stream.write('\n')
+      self._width = 0
+    self._stream.write(text + '\n')
+    self._stream.flush()
+
+
+def _number(value: Any) -> float | int | None:
+  value = value if isinstance(value, int) else float(value)
+  return value if math.isfinite(value) else None
+
+
+def _end_torn_line(path: pathlib.Path) -> None:
+  """A line that a killed run left unfinished must not swallow the next."""
+  if path.exists() and path.stat().st_size:
+    with path.open('rb+') as file:
+      file.seek(-1, 2)
+      if file.read(1) != b'\n':
+        file.write(b'\n')
+
+
+def _open_board(folder: pathlib.Path) -> Any:
+  try:
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder))
+  except (OSError, ImportError) as error:
+    warnings.warn(f'no TensorBoard files: {error}', stacklevel=3)
+    return None

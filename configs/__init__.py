@@ -1,0 +1,1 @@
+"""Experiment configs: plain data, one file per table or figure."""

@@ -1,0 +1,217 @@
+"""Every key that a config may have, with its default; arguments of configs.
+
+`base()` is the one table of keys: the trainer refuses any other. Configs start
+from it and write down what their experiment is about. What belongs to a
+plug-in (the source, ops, model, task, optimizer, schedule and evaluators) is
+listed by that plug-in and checked against it.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+
+def base() -> Any:
+  """The defaults of every key; docs/configs.md explains each."""
+  c: Any = ConfigDict()
+  c.seed = 0
+
+  # Length of the run: exactly one of the three.
+  c.total_steps = config_dict.placeholder(int)
+  c.total_epochs = config_dict.placeholder(float)
+  c.total_examples = config_dict.placeholder(int)
+  c.log_every_steps = 50
+
+  # Devices: -1 takes all that remain. 'model' splits the classifier.
+  c.mesh = ConfigDict(dict(data=-1, model=1))
+
+  c.input = ConfigDict()
+  c.input.source = ConfigDict()
+  c.input.ops = []
+  c.input.batch_size = 32  # global
+  c.input.workers = 0  # decode processes; 0 reads in threads
+  c.input.threads = 2  # reading threads, of this process or of each worker
+  c.input.prefetch = 4  # batches held ready
+  c.input.fraction = 1.0  # of the records, nested: 0.1 lies within 0.3
+  c.input.max_bad_fraction = 1e-3
+
+  c.model = ConfigDict(dict(type='resnet'))
+  c.task = ConfigDict(dict(type='multilabel'))
+  c.task.num_classes = config_dict.placeholder(int)  # None: the source's
+  c.optim = ConfigDict()
+  c.schedule = ConfigDict()
+  c.train = ConfigDict()
+  c.train.accum_steps = 1
+  c.train.ema_decay = config_dict.placeholder(float)
+
+  # Warm start: a workdir or a checkpoint, and what stays fresh.
+  c.init_from = ConfigDict()
+  c.init_from.path = config_dict.placeholder(str)
+  c.init_from.reinit = ('head/.*',)
+
+  c.ckpt = ConfigDict()
+  c.ckpt.every_steps = 1000
+  c.ckpt.keep_last = 2
+  c.ckpt.keep_every_steps = config_dict.placeholder(int)
+
+  c.evals = ConfigDict()
+  c.on_eval_error = 'raise'  # or 'log': name it and go on
+
+  # A workdir of another config or data set is refused unless accepted here.
+  c.resume = ConfigDict()
+  c.resume.accept_config_change = False
+  c.resume.accept_data_change = False
+
+  c.plan = ConfigDict()
+  c.plan.num_devices = config_dict.placeholder(int)  # None: those present
+
+  c.expected = ConfigDict()  # the numbers that a run should reach
+  return c
+
+
+def parse(arg: str | None, **defaults: Any) -> Any:
+  """Parses 'key=value,flag' against the arguments that a config takes.
+
+  Args:
+    arg: the text after the colon of --config; None or '' for none.
+    **defaults: name and default of each argument. Values are converted to the
+      type of the default; a bare name sets a boolean; a default of None takes
+      text; a tuple lists the valid values, the first being the default.
+
+  Raises:
+    ValueError: unknown argument or value, naming the valid ones.
+  """
+  out = {k: v[0] if isinstance(v, tuple) else v for k, v in defaults.items()}
+  # A comma starts a new argument only before a known form, so that paths may
+  # hold commas: 'path=/a,b' stays one argument.
+  for part in _split(arg or '', defaults):
+    name, given, text = part.partition('=')
+    if name not in defaults:
+      raise ValueError(
+        f'unknown config argument {name!r}; valid: {_describe(defaults)}'
+      )
+    out[name] = _convert(name, text if given else None, defaults[name])
+  return ConfigDict(out)
+
+
+def _split(arg: str, known: dict[str, Any]) -> list[str]:
+  parts: list[str] = []
+  for piece in arg.split(','):
+    name = piece.partition('=')[0]
+    if parts and name not in known and '=' in parts[-1] and '=' not in piece:
+      parts[-1] += f',{piece}'
+    elif piece or parts:
+      parts.append(piece)
+  return parts
+
+
+def _convert(name: str, text: str | None, default: Any) -> Any:
+  kind = type(default[0]) if isinstance(default, tuple) else type(default)
+  if text is None:
+    if kind is bool:
+      return True
+    raise ValueError(f'config argument {name!r} needs a value: {name}=...')
+  try:
+    if kind is bool:
+      value = {'true': True, '1': True, 'false': False, '0': False}[
+        text.lower()
+      ]
+    else:
+      value = text if default is None else kind(text)
+  except (ValueError, KeyError):
+    raise ValueError(
+      f'config argument {name}={text!r} is not of type {kind.__name__}'
+    ) from None
+  if isinstance(default, tuple) and value not in default:
+    raise ValueError(
+      f'config argument {name}={text!r}; valid: {", ".join(map(str, default))}'
+    )
+  return value
+
+
+def _describe(defaults: dict[str, Any]) -> str:
+  shown = []
+  for name, default in defaults.items():
+    if isinstance(default, bool):
+      shown.append(name)
+    elif isinstance(default, tuple):
+      shown.append(f'{name}={"|".join(map(str, default))}')
+    else:
+      shown.append(f'{name}=...')
+  return ', '.join(shown) or 'none'
+
+
+def resnet(depth: int = 101, **options: Any) -> Any:
+  """Options of the ResNet v1 backbone; the paper's values by default."""
+  model: Any = ConfigDict()
+  model.type = 'resnet'
+  model.depth = depth
+  model.width = 64
+  model.output_stride = 32
+  model.stride_in = 'last_unit_3x3'
+  model.bn = 'batch'
+  model.compute_dtype = 'float32'
+  model.remat = False
+  model.update(options)
+  return model
+
+
+def train_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
+  """Paper section 4: resize to a square, random crop, random reflection."""
+  return [
+    dict(op='decode'),
+    dict(op='resize', size=resize),
+    dict(op='random_crop', size=crop),
+    dict(op='random_flip'),
+    label,
+  ]
+
+
+def eval_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
+  """The same field of view without chance: resize, centre crop."""
+  return [
+    dict(op='decode'),
+    dict(op='resize', size=resize),
+    dict(op='center_crop', size=crop),
+    label,
+  ]
+
+
+def multilabel(max_labels: int = 64, fill_in: bool = True) -> dict[str, Any]:
+  """Op that makes padded label ids, completed through the hierarchy."""
+  return dict(op='labels', fill_in=fill_in, max_labels=max_labels)
+
+
+def synthetic(split: str = 'train', **options: Any) -> dict[str, Any]:
+  """A split of the synthetic world (docs/synthetic-world.md)."""
+  return dict(type='synthetic', split=split, **options)
+
+
+def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
+  """Makes a config `:tiny`: the same path in seconds, on synthetic data.
+
+  Every evaluator stays; depth, width, images and steps shrink; the number of
+  classes is odd, so that padding is exercised.
+  """
+  world: dict[str, Any] = dict(
+    num_classes=num_classes, num_images=1000, image_size=40
+  )
+  c.input.source = ConfigDict(synthetic(**world))
+  c.input.ops = train_ops(40, 32, label)
+  c.input.batch_size = 16
+  c.total_epochs = c.total_examples = None
+  c.total_steps = 6
+  c.log_every_steps = 2
+  c.ckpt.every_steps = 4
+  c.model.update(dict(depth=14, width=8))
+  c.task.num_classes = num_classes
+  for evaluator in c.evals.values():
+    for key in ('every_epochs', 'every_examples', 'every_percent'):
+      if key in evaluator:
+        del evaluator[key]
+    evaluator.every_steps = 3
+    evaluator.data = ConfigDict(
+      synthetic('fasteval', **{**world, 'num_images': 48})
+    )
+    evaluator.ops = eval_ops(40, 32, label)
+    evaluator.batch_size = 16

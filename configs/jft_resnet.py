@@ -1,0 +1,74 @@
+"""JFT-300M pretraining as in the paper, literally (Sun et al. 2017, section 4).
+
+ResNet on 300M images with 18,291 labels in a hierarchy, a logistic loss per
+label, RMSProp with momentum 0.9, batches of 32, rate 1e-3 times 0.9 every 3M
+steps, weight decay 1e-4, 36M steps (4 epochs). 340x340 images, random 299x299
+crops, reflections. The classifier is padded to 18,300 columns: 50 equal parts.
+
+  python -m main --config configs/jft_resnet.py:path=DIR --workdir ...
+  arguments: depth=101|50|152, fraction=0.1 (nested subset of the images, its
+  own 4 epochs), init=random|imagenet, init_path=WORKDIR (the ImageNet run)
+
+DIR holds the splits 'train' and 'fasteval' as prepared records (docs/data.md).
+Hardware in the paper: 50 K80 GPUs for two months. The same number of examples
+on today's accelerators: configs/jft_resnet_large_batch.py.
+"""
+
+from configs import common
+
+NUM_CLASSES = 18_291
+NUM_IMAGES = 300_000_000
+
+
+def get_config(arg=None):
+  """Arguments: path, depth, fraction, init, init_path, tiny."""
+  arg = common.parse(
+    arg,
+    path='data/jft',
+    depth=(101, 50, 152),
+    fraction=1.0,
+    init=('random', 'imagenet'),
+    init_path='workdirs/imagenet_resnet',
+    tiny=False,
+  )
+  label = common.multilabel(max_labels=128)
+
+  c = common.base()
+  c.total_steps = round(36_000_000 * arg.fraction)
+  c.log_every_steps = 1000
+
+  c.input.source = dict(type='records', path=arg.path, split='train')
+  c.input.fraction = arg.fraction
+  c.input.ops = common.train_ops(340, 299, label)
+  c.input.batch_size = 32
+  c.input.workers = 8
+
+  c.model = common.resnet(depth=arg.depth)
+  c.task.num_classes = NUM_CLASSES
+  c.task.class_multiple = 50
+
+  c.optim = dict(
+    type='rmsprop', decay=0.9, momentum=0.9, epsilon=1.0, weight_decay=1e-4
+  )
+  c.schedule = dict(
+    type='staircase', lr=1e-3, factor=0.9, decay_steps=3_000_000
+  )
+  if arg.init == 'imagenet':
+    c.init_from.path = arg.init_path
+
+  c.ckpt.every_steps = 50_000
+  c.ckpt.keep_every_steps = 3_000_000
+  c.evals.fasteval = dict(
+    type='multilabel_map',
+    data=dict(type='records', path=arg.path, split='fasteval'),
+    ops=common.eval_ops(340, 299, label),
+    batch_size=256,
+    every_steps=500_000,
+  )
+
+  if arg.tiny:
+    common.shrink(c, num_classes=101, label=label)
+    c.task.class_multiple = 8
+    c.input.workers = 0
+  c.lock()
+  return c

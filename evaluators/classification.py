@@ -1,0 +1,96 @@
+"""Single-label classification: top-1, top-5 and loss, single crop.
+
+The rank of the true class is counted on the device from logits split by class:
+no sort, nothing of size [batch, classes] leaves it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evaluators import common
+
+
+class Evaluator:
+  """Scores predict[predict_fn]['logits'] against batch['label'] int32 [B].
+
+  Figures: 'top1' and 'top5' in percent (top5 is 100 with five classes or
+  fewer), 'loss' the mean softmax cross-entropy in nats, 'num_images'. Of equal
+  logits the lower class id ranks first.
+
+  Args:
+    predict: the task's prediction functions.
+    ctx: see `common.EvalContext`.
+    data, ops, batch_size: the evaluation set; ops must make 'label'.
+    predict_fn: which prediction gives the logits.
+  """
+
+  def __init__(
+    self,
+    predict: Mapping[str, common.PredictFn],
+    ctx: common.EvalContext,
+    *,
+    data: Mapping[str, Any],
+    ops: Sequence[Mapping[str, Any]],
+    batch_size: int,
+    predict_fn: str = 'logits',
+  ):
+    self._ctx = ctx
+    self._predict = common.choose(predict, predict_fn, ctx)
+    self._data = common.EvalData(
+      ctx, data, ops, batch_size, fields=('image', 'label')
+    )
+
+  def run(self, state: Any) -> dict[str, float]:
+    """The figures of a state; every example counts once."""
+    ranks, losses = [], []
+    for outputs, batch in common.run_over(self._outputs, state, self._data):
+      self._check_finite(outputs['loss'], batch['_id'])
+      ranks.append(outputs['rank'])
+      losses.append(outputs['loss'])
+    rank, loss = np.concatenate(ranks), np.concatenate(losses)
+    return {
+      'top1': float(100 * (rank < 1).mean()),
+      'top5': float(100 * (rank < 5).mean()),
+      'loss': float(loss.mean(dtype=np.float64)),
+      'num_images': len(rank),
+    }
+
+  def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
+    logits = self._predict(state, batch)['logits']
+    return rank_and_loss(logits, batch['label'], self._ctx.num_classes)
+
+  def _check_finite(self, loss: np.ndarray, ids: np.ndarray) -> None:
+    broken = ~np.isfinite(loss)
+    if broken.any():
+      keys = [self._data.source.key(int(i)) for i in ids[broken][:5]]
+      raise ValueError(
+        f'{self._ctx.where}: the loss of {int(broken.sum())} images of a batch '
+        f'is not finite: {", ".join(keys)}'
+      )
+
+
+def rank_and_loss(
+  logits: jax.Array, label: jax.Array, num_classes: int
+) -> dict[str, jax.Array]:
+  """How many classes come before the true one, and the cross-entropy.
+
+  Args:
+    logits: float [B, C_pad]; columns from `num_classes` on are padding.
+    label: int [B].
+    num_classes: C.
+
+  Returns:
+    'rank' int32 [B] (0: the true class is first), 'loss' float32 [B].
+  """
+  column = jnp.arange(logits.shape[1])
+  logits = logits.astype(jnp.float32)
+  logits = jnp.where(column < num_classes, logits, -jnp.inf)
+  is_label = column == label[:, None]  # [B, C_pad], fused into the sums
+  true = jnp.sum(jnp.where(is_label, logits, 0.0), axis=1, keepdims=True)
+  before = (logits > true) | ((logits == true) & (column < label[:, None]))
+  loss = jax.nn.logsumexp(logits, axis=1) - true[:, 0]
+  return {'rank': before.sum(axis=1, dtype=jnp.int32), 'loss': loss}

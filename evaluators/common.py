@@ -1,0 +1,332 @@
+"""What every evaluator shares: how it is built, fed, run and checked.
+
+An evaluator is one module that exports `Evaluator`; docs/add-an-evaluator.md
+walks through one. Every example of the evaluation set counts exactly once, for
+any batch size, number of devices or hosts.
+"""
+
+import dataclasses
+import functools
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from big_vision_like import mesh as mesh_lib
+from big_vision_like import plugins
+from input_pipeline import device, pipeline
+
+# Keys of a config entry that the loop reads; the rest are the evaluator's.
+LOOP_KEYS = (
+  'type', 'every_steps', 'every_epochs', 'every_examples', 'every_percent',
+  'at_start', 'at_end',
+)  # fmt: skip
+
+Outputs = dict[str, Any]
+PredictFn = Callable[[Any, Outputs], Outputs]
+_LABEL_OPS = ('labels', 'single_label')
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalContext:
+  """What an evaluator may know besides its options.
+
+  Attributes:
+    mesh: the device mesh; None evaluates on one device.
+    workdir: folder of the run, or None.
+    name: the evaluator's key in config.evals.
+    num_classes: number of classes of the model.
+    train_source: opens the training source, or returns None.
+    process_index: this process among `process_count`.
+    process_count: number of processes that evaluate together.
+  """
+
+  mesh: Mesh | None
+  workdir: str | None
+  name: str
+  num_classes: int
+  train_source: Callable[[], Any] = lambda: None
+  process_index: int = 0
+  process_count: int = 1
+
+  @property
+  def where(self) -> str:
+    """Config key of the evaluator, the start of its messages."""
+    return f'evals.{self.name}'
+
+  def say(self, text: str) -> None:
+    """Prints one line, from one process."""
+    if self.process_index == 0:
+      print(f'[{self.where}] {text}', flush=True)
+
+
+def from_config(
+  evals: Mapping[str, Mapping[str, Any]],
+  predict: Mapping[str, PredictFn],
+  ctx_for: Callable[[str], EvalContext],
+) -> dict[str, Any]:
+  """Builds the evaluators of config.evals; all their options are checked.
+
+  Args:
+    evals: name -> dict(type=..., data=..., **options and LOOP_KEYS).
+    predict: the task's prediction functions by name.
+    ctx_for: makes the context of the evaluator of a name.
+
+  Returns:
+    name -> evaluator.
+
+  Raises:
+    ValueError: an entry that names no evaluator, or an option that is unknown,
+      missing or invalid; the message starts with 'evals.<name>'.
+  """
+  built = {}
+  for name in evals:
+    where = f'evals.{name}'
+    entry = _plain(evals[name], where)
+    if 'type' not in entry:
+      raise ValueError(
+        f'{where}: missing key "type"; valid: '
+        f'{", ".join(plugins.names("evaluator"))}'
+      )
+    evaluator_class = plugins.get('evaluator', entry['type'])
+    options = {k: v for k, v in entry.items() if k not in LOOP_KEYS}
+    plugins.check_kwargs(where, evaluator_class, options)
+    if not callable(getattr(evaluator_class, 'run', None)):
+      raise ValueError(
+        f'{where}: {entry["type"]!r} has no method run(self, state)'
+      )
+    built[name] = evaluator_class(dict(predict), ctx_for(name), **options)
+  return built
+
+
+def check_result(name: str, result: Any) -> dict[str, float]:
+  """The figures of an evaluator as plain numbers.
+
+  Raises:
+    ValueError: not a dict of finite scalars by metric name; says which
+      evaluator and which figure.
+  """
+  where = f'evaluator {name!r}'
+  if not isinstance(result, Mapping):
+    raise ValueError(
+      f'{where} must return a dict of numbers, got {type(result).__name__}'
+    )
+  figures = {}
+  for key, value in result.items():
+    if not isinstance(key, str) or not key or key.split() != [key]:
+      raise ValueError(
+        f'{where}: a metric name is a string without spaces, got {key!r}'
+      )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+      raise ValueError(
+        f'{where}: {key!r} must be a number (use float(...)), got '
+        f'{type(value).__name__}: {value!s:.80}'
+      )
+    if not math.isfinite(value):
+      raise ValueError(f'{where}: {key!r} is {value}')
+    figures[key] = float(value)
+  return figures
+
+
+def choose(
+  predict: Mapping[str, PredictFn], name: str, ctx: EvalContext
+) -> PredictFn:
+  """The prediction function of a name, ValueError listing those there are."""
+  if name not in predict:
+    raise ValueError(
+      f'{ctx.where}: the task has no prediction {name!r}'
+      f'{plugins.suggest(name, predict)}; valid: {", ".join(predict)}'
+    )
+  return predict[name]
+
+
+class EvalData:
+  """An evaluation set: source, ops and batches, in a fixed order.
+
+  The source is opened and the ops are built here, so that a missing file or a
+  wrong option is known before the first training step; records are only read
+  by `run_over` and `label_ids`.
+
+  Args:
+    ctx: the evaluator's context.
+    data: source config, dict(type=..., split=..., ...).
+    ops: list of op configs.
+    batch_size: global batch size, a multiple of the devices.
+    fields: batch fields that the ops must produce.
+    classes: whether the labels are the model's classes, to be compared.
+
+  Raises:
+    ValueError or FileNotFoundError: naming the key of the config.
+  """
+
+  def __init__(
+    self,
+    ctx: EvalContext,
+    data: Mapping[str, Any],
+    ops: Sequence[Mapping[str, Any]],
+    batch_size: int,
+    *,
+    fields: Sequence[str] = ('image',),
+    classes: bool = True,
+  ):
+    self.ctx = ctx
+    self.source = pipeline.open_source(
+      _plain(data, f'{ctx.where}.data'), f'{ctx.where}.data'
+    )
+    self._specs = [_plain(op, f'{ctx.where}.ops') for op in ops]
+    self._ops = pipeline.build_ops(self._specs, self.source, f'{ctx.where}.ops')
+    if ctx.mesh is not None:
+      mesh_lib.check_batch(ctx.mesh, batch_size, f'{ctx.where}.batch_size')
+    self._batches = pipeline.evaluation(
+      self.source,
+      self._ops,
+      batch_size=batch_size,
+      process_index=ctx.process_index,
+      process_count=ctx.process_count,
+      where=f'{ctx.where}.ops',
+    )
+    found = pipeline.example_spec(self._ops, f'{ctx.where}.ops')
+    for field in fields:
+      if field not in found:
+        raise ValueError(
+          f'{ctx.where}.ops: no op makes the field {field!r}; they make '
+          f'{", ".join(found) or "none"}'
+        )
+    if classes:
+      self._check_classes()
+    self._compiled: dict[PredictFn, Callable[..., Any]] = {}
+
+  def _check_classes(self) -> None:
+    """Same number and names of classes as the model was trained on."""
+    names, where = self.source.vocabulary.names, f'{self.ctx.where}.data'
+    if len(names) != self.ctx.num_classes:
+      raise ValueError(
+        f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
+      )
+    train = self.train_vocabulary
+    if train is None or train.names == names:
+      return
+    first = next(
+      i for i, (a, b) in enumerate(zip(train.names, names)) if a != b
+    )
+    raise ValueError(
+      f'{where}: class {first} is {names[first]!r}, but '
+      f'{train.names[first]!r} in the training data; both need the same '
+      'vocabulary'
+    )
+
+  @functools.cached_property
+  def train_vocabulary(self) -> Any:
+    """That of the training source; None where there is none (it says so)."""
+    try:
+      source = self.ctx.train_source()
+    except FileNotFoundError as error:
+      self.ctx.say(f'training data not compared, not found: {error}')
+      return None
+    return None if source is None else source.vocabulary
+
+  def batches(self) -> Iterator[dict[str, np.ndarray]]:
+    """This process's host batches, from the start."""
+    return iter(self._batches)
+
+  def compile(self, fn: PredictFn) -> Callable[..., Any]:
+    """`fn(state, batch)` as a jitted call, compiled once per function.
+
+    It returns (outputs, batch without 'image'), on every process whole.
+    """
+    if fn in self._compiled:
+      return self._compiled[fn]
+    mesh = self.ctx.mesh
+
+    def call(state, batch):
+      fields = {k: v for k, v in batch.items() if k != 'image'}
+      return fn(state, batch), fields
+
+    if mesh is None:
+      run = jax.jit(call)
+    else:
+      whole = NamedSharding(mesh, PartitionSpec())
+      jitted = jax.jit(call, out_shardings=whole)
+
+      def run(state, batch):
+        placed = device.to_global(batch, mesh_lib.batch_sharding(mesh))
+        with jax.set_mesh(mesh):
+          return jitted(state, placed)
+
+    self._compiled[fn] = run
+    return run
+
+  def label_ids(self) -> Iterator[np.ndarray]:
+    """True label ids (unique, unpadded) of every example, as the ops give.
+
+    Images are not decoded: only the label ops run, on `source.labels(index)`
+    where the source has that, else on the raw example. With ops of the user's
+    own among them the whole chain runs.
+    """
+    own = any('.' in spec['op'] for spec in self._specs)
+    specs = [s for s in self._specs if own or s['op'] in _LABEL_OPS]
+    ops = pipeline.build_ops(specs, self.source, f'{self.ctx.where}.ops')
+    read = None if own else getattr(self.source, 'labels', None)
+    for index in range(len(self.source)):
+      example = {'labels': read(index)} if read else self.source[index]
+      rng = np.random.default_rng((0, 0, index))
+      for op in ops:
+        example = op(example, rng)
+      if 'label_ids' in example:
+        yield example['label_ids'][example['label_ids'] >= 0]
+      else:
+        yield np.atleast_1d(example['label'])
+
+
+def run_over(
+  fn: PredictFn, state: Any, data: EvalData
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+  """Runs `fn(state, batch)` over an evaluation set, one batch ahead.
+
+  Args:
+    fn: traceable; returns a dict of [B, ...] arrays. Compiled once per
+      function object, so hand in the same one every time.
+    state: what `fn` needs, a tree of device arrays.
+    data: the evaluation set.
+
+  Yields:
+    (outputs, batch): numpy arrays [n, ...] of the n examples that count;
+    'image' is left out. Every process sees all examples.
+  """
+  step, ctx = data.compile(fn), data.ctx
+  ahead, num_seen = None, 0
+  for batch in data.batches():
+    started = step(state, batch)
+    if ahead is not None:
+      yield _counted(*ahead)
+    ahead = started
+    num_seen += int(batch['_mask'].sum())
+  if ahead is not None:
+    yield _counted(*ahead)
+  expected = len(range(ctx.process_index, len(data.source), ctx.process_count))
+  assert num_seen == expected, (num_seen, expected)
+
+
+def _counted(outputs: Outputs, batch: Outputs) -> tuple[Outputs, Outputs]:
+  """Both on the host, without the examples that only pad the batch."""
+  outputs, batch = jax.device_get((outputs, batch))
+  mask = batch['_mask']
+  if mask.all():
+    return outputs, batch
+  return (
+    {k: v[mask] for k, v in outputs.items()},
+    {k: v[mask] for k, v in batch.items()},
+  )
+
+
+def _plain(entry: Any, where: str) -> dict[str, Any]:
+  """A config entry as a dict of plain values."""
+  if hasattr(entry, 'to_dict'):
+    return entry.to_dict()
+  if not isinstance(entry, Mapping):
+    raise ValueError(f'{where} must be a dict, got {entry!r}')
+  return dict(entry)

@@ -1,0 +1,1 @@
+"""Input: sources of records, per-example ops, batched pipelines."""

@@ -1,0 +1,229 @@
+"""Manifest of a record data set: which files, how many records, checksums.
+
+The folder of a data set in the record format (docs/data.md):
+
+    train-00000-of-00016.array_record ...   shards, <split>-<i>-of-<n>
+    vocabulary.jsonl                        names of the label ids, counts
+    hierarchy.tsv                           optional: child, parent
+    manifest.json                           this module
+
+Opening compares size and the checksum of the first bytes of every shard: a
+shard that is missing, cut short, renamed or swapped is named before the first
+step. `verify` compares full checksums and record counts.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from input_pipeline.records import ShardReader
+
+FILE_NAME = 'manifest.json'
+FORMAT = 'labelled images in array_record'
+VERSION = 1
+_HEAD_BYTES = 4096
+_BLOCK_BYTES = 1 << 20
+_NUM_SHOWN = 20
+_NUM_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """One file: name in the folder, size, SHA-256 of all and of the head."""
+
+  name: str
+  records: int
+  bytes: int
+  sha256: str
+  head_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a data set folder holds.
+
+  Attributes:
+    splits: shards of each split, in order.
+    labels: raw labels in each split.
+    options: how the data set was made.
+    vocabulary: file name of the vocabulary.
+    hierarchy: file name of the hierarchy or None.
+    hierarchy_unlisted: how nodes outside the vocabulary are treated.
+  """
+
+  splits: Mapping[str, tuple[Shard, ...]]
+  labels: Mapping[str, int]
+  options: Mapping[str, Any]
+  vocabulary: str = 'vocabulary.jsonl'
+  hierarchy: str | None = None
+  hierarchy_unlisted: str = 'error'
+
+  def num_records(self, split: str) -> int:
+    return sum(shard.records for shard in self.splits[split])
+
+  def num_bytes(self, split: str) -> int:
+    return sum(shard.bytes for shard in self.splits[split])
+
+  def save(self, folder: str) -> None:
+    """Writes manifest.json, by rename, so that it is there whole or not."""
+    content = {'format': FORMAT, 'version': VERSION}
+    content |= dataclasses.asdict(self)
+    content['totals'] = {
+      split: {
+        'records': self.num_records(split),
+        'labels': self.labels[split],
+        'bytes': self.num_bytes(split),
+        'shards': len(shards),
+      }
+      for split, shards in self.splits.items()
+    }
+    path = os.path.join(folder, FILE_NAME)
+    with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+      json.dump(content, file, indent=1, ensure_ascii=False)
+      file.write('\n')
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(f'{path}.tmp', path)
+
+
+def shard_name(split: str, index: int, num_shards: int) -> str:
+  """'train-00003-of-00016.array_record'."""
+  return f'{split}-{index:05d}-of-{num_shards:05d}.array_record'
+
+
+def describe(folder: str, name: str, num_records: int) -> Shard:
+  """The manifest's entry of a finished shard; reads the whole file."""
+  path = os.path.join(folder, name)
+  digest = hashlib.sha256()
+  with open(path, 'rb') as file:
+    while block := file.read(_BLOCK_BYTES):
+      digest.update(block)
+  size = os.path.getsize(path)
+  return Shard(name, num_records, size, digest.hexdigest(), _head(path))
+
+
+def _head(path: str) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+
+
+def load(folder: str) -> Manifest:
+  """Reads the manifest of a data set folder.
+
+  Raises:
+    FileNotFoundError: no such folder, or no manifest in it.
+    ValueError: not a manifest of this format and version.
+  """
+  folder = os.fspath(folder)
+  path = os.path.join(folder, FILE_NAME)
+  if not os.path.isdir(folder):
+    raise FileNotFoundError(f'no data set folder {folder!r}')
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+      f'{folder!r} has no {FILE_NAME}: not a data set in the record format, or '
+      'its preparation has not finished (tools/prepare_images.py makes one)'
+    )
+  with open(path, encoding='utf-8') as file:
+    try:
+      content = json.load(file)
+      found = content.pop('format'), content.pop('version')
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+      raise ValueError(f'{path}: not a manifest: {error!r}') from None
+  if found != (FORMAT, VERSION):
+    raise ValueError(
+      f'{path}: format {found[0]!r} version {found[1]!r}; this program reads '
+      f'{FORMAT!r} version {VERSION}'
+    )
+  content.pop('totals', None)
+  try:
+    content['splits'] = {
+      split: tuple(Shard(**shard) for shard in shards)
+      for split, shards in content['splits'].items()
+    }
+    manifest = Manifest(**content)
+  except (KeyError, TypeError, AttributeError) as error:
+    raise ValueError(f'{path}: not a manifest: {error}') from None
+  names = [s.name for shards in manifest.splits.values() for s in shards]
+  for name in (*names, manifest.vocabulary, manifest.hierarchy or 'none'):
+    plain = isinstance(name, str) and name == os.path.basename(name)
+    if not plain or name in ('', '.', '..'):
+      raise ValueError(f'{path}: {name!r} is not a file name in the folder')
+  return manifest
+
+
+def check_split(manifest: Manifest, split: str, where: str) -> None:
+  """ValueError listing the splits where `split` is not one of them."""
+  if split not in manifest.splits:
+    raise ValueError(
+      f'{where} has no split {split!r}; valid: {", ".join(manifest.splits)}'
+    )
+
+
+def check(folder: str, manifest: Manifest, split: str) -> None:
+  """Compares presence, size and head of every shard with the manifest.
+
+  Raises:
+    ValueError: lists the shards that differ.
+  """
+
+  def problem(shard: Shard) -> str | None:
+    return quick_problem(folder, shard)
+
+  shards = manifest.splits[split]
+  with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+    problems = [p for p in pool.map(problem, shards) if p]
+  if problems:
+    shown = '\n'.join(f'  {p}' for p in problems[:_NUM_SHOWN])
+    more = len(problems) - _NUM_SHOWN
+    raise ValueError(
+      f'{len(problems)} of {len(shards)} shards of split {split!r} in '
+      f'{folder!r} are not those of the manifest:\n{shown}'
+      + (f'\n  and {more} more' if more > 0 else '')
+    )
+
+
+def quick_problem(folder: str, shard: Shard) -> str | None:
+  path = os.path.join(folder, shard.name)
+  try:
+    size = os.path.getsize(path)
+    if size != shard.bytes:
+      return f'{shard.name}: {size} bytes, should be {shard.bytes}'
+    if _head(path) != shard.head_sha256:
+      return f'{shard.name}: another content (swapped or overwritten)'
+  except FileNotFoundError:
+    return f'{shard.name}: missing'
+  except OSError as error:
+    return f'{shard.name}: {error.strerror or error}'
+  return None
+
+
+def _content_problem(folder: str, shard: Shard) -> str | None:
+  if describe(folder, shard.name, shard.records) != shard:
+    return f'{shard.name}: SHA-256 differs, the content has changed'
+  records = ShardReader([os.path.join(folder, shard.name)]).num_records(0)
+  if records != shard.records:
+    return f'{shard.name}: {records} records, should be {shard.records}'
+  return None
+
+
+def verify(folder: str, manifest: Manifest, split: str) -> list[str]:
+  """Full check of a split: sizes, SHA-256 and record counts.
+
+  Returns:
+    one line a problem, empty if the split is as it was written.
+  """
+  problems = []
+  for shard in manifest.splits[split]:
+    problem = quick_problem(folder, shard)
+    if problem is None:
+      try:
+        problem = _content_problem(folder, shard)
+      except (OSError, ValueError) as error:
+        problem = f'{shard.name}: {error}'
+    if problem:
+      problems.append(problem)
+  return problems

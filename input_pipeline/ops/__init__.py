@@ -1,0 +1,87 @@
+"""Example ops: the list `config.input.ops`, from encoded bytes to arrays.
+
+An op is built once from its options and then maps one example to the next:
+
+    op = Op(context, **options)     # every option checked here
+    example = op(example, rng)      # may raise BadExample
+
+All randomness comes from `rng`, so an example depends on its own generator
+only. A name with a dot is the import path of an op class of the user's own.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from big_vision_like import plugins
+from input_pipeline.ops import geometry
+from input_pipeline.ops.context import OpContext
+
+Op = Callable[[dict, np.random.Generator], dict]
+
+OPS = {
+  'decode': 'decode.Decode',
+  'resize': 'geometry.Resize',
+  'resize_small': 'geometry.ResizeSmall',
+  'random_crop': 'geometry.RandomCrop',
+  'center_crop': 'geometry.CenterCrop',
+  'central_crop': 'geometry.CentralCrop',
+  'random_flip': 'geometry.RandomFlip',
+  'labels': 'labels.Labels',
+  'single_label': 'labels.SingleLabel',
+  'keep': 'labels.Keep',
+}
+
+
+def build(
+  specs: Iterable[Mapping[str, Any]], context: OpContext
+) -> list[Callable[[dict, np.random.Generator], dict]]:
+  """Builds the ops of a config list, `[dict(op='resize', size=340), ...]`.
+
+  A resize followed by a crop and a flip becomes one op that computes only the
+  pixels that survive; results and random draws are those of the single ops.
+
+  Args:
+    specs: one mapping an op: its name under 'op', the rest are its options.
+    context: labels, hierarchy and the config key for messages.
+
+  Returns:
+    Callables (example, rng) -> example, picklable.
+
+  Raises:
+    ValueError: unknown op, unknown or missing option, or a value out of range.
+  """
+  ops = []
+  for position, spec in enumerate(specs):
+    where = f'{context.where}[{position}]'
+    if not hasattr(spec, 'keys') or 'op' not in spec:
+      raise ValueError(
+        f"{where}: an op is a dict with the key 'op', got {spec!r}; valid "
+        f'ops: {", ".join(OPS)}'
+      )
+    options = {key: spec[key] for key in spec if key != 'op'}
+    op_class = _find(where, spec['op'])
+    where = f'{where} ({spec["op"]})'
+    plugins.check_kwargs(where, op_class, options)
+    ops.append(op_class(dataclasses.replace(context, where=where), **options))
+  return geometry.fuse(ops)
+
+
+def _find(where: str, name: Any) -> Callable[..., Op]:
+  """The class of an op by its name or import path."""
+  if name in OPS:
+    module, _, attribute = f'{__name__}.{OPS[name]}'.rpartition('.')
+    return getattr(importlib.import_module(module), attribute)
+  if isinstance(name, str) and '.' in name:
+    module, _, attribute = name.rpartition('.')
+    try:
+      return getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+      raise ValueError(f'{where}: cannot import op {name!r}: {error}') from None
+  raise ValueError(
+    f'{where}: unknown op {name!r}{plugins.suggest(str(name), OPS)}; valid: '
+    f'{", ".join(OPS)}, or the import path of your own op class'
+  )

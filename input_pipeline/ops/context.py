@@ -1,0 +1,21 @@
+"""What an example op may know besides the example: labels and its own place."""
+
+import dataclasses
+
+from big_vision_like.hierarchy import Hierarchy
+from big_vision_like.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class OpContext:
+  """Handed to every op when it is built.
+
+  Attributes:
+    vocabulary: names of the label ids, None for data without labels.
+    hierarchy: ancestors of each label, None where the data has no hierarchy.
+    where: config key of the op, the start of its error messages.
+  """
+
+  vocabulary: Vocabulary | None = None
+  hierarchy: Hierarchy | None = None
+  where: str = 'input.ops'

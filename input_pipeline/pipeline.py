@@ -1,0 +1,390 @@
+"""Batches from a random-access source: `train` (resumable), `evaluation`.
+
+Training order is a pure function of (seed, step): position p of the endless
+stream is record `shuffle(seed, p // n)[p % n]`, an index permutation computed
+on the fly, so a run seeks to step 10^8 as fast as to step 0. What a record
+looks like is a function of (seed, epoch, index): neither workers, hosts nor a
+resume change it. The data position is the step; there is no other state.
+
+A record that cannot be used (`BadExample`) becomes a blank with `_mask` False:
+the order and the looks of all others stay, it is counted and listed by key, and
+the run stops above `max_bad_fraction`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from big_vision_like import plugins
+from input_pipeline import ops as example_ops
+from input_pipeline import subset
+from input_pipeline.errors import BadExample
+from input_pipeline.ops.context import OpContext
+
+# The fields that a batch may have; all else of an example is dropped.
+FIELDS = (
+  'image', 'label_ids', 'label', 'boxes', 'box_mask', 'box_labels',
+  'segmentation', 'keypoints', 'image_size',
+)  # fmt: skip
+_REASON_BYTES = 160
+_MIN_BAD_BASE = 10_000
+_NUM_KEYS_SHOWN = 10
+_MAX_KEYS_KEPT = 10_000
+
+Example = dict[str, Any]
+Op = Callable[[Example, np.random.Generator], Example]
+
+
+def open_source(
+  config: Mapping[str, Any],
+  where: str = 'input.source',
+  *,
+  fraction: float = 1.0,
+) -> Any:
+  """Builds the source that `dict(type=..., **options)` describes.
+
+  Args:
+    config: type and options of the source.
+    where: config key, for messages.
+    fraction: of its records, a nested random subset (subset.py).
+
+  Raises:
+    ValueError: unknown type or option, or an empty data set.
+  """
+  options = dict(config)
+  if 'type' not in options:
+    raise ValueError(
+      f'{where}: missing key "type"; valid: '
+      f'{", ".join(plugins.names("source"))}'
+    )
+  source_class = plugins.get('source', options.pop('type'))
+  plugins.check_kwargs(where, source_class, options)
+  source = source_class(**options)
+  if len(source) == 0:
+    raise ValueError(f'{where}: the data set is empty: {dict(config)}')
+  return subset.take(source, fraction)
+
+
+def open_train(config: Any) -> Any:
+  """The training source of a config, or the subset that it asks for."""
+  return open_source(config.input.source, fraction=config.input.fraction)
+
+
+def build_ops(
+  specs: Sequence[Mapping[str, Any]], source: Any, where: str = 'input.ops'
+) -> list[Op]:
+  """The op chain for a source; names and options are checked here."""
+  context = OpContext(
+    vocabulary=source.vocabulary, hierarchy=source.hierarchy, where=where
+  )
+  return example_ops.build(specs, context)
+
+
+def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
+  """Shapes and dtypes of one example, found by running the ops on two blanks.
+
+  Returns:
+    dict of zero arrays; label fields are filled with -1.
+
+  Raises:
+    ValueError: the ops do not fix the shape of every field.
+  """
+  shapes = [(480, 640), (331, 500)]
+  outs = [
+    _select(_apply(ops, _dummy(*shape), _rng(0, 0, 0))) for shape in shapes
+  ]
+  for name in outs[0]:
+    a, b = outs[0][name], outs[1][name]
+    if a.shape != b.shape:
+      raise ValueError(
+        f'{where}: the size of {name!r} follows the input image ({a.shape} '
+        f'and {b.shape}); end with an op that fixes it, such as resize or crop'
+      )
+  fills = {'label_ids': -1, 'label': -1}
+  return {k: np.full_like(v, fills.get(k, 0)) for k, v in outs[0].items()}
+
+
+def batch_spec(example: Example, batch_size: int) -> dict[str, Any]:
+  """(shape, dtype) of every device field of a batch."""
+  spec = {
+    k: ((batch_size, *v.shape), v.dtype)
+    for k, v in {**example, '_id': np.int32(0), '_mask': np.bool_(0)}.items()
+  }
+  return spec
+
+
+@dataclasses.dataclass
+class BadRecords:
+  """Count and list of the unusable records met so far by this process."""
+
+  max_fraction: float
+  num_records: int
+  seen: int = 0
+  count: int = 0
+  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def update(self, keys: Sequence[str], reasons: Sequence[str], seen: int):
+    """Adds a batch of `seen` records, of which `keys` were bad."""
+    self.seen += seen
+    self.count += len(keys)
+    for key, reason in zip(keys, reasons):
+      if len(self.reasons) < _MAX_KEYS_KEPT:
+        self.reasons[key] = reason
+    base = max(self.seen, min(self.num_records, _MIN_BAD_BASE))
+    if self.count > self.max_fraction * base:
+      raise ValueError(
+        f'input.max_bad_fraction={self.max_fraction:g} exceeded: {self.count} '
+        f'of the {self.seen} records read so far cannot be used:\n'
+        f'{self.listing(_NUM_KEYS_SHOWN)}'
+      )
+
+  def listing(self, num: int) -> str:
+    """The first `num` keys with their reasons, one a line."""
+    return '\n'.join(f'  {k}: {r}' for k, r in list(self.reasons.items())[:num])
+
+
+class TrainIterator:
+  """Endless host batches from `start_step` on; see the module docstring.
+
+  A batch is a dict of numpy arrays: the fields that the ops leave, `_id` int32
+  [B] (index in the source) and `_mask` bool [B] (False: does not count).
+  `bad` counts the records that could not be used.
+  """
+
+  def __init__(self, iterator: Iterator[Example], source: Any, bad: BadRecords):
+    self._iterator = iterator
+    self._source = source
+    self.bad = bad
+
+  def __iter__(self) -> 'TrainIterator':
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    batch = dict(next(self._iterator))
+    reasons = batch.pop('_reason')
+    rows = np.flatnonzero(~batch['_mask'])
+    keys = [self._source.key(int(batch['_id'][row])) for row in rows]
+    self.bad.update(
+      keys, [_decode_reason(reasons[r]) for r in rows], len(batch['_mask'])
+    )
+    return batch
+
+  def close(self) -> None:
+    """Stops workers and threads."""
+    close = getattr(self._iterator, 'close', None)
+    if close is not None:
+      close()
+
+
+def train(
+  source: Any,
+  ops: Sequence[Op],
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  workers: int = 0,
+  threads: int = 2,
+  prefetch: int = 4,
+  max_bad_fraction: float = 1e-3,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> TrainIterator:
+  """Batches of step `start_step + 1` on (one global batch is a step).
+
+  Args:
+    source: random-access source (docs/add-a-source.md).
+    ops: the op chain from `build_ops`.
+    batch_size: global; this process gets every `process_count`-th record.
+    seed: of the order and of all random ops.
+    start_step: number of batches to skip, at no cost.
+    workers: decode processes; 0 reads in threads of this process.
+    threads: reading threads of this process or of every worker.
+    prefetch: batches held ready by this process or by every worker.
+    max_bad_fraction: of records that may be unusable.
+    process_index: which part of each global batch is read here.
+    process_count: number of processes that share a global batch.
+  """
+  _check_divides(batch_size, process_count)
+  num = len(source)
+  load = _Load(source, ops, example_spec(ops), seed)
+  stream = (
+    grain.MapDataset.range(num)
+    .seed(seed % 2**32)
+    .shuffle()
+    .repeat()
+    .map_with_index(lambda position, index: (position // num, index))
+    .map(load)
+  )
+  stream = stream[process_index::process_count]
+  batches = stream.batch(batch_size // process_count, drop_remainder=True)
+  batches = batches.slice(slice(start_step, None))
+  iterator = _iterate(batches, workers, threads, prefetch)
+  bad = BadRecords(max_bad_fraction, num)
+  return TrainIterator(iterator, source, bad)
+
+
+class Evaluation:
+  """Every record of a source exactly once, in order; can be iterated again.
+
+  Batches all have the same size: the last is padded with blanks whose `_mask`
+  is False. All processes see the same number of batches.
+  """
+
+  def __init__(
+    self,
+    source: Any,
+    ops: Sequence[Op],
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    where: str = 'ops',
+  ):
+    _check_divides(batch_size, process_count)
+    self.source = source
+    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=True)
+    self._batch_size = batch_size
+    self._process = (process_index, process_count)
+    self._threads = threads
+
+  def __len__(self) -> int:
+    return -(-len(self.source) // self._batch_size)
+
+  def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    index, count = self._process
+    stream = grain.MapDataset.range(len(self) * self._batch_size)
+    stream = stream.map(_first_epoch).map(self._load)[index::count]
+    batches = stream.batch(self._batch_size // count)
+    iterator = _iterate(batches, 0, self._threads, 2)
+    try:
+      for batch in iterator:
+        yield {k: v for k, v in batch.items() if k != '_reason'}
+    finally:
+      close = getattr(iterator, 'close', None)
+      if close is not None:
+        close()
+
+
+def evaluation(source: Any, ops: Sequence[Op], **options: Any) -> Evaluation:
+  """See `Evaluation`."""
+  return Evaluation(source, ops, **options)
+
+
+class _Load:
+  """(epoch, index) -> example with `_id`, `_mask`, `_reason`."""
+
+  def __init__(
+    self,
+    source: Any,
+    ops: Sequence[Op],
+    spec: Example,
+    seed: int,
+    strict: bool = False,
+  ):
+    self._source = source
+    self._ops = ops
+    self._spec = spec
+    self._seed = seed
+    self._strict = strict
+    self._num = len(source)
+
+  def __call__(self, position: tuple[int, int]) -> Example:
+    epoch, index = int(position[0]), int(position[1])
+    if index >= self._num:  # padding of the last evaluation batch
+      return self._blank(-1, 'padding')
+    try:
+      rng = _rng(self._seed, epoch, index)
+      example = _select(_apply(self._ops, self._source[index], rng))
+    except BadExample as bad:
+      if self._strict:
+        raise ValueError(
+          f'evaluation needs every record, and {self._source.key(index)} '
+          f'cannot be used: {bad.reason}'
+        ) from bad
+      return self._blank(index, bad.reason)
+    self._check(example, index)
+    return {**example, **_marks(index, True, '')}
+
+  def _blank(self, index: int, reason: str) -> Example:
+    return {**self._spec, **_marks(index, False, reason)}
+
+  def _check(self, example: Example, index: int) -> None:
+    shapes = {k: v.shape for k, v in example.items()}
+    expected = {k: v.shape for k, v in self._spec.items()}
+    if shapes != expected:
+      raise ValueError(
+        f'record {self._source.key(index)} gives {shapes} where the ops '
+        f'promise {expected}'
+      )
+
+
+def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:
+  options = grain.ReadOptions(
+    num_threads=threads, prefetch_buffer_size=max(prefetch, threads)
+  )
+  dataset = batches.to_iter_dataset(options)
+  if workers:
+    _mark_flags_parsed()
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=workers, per_worker_buffer_size=prefetch
+      )
+    )
+  return iter(dataset)
+
+
+def _mark_flags_parsed() -> None:
+  """Grain's workers read absl flags; a library user may not have parsed any."""
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+def _apply(ops: Sequence[Op], example: Example, rng: Any) -> Example:
+  for op in ops:
+    example = op(example, rng)
+  return example
+
+
+def _select(example: Example) -> Example:
+  return {k: np.asarray(example[k]) for k in FIELDS if k in example}
+
+
+def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+  return np.random.default_rng((seed % 2**32, epoch, index))
+
+
+def _first_epoch(index: int) -> tuple[int, int]:
+  return 0, index
+
+
+def _marks(index: int, mask: bool, reason: str) -> Example:
+  text = reason.encode()[:_REASON_BYTES]
+  packed = np.zeros(_REASON_BYTES, np.uint8)
+  packed[: len(text)] = np.frombuffer(text, np.uint8)
+  return {'_id': np.int32(index), '_mask': np.bool_(mask), '_reason': packed}
+
+
+def _decode_reason(packed: np.ndarray) -> str:
+  return bytes(packed).rstrip(b'\0').decode(errors='replace')
+
+
+def _dummy(height: int, width: int) -> Example:
+  return {
+    'image': np.full((height, width, 3), 127, np.uint8),
+    'labels': np.zeros(1, np.int32),
+  }
+
+
+def _check_divides(batch_size: int, process_count: int) -> None:
+  if batch_size <= 0 or batch_size % process_count:
+    raise ValueError(
+      f'batch_size={batch_size} must be a positive multiple of the '
+      f'{process_count} processes'
+    )

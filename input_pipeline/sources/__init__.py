@@ -1,0 +1,1 @@
+"""Random-access sources of raw examples; one file per source type."""

@@ -1,0 +1,112 @@
+"""Data set in the project's record format: ArrayRecord shards + manifest.
+
+`tools/prepare_images.py` makes one from a folder, a CSV or a JSONL file;
+docs/data.md ("Record format") describes the files.
+"""
+
+import bisect
+import hashlib
+import itertools
+import os
+
+import numpy as np
+
+from big_vision_like import hierarchy as hierarchies
+from big_vision_like import vocabulary as vocabularies
+from input_pipeline import manifest as manifests
+from input_pipeline import records
+from input_pipeline.errors import BadExample
+
+
+class Source:
+  """Random access to the records of one split.
+
+  Args (options):
+    path: folder of the data set.
+    split: one of the manifest's splits.
+    vocabulary: file to use instead of the data set's own.
+    hierarchy: file to use instead of the data set's own, if it has one.
+    hierarchy_unlisted: nodes of that file outside the vocabulary: 'error',
+      'traverse' or 'add' (see big_vision_like/hierarchy.py).
+
+  Raises:
+    FileNotFoundError: no data set there.
+    ValueError: unknown split; or shards missing or not those of the manifest,
+      with their list.
+  """
+
+  def __init__(
+    self,
+    *,
+    path: str,
+    split: str = 'train',
+    vocabulary: str | None = None,
+    hierarchy: str | None = None,
+    hierarchy_unlisted: str = 'error',
+  ):
+    self.path = os.fspath(path)
+    self.split = split
+    manifest = manifests.load(self.path)
+    manifests.check_split(manifest, split, f'data set {self.path!r}')
+    manifests.check(self.path, manifest, split)
+    if hierarchy is None and manifest.hierarchy is not None:
+      hierarchy = os.path.join(self.path, manifest.hierarchy)
+      hierarchy_unlisted = manifest.hierarchy_unlisted
+    self.vocabulary, self.hierarchy = hierarchies.attach(
+      vocabularies.load(
+        vocabulary or os.path.join(self.path, manifest.vocabulary)
+      ),
+      hierarchy,
+      unlisted=hierarchy_unlisted,
+    )
+    self._shards = manifest.splits[split]
+    self._ends = list(itertools.accumulate(s.records for s in self._shards))
+    self._reader = records.ShardReader(
+      os.path.join(self.path, s.name) for s in self._shards
+    )
+
+  def __len__(self) -> int:
+    return self._ends[-1] if self._ends else 0
+
+  def _locate(self, index: int) -> tuple[int, int]:
+    """(shard, position in it) of a record."""
+    if not 0 <= index < len(self):
+      raise IndexError(f'record {index} of {len(self)} in {self.path!r}')
+    shard = bisect.bisect_right(self._ends, index)
+    return shard, index - (self._ends[shard] - self._shards[shard].records)
+
+  def read(self, index: int) -> records.Record:
+    """The whole record; BadExample where it is corrupt."""
+    try:
+      return records.decode(self._reader.read(*self._locate(index)))
+    except ValueError as error:
+      raise BadExample(f'corrupt record: {error}') from None
+
+  def __getitem__(self, index: int) -> dict:
+    """'image' bytes, 'labels' int32 [n], 'key', and 'label_conf' if stored."""
+    record = self.read(int(index))
+    example = {
+      'image': record.image,
+      'labels': record.labels,
+      'key': record.key,
+    }
+    if record.label_conf is not None:
+      example['label_conf'] = record.label_conf
+    return example
+
+  def labels(self, index: int) -> np.ndarray:
+    """Raw label ids int32 [n] of a record, its image left alone."""
+    return self.read(int(index)).labels
+
+  def key(self, index: int) -> str:
+    """'train-00003-of-00016.array_record:41', readable without the record."""
+    shard, position = self._locate(int(index))
+    return f'{self._shards[shard].name}:{position}'
+
+  def fingerprint(self) -> str:
+    """Changes with the shards' checksums, the vocabulary or the hierarchy."""
+    parts = [s.sha256 for s in self._shards]
+    parts += [self.split, self.vocabulary.fingerprint()]
+    if self.hierarchy is not None:
+      parts.append(hashlib.sha256(self.hierarchy.ancestors).hexdigest())
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]

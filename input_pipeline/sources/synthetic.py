@@ -1,0 +1,185 @@
+"""A synthetic stand-in for JFT-300M and FastEval14k, drawn as it is read.
+
+Images of coloured shapes whose classes form a hierarchy, with long-tailed
+counts and raw labels as noisy and incomplete as the paper's; the evaluation
+splits are clean and complete (Sun et al. 2017, sections 3 and 4). Nothing is
+stored: any number of images, any one of them at once. docs/synthetic-world.md.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from big_vision_like.hierarchy import Hierarchy
+from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.synthetic_world.options import Options, check_integer
+from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
+from input_pipeline.synthetic_world.world import World
+
+# split -> (stream of images, raw labels?, default number of images)
+SPLITS = {
+  'train': ('train', True, 100_000),
+  'train_clean': ('train', False, 100_000),
+  'val': ('val', False, 4_000),
+  'fasteval': ('fasteval', False, 4_000),
+}
+MAX_IMAGES = 2**40
+_VERSION = 1  # of what images look like; part of the fingerprint
+
+
+class Source:
+  """Random access to a synthetic world.
+
+  Splits: 'train' has raw labels; 'train_clean' the same images with all true
+  labels, closed under the hierarchy; 'val' and 'fasteval' other images, clean.
+  Image i is the same scene for any image_size and num_images, so a smaller
+  training set is a subset of a larger one.
+  """
+
+  vocabulary: Vocabulary
+  hierarchy: Hierarchy | None
+
+  def __init__(
+    self,
+    *,
+    split: str = 'train',
+    num_images: int | None = None,
+    image_size: int = 64,
+    annotations: bool = False,
+    num_classes: int = 100,
+    depth: int | None = None,
+    groups: int | None = None,
+    fan_out: float | None = None,
+    broadest: int = 0,
+    traits: int = 0,
+    spread: float = 1.0,
+    seed: int = 0,
+    zipf: float = 1.0,
+    theme: float = 0.7,
+    max_objects: int = 4,
+    clutter: float = 1.0,
+    noise: float = 0.2,
+    neighbour_noise: float = 0.8,
+    labels_per_image: float | None = None,
+    recall: float | None = None,
+    num_keypoints: int = 17,
+  ):
+    """Builds the world; under a second for 18,291 classes.
+
+    Args:
+      split: one of SPLITS.
+      num_images: length; None: 100,000 for training, 4,000 for evaluation.
+      image_size: side of the square images, in pixels.
+      annotations: examples also hold 'boxes', 'box_labels', 'instance_map'
+        and 'keypoints' (see Rendered).
+      num_classes ... num_keypoints: see Options in synthetic_world/options.py.
+
+    Raises:
+      ValueError: naming the option, its value and what is valid.
+    """
+    if split not in SPLITS:
+      raise ValueError(
+        f'synthetic world: unknown split {split!r}; valid: {", ".join(SPLITS)}'
+      )
+    self.stream, self._raw, default_length = SPLITS[split]
+    if num_images is None:
+      num_images = default_length
+    check_integer('num_images', num_images, 1, MAX_IMAGES)
+    check_integer('image_size', image_size, MIN_SIZE, MAX_SIZE)
+    if not isinstance(annotations, bool):
+      raise ValueError(
+        f'synthetic world: annotations must be True or False, got '
+        f'{annotations!r}'
+      )
+    options = Options(
+      num_classes=num_classes,
+      depth=depth,
+      groups=groups,
+      fan_out=fan_out,
+      broadest=broadest,
+      traits=traits,
+      spread=spread,
+      seed=seed,
+      zipf=zipf,
+      theme=theme,
+      max_objects=max_objects,
+      clutter=clutter,
+      noise=noise,
+      neighbour_noise=neighbour_noise,
+      labels_per_image=labels_per_image,
+      recall=recall,
+      num_keypoints=num_keypoints,
+    )
+    self.split = split
+    self.image_size = int(image_size)
+    self.annotations = annotations
+    self._length = int(num_images)
+    self.world = World(options)
+    self.hierarchy = self.world.hierarchy
+    self.vocabulary = self.world.vocabulary(self._length)
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """Draws example `index`.
+
+    Returns:
+      'image' uint8 [S, S, 3], 'labels' int32 [n] ascending, and with
+      annotations 'boxes' float32 [N, 4], 'box_labels' int32 [N],
+      'instance_map' int16 [S, S], 'keypoints' float32 [N, K, 3].
+
+    Raises:
+      IndexError: index outside 0..len-1.
+    """
+    index = self._checked(index)
+    scene = self.world.scene(index, self.stream)
+    labels = self._labels(scene, index)
+    if not self.annotations:
+      image = self.world.image(scene, self.image_size)
+      return {'image': image, 'labels': labels}
+    drawn = self.world.render(scene, self.image_size)
+    return {
+      'image': drawn.image,
+      'labels': labels,
+      'boxes': drawn.boxes,
+      'box_labels': drawn.classes,
+      'instance_map': drawn.instance_map,
+      'keypoints': drawn.keypoints,
+    }
+
+  def labels(self, index: int) -> np.ndarray:
+    """Labels of example `index` without drawing it: int32 [n]."""
+    index = self._checked(index)
+    return self._labels(self.world.scene(index, self.stream), index)
+
+  def key(self, index: int) -> str:
+    return f'synthetic/{self.split}/{self._checked(index):09d}'
+
+  def fingerprint(self) -> str:
+    """16 hex digits of everything that decides the examples."""
+    what = dataclasses.asdict(self.world.options)
+    what.update(
+      version=_VERSION,
+      split=self.split,
+      num_images=self._length,
+      image_size=self.image_size,
+    )
+    text = json.dumps(what, sort_keys=True, default=float)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+  def _labels(self, scene, index: int) -> np.ndarray:
+    if self._raw:
+      return self.world.raw_labels(scene, index, self.stream)
+    return self.world.true_labels(scene)
+
+  def _checked(self, index: int) -> int:
+    if not 0 <= index < self._length:
+      raise IndexError(
+        f'synthetic/{self.split}: index {index} is outside '
+        f'0..{self._length - 1}'
+      )
+    return int(index)

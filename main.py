@@ -1,0 +1,144 @@
+"""Pretrain, evaluate or plan: `python -m main --config configs/x.py[:args]`.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
+143 stopped by a signal after saving.
+"""
+
+import os
+import pathlib
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from absl import app, flags
+from ml_collections import config_flags
+
+ROOT = pathlib.Path(__file__).resolve().parent
+MODES = ('train', 'eval', 'plan')
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'config file, config.json of a workdir; file:args'
+)
+WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'what to do')
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise ValueError(f'unknown argument {argv[1]!r}; see --help')
+  if CONFIG.value is None:
+    raise ValueError('--config is missing, such as configs/quickstart.py')
+  if MODE.value == 'plan':
+    _fake_devices(CONFIG.value)
+    from big_vision_like import plan
+
+    plan.run(CONFIG.value)
+    return
+  workdir = WORKDIR.value
+  if workdir is None:
+    raise ValueError('--workdir is missing: the folder of the run')
+  if MODE.value == 'eval':
+    from big_vision_like import evaluate
+
+    evaluate.run(CONFIG.value, workdir)
+  else:
+    from big_vision_like import train
+
+    train.run(CONFIG.value, workdir)
+    _show_results(pathlib.Path(workdir))
+
+
+def _fake_devices(config: Any) -> None:
+  """A plan for a larger mesh runs on as many fake CPU devices."""
+  num = config.get('plan', {}).get('num_devices')
+  if num:
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    old = os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = (
+      f'{old} --xla_force_host_platform_device_count={num}'
+    ).strip()
+
+
+def _show_results(workdir: pathlib.Path) -> None:
+  """Draws the curves and says where everything is."""
+  from big_vision_like import checkpoint, writers
+  from tools import plot_metrics
+
+  plot = workdir / 'metrics.png'
+  plot_metrics.plot([workdir], out=plot)
+  print(
+    f'checkpoints  {checkpoint.find(workdir)}\n'
+    f'metrics      {workdir / writers.METRICS}\n'
+    f'plot         {plot}'
+  )
+
+
+def _parse_flags(args: list[str]) -> list[str]:
+  """Absl's parser; a .json config goes through config_json.py."""
+  loader = ROOT / 'big_vision_like' / 'config_json.py'
+  out = []
+  for i, arg in enumerate(args):
+    name, _, path = arg.partition('=')
+    if name in ('--config', '-config') and path.endswith('.json'):
+      arg = f'{name}={loader}:{path}'
+    elif (
+      out and args[i - 1] in ('--config', '-config') and (arg.endswith('.json'))
+    ):
+      arg = f'{loader}:{arg}'
+    out.append(arg)
+  try:
+    return flags.FLAGS(out)
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    _refuse(error)
+
+
+def _refuse(error: BaseException) -> NoReturn:
+  """Ends the process with one readable message."""
+  if isinstance(error, OSError) and error.filename:
+    text = f'{error.strerror}: {error.filename}'
+  else:
+    text = str(error.args[0] if error.args else error)
+  # The config parser wraps the message in a whole traceback.
+  if 'Error whilst parsing config file' in text:
+    text = text.strip().split('\n')[-1].partition(': ')[2]
+  sys.stdout.flush()
+  print(f'error: {text}', file=sys.stderr)
+  sys.exit(2)
+
+
+def _is_ours(error: BaseException) -> bool:
+  """Whether the project itself raised the error, not something below it."""
+  frames = traceback.extract_tb(error.__traceback__)
+  if not frames:
+    return False
+  path = pathlib.Path(frames[-1].filename)
+  return path.is_relative_to(ROOT) and '.venv' not in path.parts
+
+
+def _guarded(argv: list[str]) -> None:
+  try:
+    main(argv)
+  except (ValueError, FileNotFoundError) as error:
+    if not _is_ours(error) or os.environ.get('BVL_TRACEBACK'):
+      raise
+    _refuse(error)
+  except SystemExit as stop:
+    message = getattr(stop, 'message', None)
+    if message:
+      print(message, file=sys.stderr)
+    raise
+  except FloatingPointError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(1)
+
+
+def run() -> None:
+  """Entry point: tuned environment first, then flags, then the mode."""
+  from big_vision_like import cpu_tuning
+
+  cpu_tuning.reexec()
+  app.run(_guarded, flags_parser=_parse_flags)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,94 @@
+"""Top-1, top-5 and loss against scikit-learn, on several meshes."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, top_k_accuracy_score
+
+from tests.evaluators import harness
+
+_NUM_CLASSES = 7
+
+
+def _entry(labels, num_classes, **options):
+  return (
+    dict(
+      type='classification',
+      data=dict(
+        type=harness.SOURCE,
+        labels=[[i] for i in labels],
+        names=[str(i) for i in range(num_classes)],
+      ),
+      ops=[*harness.IMAGE_OPS, dict(op='single_label')],
+      batch_size=8,
+    )
+    | options
+  )
+
+
+def _random(num_images=21, num_classes=_NUM_CLASSES):
+  rng = np.random.default_rng(1)
+  scores = rng.standard_normal((num_images, num_classes)).astype(np.float32)
+  return scores, rng.integers(0, num_classes, num_images)
+
+
+@pytest.mark.parametrize('shape', [None, (8, 1), (2, 4)])
+@pytest.mark.parametrize('batch_size', [8, 32])
+def test_scikit_learn(shape, batch_size):
+  scores, labels = _random()
+  mesh = shape and harness.mesh(*shape)
+  evaluator = harness.build(
+    _entry(labels.tolist(), _NUM_CLASSES, batch_size=batch_size),
+    harness.context(_NUM_CLASSES, mesh=mesh),
+  )
+  figures = evaluator.run(harness.pad_classes(scores, 8))
+  probability = np.exp(scores.astype(float))
+  probability /= probability.sum(1, keepdims=True)
+  classes = np.arange(_NUM_CLASSES)
+  for k in (1, 5):
+    expected = top_k_accuracy_score(labels, scores, k=k, labels=classes)
+    assert figures[f'top{k}'] == pytest.approx(100 * expected)
+  assert figures['loss'] == pytest.approx(
+    log_loss(labels, probability, labels=classes), rel=1e-6
+  )
+  assert figures['num_images'] == 21
+
+
+def test_fewer_than_five_classes():
+  scores, labels = _random(num_classes=3)
+  evaluator = harness.build(_entry(labels.tolist(), 3), harness.context(3))
+  figures = evaluator.run(scores)
+  assert figures['top5'] == 100
+  assert figures['top1'] == pytest.approx(
+    100 * (scores.argmax(1) == labels).mean()
+  )
+
+
+def test_ties_rank_the_lower_id_first():
+  scores = np.zeros((3, 2), np.float32)
+  evaluator = harness.build(_entry([0, 1, 1], 2), harness.context(2))
+  assert evaluator.run(scores)['top1'] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_broken_logits_name_the_record(value):
+  scores, labels = _random(5)
+  scores[3, 2] = value
+  evaluator = harness.build(
+    _entry(labels.tolist(), _NUM_CLASSES), harness.context(_NUM_CLASSES)
+  )
+  with pytest.raises(ValueError, match=r'is not finite: record-3$'):
+    evaluator.run(scores)
+
+
+def test_a_record_with_two_labels_is_refused():
+  entry = _entry([0, 1], 2)
+  entry['data']['labels'] = [[0], [0, 1]]
+  evaluator = harness.build(entry, harness.context(2))
+  with pytest.raises(ValueError, match='record-1 cannot be used: 2 labels'):
+    evaluator.run(np.zeros((2, 2), np.float32))
+
+
+def test_the_label_op_is_required():
+  entry = _entry([0], 2)
+  with pytest.raises(ValueError, match=r'evals\.fasteval\.ops: no op makes'):
+    harness.build(entry | dict(ops=harness.IMAGE_OPS), harness.context(2))

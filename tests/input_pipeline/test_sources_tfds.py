@@ -1,0 +1,245 @@
+"""tfds source on data sets prepared here; TensorFlow is never imported."""
+
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import simplejpeg
+import tensorflow_datasets as tfds
+
+from input_pipeline.sources import tfds as tfds_source
+
+NAMES = ['cat', 'dog', 'bird']
+
+
+def jpeg(i):
+  return simplejpeg.encode_jpeg(np.full((8, 8, 3), i, np.uint8))
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder):
+  """20 + 5 images; label i % 3 and sequences of 0, 1 or 2 labels."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    label = tfds.features.ClassLabel(names=NAMES)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(
+            shape=(None, None, 3), encoding_format='jpeg'
+          ),
+          'label': label,
+          'number': np.int64,
+          'weight': np.float32,
+          'tags': tfds.features.Sequence(label),
+          'objects': tfds.features.Sequence({'label': label}),
+        }
+      ),
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {
+      'train': self._generate_examples(20),
+      'test': self._generate_examples(5, labelled=False),
+    }
+
+  def _generate_examples(self, n, labelled=True):
+    for i in range(n):
+      tags = [NAMES[(i + j) % 3] for j in range(i % 3)]
+      yield (
+        i,
+        {
+          'image': jpeg(i),
+          'label': NAMES[i % 3] if labelled else -1,
+          'number': i % 4,
+          'weight': 0.5,
+          'tags': tags,
+          'objects': [{'label': tag} for tag in tags],
+        },
+      )
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tfds')
+  builder = Tiny(data_dir=folder, file_format='array_record')
+  builder.download_and_prepare()
+  return str(folder)
+
+
+@pytest.fixture
+def directory(data_dir, tmp_path):
+  copy = tmp_path / 'tiny' / '1.0.0'
+  shutil.copytree(pathlib.Path(data_dir, 'tiny', '1.0.0'), copy)
+  return copy
+
+
+def by_brightness(source):
+  """Label names of each image, by the grey value that identifies it."""
+  found = {}
+  for i in range(len(source)):
+    example = source[i]
+    assert isinstance(example['image'], bytes)
+    assert example['labels'].dtype == np.int32
+    np.testing.assert_array_equal(source.labels(i), example['labels'])
+    value = simplejpeg.decode_jpeg(example['image'])[0, 0, 0]
+    found[int(value)] = [source.vocabulary.names[j] for j in example['labels']]
+  return found
+
+
+def test_single_labels(data_dir):
+  source = tfds_source.Source(name='tiny', data_dir=data_dir)
+  assert source.vocabulary.names == tuple(NAMES)
+  assert by_brightness(source) == {i: [NAMES[i % 3]] for i in range(20)}
+  assert source.key(3) == '1.0.0:train:3' or source.key(3) == 'tiny:train:3'
+  assert 'tensorflow' not in sys.modules
+  for index in (-1, 20):
+    with pytest.raises(IndexError):
+      source[index]
+
+
+@pytest.mark.parametrize('feature', ['tags', 'objects/label'])
+def test_label_sequences(data_dir, feature):
+  source = tfds_source.Source(
+    name='tiny:1.0.0', data_dir=data_dir, label_feature=feature
+  )
+  assert by_brightness(source) == {
+    i: sorted((NAMES[(i + j) % 3] for j in range(i % 3)), key=NAMES.index)
+    for i in range(20)
+  }
+
+
+def test_split_parts_and_missing_labels(data_dir):
+  def size(split):
+    return len(tfds_source.Source(name='tiny', data_dir=data_dir, split=split))
+
+  assert size('train[:90%]') == 18 and size('train[90%:]') == 2
+  assert size('train+test') == 25
+  test = tfds_source.Source(name='tiny', data_dir=data_dir, split='test')
+  assert all(len(test.labels(i)) == 0 for i in range(5))
+
+
+def test_directory_and_pickle(directory):
+  source = tfds_source.Source(directory=str(directory))
+  copy = pickle.loads(pickle.dumps(source))  # noqa: S301
+  assert by_brightness(copy) == by_brightness(source)
+  assert copy.fingerprint() == source.fingerprint()
+
+
+def test_vocabulary_matches_by_name(data_dir, tmp_path):
+  labels = tmp_path / 'labels.jsonl'
+  labels.write_text(
+    '{"name": "pet"}\n{"name": "dog", "parents": ["pet"]}\n'
+    '{"name": "bird"}\n{"name": "cat", "parents": ["pet"]}\n'
+  )
+  options = dict(name='tiny', data_dir=data_dir)
+  source = tfds_source.Source(**options, vocabulary=str(labels))
+  assert by_brightness(source) == {i: [NAMES[i % 3]] for i in range(20)}
+  assert source.hierarchy.close(np.array([1])).tolist() == [0, 1]
+  numbers = tmp_path / 'numbers.txt'
+  numbers.write_text('zero\none\ntwo\nthree\n')
+  source = tfds_source.Source(
+    **options, vocabulary=str(numbers), label_feature='number'
+  )
+  words = ['zero', 'one', 'two', 'three']
+  assert by_brightness(source) == {i: [words[i % 4]] for i in range(20)}
+  numbers.write_text('zero\none\n')
+  with pytest.raises(ValueError, match="label 'cat' is not among the 2 names"):
+    tfds_source.Source(**options, vocabulary=str(numbers))
+  source = tfds_source.Source(
+    **options, vocabulary=str(numbers), label_feature='number'
+  )
+  with pytest.raises(
+    ValueError, match=r'labels \[[23]\] are not all in 0\.\.1'
+  ):
+    by_brightness(source)
+
+
+def test_fingerprint_differs_between_splits_and_features(data_dir):
+  def fingerprint(**options):
+    source = tfds_source.Source(name='tiny', data_dir=data_dir, **options)
+    return source.fingerprint()
+
+  assert fingerprint() == fingerprint()
+  others = [
+    fingerprint(split='test'),
+    fingerprint(split='train[:5]'),
+    fingerprint(label_feature='tags'),
+  ]
+  assert len({fingerprint(), *others}) == 4
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'name': 'imagenet2012'}, 'not prepared.*tfds build imagenet2012 --file_'),
+    ({'name': 'tiny:2.0.0'}, r'version 2\.0\.0 is not prepared.*: 1\.0\.0'),
+    ({'name': '../tiny'}, r'not of the form NAME\[/CONFIG\]\[:VERSION\]'),
+    ({}, 'give either name or directory'),
+    ({'name': 'tiny', 'directory': '/x'}, 'give either name or directory'),
+    ({'directory': '/none'}, r'/none: no dataset_info\.json'),
+    ({'name': 'tiny', 'split': 'val'}, r"'val'; splits: .*train \(20\)"),
+    ({'name': 'tiny', 'split': 'train[:5x]'}, r"cannot read split 'train\[:5x"),
+    ({'name': 'tiny', 'split': 'train[20:]'}, r'has no records|cannot read'),
+    ({'name': 'tiny', 'image_feature': 'imag'}, "did you mean 'image'.*featu"),
+    ({'name': 'tiny', 'label_feature': 'lbl'}, "'lbl' is not among: image, la"),
+    (
+      {'name': 'tiny', 'label_feature': 'objects/lbl'},
+      "'lbl' is not among: label",
+    ),
+    ({'name': 'tiny', 'label_feature': 'weight'}, 'must hold class numbers'),
+    ({'name': 'tiny', 'label_feature': 'image'}, 'must hold class numbers'),
+    (
+      {'name': 'tiny', 'label_feature': 'number'},
+      'no class names; give the op',
+    ),
+    ({'name': 'tiny', 'vocabulary': '/none.txt'}, 'no such file'),
+  ],
+)
+def test_mistakes(data_dir, options, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    tfds_source.Source(data_dir=data_dir, **options)
+
+
+def test_damaged_or_other_formats(directory):
+  info = directory / 'dataset_info.json'
+  text = info.read_text()
+  info.write_text(text.replace('array_record', 'tfrecord'))
+  with pytest.raises(ValueError, match='prepared as tfrecord, which has no ra'):
+    tfds_source.Source(directory=str(directory))
+  info.write_text('{')
+  with pytest.raises(ValueError, match='cannot be opened by tensorflow-datase'):
+    tfds_source.Source(directory=str(directory))
+  info.write_text(text)
+  next(directory.glob('*train*array_record*')).unlink()
+  with pytest.raises(ValueError, match="cannot read split 'train'"):
+    tfds_source.Source(directory=str(directory))
+
+
+def test_configurations_are_listed(data_dir, tmp_path):
+  shutil.copytree(
+    pathlib.Path(data_dir, 'tiny', '1.0.0'),
+    tmp_path / 'coco' / '2017' / '1.0.0',
+  )
+  with pytest.raises(ValueError, match='configurations, choose one: coco/2017'):
+    tfds_source.Source(name='coco', data_dir=str(tmp_path))
+  source = tfds_source.Source(name='coco/2017', data_dir=str(tmp_path))
+  assert len(source) == 20
+
+
+def test_importing_and_reading_need_no_tensorflow(data_dir):
+  code = (
+    'import sys\n'
+    'from input_pipeline.sources.tfds import Source\n'
+    f'source = Source(name="tiny", data_dir={data_dir!r})\n'
+    'assert source[0]["image"][:2] == b"\\xff\\xd8"\n'
+    'assert "tensorflow" not in sys.modules and "jax" not in sys.modules\n'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)

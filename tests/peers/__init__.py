@@ -1,0 +1,1 @@
+"""Other implementations of what we compute, as goldens and as opponents."""

@@ -1,0 +1,1 @@
+"""Tests on the small real data sets; skipped where those are absent."""

@@ -1,0 +1,97 @@
+"""Real hierarchies: published sizes, agreement with networkx, speed."""
+
+import csv
+import json
+import time
+
+import numpy as np
+import pytest
+
+from big_vision_like import hierarchy, hierarchy_files
+from big_vision_like.vocabulary import Vocabulary
+
+pytestmark = pytest.mark.real_data
+
+FILES = {
+  'imagenet22k_is_a.tsv': dict(labels=23_524, edges=24_161, leaves=17_223),
+  'wordnet_noun_is_a.tsv.gz': dict(labels=71_873, depth=19, multi_parent=2_316),
+}
+
+
+def read(path):
+  edges = hierarchy_files.read(path)
+  names = sorted({name for pair in edges.pairs for name in pair})
+  return Vocabulary(tuple(names)), edges
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_sizes_and_time(real_data, name):
+  path = real_data / 'hierarchy' / name
+  vocabulary, _ = read(path)
+  start = time.perf_counter()
+  dag = hierarchy.load(path, vocabulary)
+  seconds = time.perf_counter() - start
+  seen = dag.statistics
+  ours = dict(
+    labels=seen.num_labels,
+    edges=seen.num_edges,
+    leaves=seen.num_leaves,
+    depth=seen.max_depth,
+    multi_parent=seen.num_multi_parent,
+  )
+  assert FILES[name].items() <= ours.items()
+  assert seconds < 3
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_closure_agrees_with_networkx(real_data, name):
+  networkx = pytest.importorskip('networkx')
+  vocabulary, edges = read(real_data / 'hierarchy' / name)
+  dag = hierarchy.load(real_data / 'hierarchy' / name, vocabulary)
+  graph = networkx.DiGraph((parent, child) for child, parent in edges.pairs)
+  ids = np.random.default_rng(0).permutation(len(vocabulary))[:3000]
+  for i in ids.tolist():
+    ancestors = networkx.ancestors(graph, vocabulary.names[i])
+    mine = dag.ancestors[dag.indptr[i] : dag.indptr[i + 1]].tolist()
+    assert mine == sorted(map(vocabulary.index, ancestors))
+  levels = networkx.topological_generations(graph)
+  for depth, level in enumerate(levels):
+    assert {int(dag.depth[vocabulary.index(n)]) for n in level} == {depth}
+
+
+def test_imagenet_labels_under_wordnet(real_data):
+  folder = real_data / 'hierarchy'
+  synsets = (folder / 'imagenet_synsets.txt').read_text().split()
+  path = folder / 'wordnet_noun_is_a.tsv.gz'
+  with pytest.raises(ValueError, match=r"not in the vocabulary.*='traverse'"):
+    hierarchy.load(path, Vocabulary(tuple(synsets)))
+  dag = hierarchy.load(path, Vocabulary(tuple(synsets)), unlisted='traverse')
+  assert dag.num_labels == 1000 and dag.statistics.num_unlisted > 500
+  extended, full = hierarchy.attach(
+    Vocabulary(tuple(synsets)), path, unlisted='add'
+  )
+  assert extended.names[:1000] == tuple(synsets)
+  assert len(extended) == 1000 + dag.statistics.num_unlisted
+  tench = full.close(np.array([synsets.index('n01440764')]))
+  names = {extended.names[i] for i in tench}
+  assert {'n01440764', 'n02512053', 'n00015388', 'n00001740'} <= names
+  # tench, fish, animal, entity
+
+
+def test_tiny_imagenet_slice(real_data):
+  networkx = pytest.importorskip('networkx')
+  folder = real_data / 'tiny_imagenet_slice'
+  content = json.loads((folder / 'hierarchy.json').read_text())
+  with open(folder / 'labels.csv', newline='') as file:
+    present = sorted({row['wnid'] for row in csv.DictReader(file)})
+  assert len(present) == 40 and len(content['classes']) == 60
+  classes = Vocabulary(tuple(content['classes']))
+  extended, dag = hierarchy.attach(
+    classes, folder / 'hierarchy.json', unlisted='add'
+  )
+  graph = networkx.DiGraph((parent, child) for child, parent in content['is_a'])
+  assert len(extended) == graph.number_of_nodes()
+  for i in range(60):
+    closed = {extended.names[j] for j in dag.close(np.array([i]))}
+    name = extended.names[i]
+    assert closed == {name} | networkx.ancestors(graph, name)
