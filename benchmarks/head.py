@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 
-FEATURES = 2048
 LABELS = 8  # ids a row, padded with -1
 GIB = 2**30
 MIB = 2**20
@@ -32,6 +31,7 @@ MIB = 2**20
 class Case:
   """One line of the table."""
 
+  features: int
   classes: int
   batch: int
   data: int
@@ -39,11 +39,13 @@ class Case:
   kind: str  # 'sparse' (ours) or 'dense'
 
 
-def cases(sizes: list[int], batches: list[int], devices: int) -> list[Case]:
+def cases(
+  features: int, sizes: list[int], batches: list[int], devices: int
+) -> list[Case]:
   """Ours on (1, 1) or every split of `devices`; dense is data-parallel."""
   meshes = [(devices // m, m) for m in (1, 2, 4, 8) if m <= devices]
   return [
-    Case(classes, batch, *mesh, kind)
+    Case(features, classes, batch, *mesh, kind)
     for classes in sizes
     for batch in batches
     for kind, chosen in (('dense', meshes[:1]), ('sparse', meshes))
@@ -100,12 +102,12 @@ def build(case: Case):
     else jax.ShapeDtypeStruct((case.batch, width), f32)
   )
   params_shape = {
-    'kernel': jax.ShapeDtypeStruct((FEATURES, width), f32),
+    'kernel': jax.ShapeDtypeStruct((case.features, width), f32),
     'bias': jax.ShapeDtypeStruct((width,), f32),
   }
   with jax.set_mesh(mesh):
     compiled = step.lower(
-      jax.ShapeDtypeStruct((case.batch, FEATURES), f32),
+      jax.ShapeDtypeStruct((case.batch, case.features), f32),
       params_shape,
       label_shape,
     ).compile()
@@ -113,10 +115,10 @@ def build(case: Case):
   def arguments():
     """Fixed features and params, and a function that makes the labels."""
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(case.batch, FEATURES)).astype(np.float32)
+    features = rng.normal(size=(case.batch, case.features)).astype(np.float32)
     place = jax.jit(
       lambda key: {
-        'kernel': 0.03 * jax.random.normal(key, (FEATURES, width)),
+        'kernel': 0.03 * jax.random.normal(key, (case.features, width)),
         'bias': jnp.zeros((width,)),
       },
       out_shardings=params_spec,
@@ -168,41 +170,52 @@ def table(rows: list[dict]) -> list[str]:
   """Markdown lines; ratios are to the dense line of the same block."""
   lines = [
     '| classes | batch | mesh (data, model) | head | ms, median (quartiles) '
-    '| time / dense | MiB per device | of it temporaries | memory / dense |',
-    '|---|---|---|---|---|---|---|---|---|',
+    '| time / dense | MiB per device | of it temporaries | memory / dense '
+    '| memory / model = 1 |',
+    '|---|---|---|---|---|---|---|---|---|---|',
   ]
   dense: dict = {}
+  whole: dict = {}  # ours with the classes in one piece
   for row in rows:
     case = row['case']
     if case.kind == 'dense':
       dense = row
-    if row['times'] is None:
-      timing, ratio = 'compiled only', ''
-    else:
-      low, middle, high = statistics.quantiles(row['times'], n=4)
-      timing = f'{middle:.0f} ({low:.0f}-{high:.0f})'
-      ratio = (
-        f'{middle / statistics.median(dense["times"]):.2f}'
-        if dense['times']
-        else ''
-      )
+    elif case.model == 1:
+      whole = row
+    timing, ratio = _timing(row['times'], dense['times'])
+    share = (
+      f'{row["total"] / whole["total"]:.3f}' if case.kind == 'sparse' else ''
+    )
     lines.append(
       f'| {case.classes:,} | {case.batch:,} | ({case.data}, {case.model}) '
       f'| {case.kind} | {timing} | {ratio} | {row["total"] / MIB:,.0f} '
       f'| {row["temporaries"] / MIB:,.0f} '
-      f'| {row["total"] / dense["total"]:.3f} |'
+      f'| {row["total"] / dense["total"]:.3f} | {share} |'
     )
   return lines
 
 
-def one_process(devices: int, args: argparse.Namespace) -> list[str]:
+def _timing(
+  times: list[float] | None, dense: list[float] | None
+) -> tuple[str, str]:
+  """'median (quartiles)' and the ratio to the dense median, where run."""
+  if times is None:
+    return 'compiled only', ''
+  low, middle, high = statistics.quantiles(times, n=4)
+  ratio = f'{middle / statistics.median(dense):.2f}' if dense else ''
+  return f'{middle:.0f} ({low:.0f}-{high:.0f})', ratio
+
+
+def one_process(
+  features: int, devices: int, args: argparse.Namespace
+) -> list[str]:
   """The table for a number of devices, from a process of its own."""
   env = dict(os.environ)
   if not args.real_devices:
     env['JAX_PLATFORMS'] = 'cpu'
     env['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
   command = [sys.executable, '-m', 'benchmarks.head', f'--worker={devices}']
-  command += [f'--repeats={args.repeats}']
+  command += [f'--features={features}', f'--repeats={args.repeats}']
   command += [f'--run_limit_gib={args.run_limit_gib}']
   command += ['--classes', *map(str, args.classes)]
   command += ['--batches', *map(str, args.batches)]
@@ -237,16 +250,17 @@ def report(args: argparse.Namespace) -> str:
     '',
     f'Command: `{command}`',
     '',
-    f'{FEATURES} features, float32. `sparse` is the head and loss of this '
-    'project, `dense` multi-hot targets with optax on the same JAX and '
+    'All float32. `sparse` is the head and loss of this project, `dense` multi-hot targets with optax on the same JAX and '
     'devices, data-parallel. A time is one whole step with its labels made '
     f"and transferred, over {args.repeats} steps. Memory: XLA's account of "
     'arguments, outputs and temporaries on one device. `compiled only`: all '
     f'devices together would need more than {args.run_limit_gib:g} GiB.',
   ]
-  for devices in args.devices:
-    kind = 'device(s)' if args.real_devices else 'fake CPU device(s)'
-    lines += ['', f'## {devices} {kind}', '', *one_process(devices, args)]
+  kind = 'device(s)' if args.real_devices else 'fake CPU device(s)'
+  for features in args.features:
+    for devices in args.devices:
+      lines += ['', f'## {features} features, {devices} {kind}', '']
+      lines += one_process(features, devices, args)
   return '\n'.join(lines) + '\n'
 
 
@@ -259,6 +273,7 @@ def main() -> None:
     '--classes', type=int, nargs='+', default=[18_291, 100_000, 1_000_000]
   )
   parser.add_argument('--batches', type=int, nargs='+', default=[256, 1024])
+  parser.add_argument('--features', type=int, nargs='+', default=[2048, 256])
   parser.add_argument('--repeats', type=int, default=7)
   parser.add_argument('--run_limit_gib', type=float, default=6.0)
   parser.add_argument('--real_devices', action='store_true')
@@ -266,7 +281,7 @@ def main() -> None:
   parser.add_argument('--worker', type=int, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.worker:
-    chosen = cases(args.classes, args.batches, args.worker)
+    chosen = cases(args.features[0], args.classes, args.batches, args.worker)
     rows = []
     for case in chosen:
       rows.append(measure(case, args.repeats, args.run_limit_gib))

@@ -84,24 +84,30 @@ def rows(
     start = reader.line_num + 1
 
 
+def _refuse_constant(constant: str) -> NoReturn:
+  raise ValueError(f'{constant} is not a JSON number')
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    raise ValueError(f'a repeated key among {[key for key, _ in pairs]}')
+  return found
+
+
+_DECODER = json.JSONDecoder(
+  parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+)
+
+
 def parse_json(text: str, where: str) -> Any:
   """json.loads that refuses NaN, Infinity and repeated keys.
 
   Raises:
     ValueError: not such JSON; the message starts with `where`.
   """
-
-  def refuse(constant: str) -> NoReturn:
-    raise ValueError(f'{constant} is not a JSON number')
-
-  def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-      raise ValueError(f'a repeated key among {[key for key, _ in pairs]}')
-    return found
-
   try:
-    return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    return _DECODER.decode(text)
   except json.JSONDecodeError as error:
     place = f'line {error.lineno} column {error.colno}'
     raise ValueError(f'{where}: not JSON: {error.msg} at {place}') from None

@@ -171,7 +171,7 @@ def suggestion(name: str, names: Sequence[str], n: int = 3) -> str:
   same = [known for known in names if known.lower() == lower]
   if len(names) > _MANY_NAMES:  # get_close_matches is slow: same beginning
     names = [known for known in names if known[:2].lower() == lower[:2]]
-  near = same or difflib.get_close_matches(name, names, n=n, cutoff=0.7)
+  near = same or difflib.get_close_matches(name, names, n=n, cutoff=0.65)
   return f'; near: {", ".join(map(repr, near[:n]))}' if near else ''
 
 

@@ -63,9 +63,8 @@ def get_config(arg=None):
 
   if arg.tiny:
     common.shrink(c, num_classes=23, label=label)
-    # One object an image and one true label: the synthetic world's single task.
     for data in (c.input.source, c.evals.val.data):
-      data.update(dict(single_label=True))
+      data.single_label = True  # the synthetic stand-in for ImageNet
     c.input.workers = 0
   c.lock()
   return c

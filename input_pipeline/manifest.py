@@ -187,6 +187,7 @@ def check(folder: str, manifest: Manifest, split: str) -> None:
 
 
 def quick_problem(folder: str, shard: Shard) -> str | None:
+  """How presence, size or first bytes of a shard differ, None if not."""
   path = os.path.join(folder, shard.name)
   try:
     size = os.path.getsize(path)

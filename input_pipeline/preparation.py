@@ -15,6 +15,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -221,7 +222,7 @@ def _record(
   return record, reason
 
 
-_worker: tuple[str, Mapping[str, Any], Recipe, Any, int] | None = None
+_worker: tuple[str, Mapping[str, Any], Recipe, Any] | None = None
 
 
 def _start_worker(
@@ -229,21 +230,27 @@ def _start_worker(
   sources: Mapping[str, Any],
   recipe: Recipe,
   counter: Any,
-  parent: int,
 ) -> None:
   global _worker
-  _worker = folder, sources, recipe, counter, parent
+  _worker = folder, sources, recipe, counter
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  """Ends this worker when the main process is killed, busy or idle."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
 
 
 def _work(task: Task) -> Done:
   assert _worker is not None
-  folder, sources, recipe, counter, parent = _worker
+  folder, sources, recipe, counter = _worker
 
   def tick() -> None:
     with counter.get_lock():
       counter.value += 1
-    if os.getppid() != parent:  # the main process was killed
-      raise SystemExit
 
   return write(folder, task, sources[task.split], recipe, tick)
 
@@ -269,9 +276,7 @@ def run(
   """
   if workers == 1 or len(tasks) <= 1:
     for task in tasks:
-      yield write(
-        folder, task, sources[task.split], recipe, lambda: advance(1)
-      )
+      yield write(folder, task, sources[task.split], recipe, lambda: advance(1))
     return
   context = multiprocessing.get_context('spawn')
   counter = context.Value('q', 0)
@@ -280,7 +285,7 @@ def run(
     min(workers, len(tasks)),
     context,
     _start_worker,
-    (folder, sources, recipe, counter, os.getpid()),
+    (folder, sources, recipe, counter),
   ) as pool:
     waiting = {pool.submit(_work, task) for task in tasks}
     try:
@@ -309,7 +314,7 @@ class Progress:
     self._path = os.path.join(folder, PROGRESS_FILE)
     self.done: dict[str, Done] = {}
     lines = self._complete_lines()
-    if lines:
+    if len(lines) > 1:  # else nothing is done yet
       check_settings(folder, json.loads(lines[0]), settings)
       for line in lines[1:]:
         done = Done.from_json(line)

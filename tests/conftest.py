@@ -12,12 +12,15 @@ if _FAKE_DEVICES not in os.environ.get('XLA_FLAGS', ''):
   flags = os.environ.get('XLA_FLAGS', '')
   os.environ['XLA_FLAGS'] = f'{flags} {_FAKE_DEVICES}'.strip()
 
+# The same small programs are compiled by many tests.
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.cache/jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+
 import pytest  # noqa: E402
 from absl import flags as absl_flags  # noqa: E402
 
 absl_flags.FLAGS.mark_as_parsed()
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope='session')

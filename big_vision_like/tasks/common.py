@@ -29,9 +29,16 @@ class Classifier:
     backbone: Linen module whose endpoints include 'pooled' [B, D].
     num_classes: true number of classes.
     class_multiple: the class axis is padded to a multiple of it.
+    prior: see `heads.ClassifierHead`.
   """
 
-  def __init__(self, backbone: Any, num_classes: int, class_multiple: int):
+  def __init__(
+    self,
+    backbone: Any,
+    num_classes: int,
+    class_multiple: int,
+    prior: float | None = None,
+  ):
     if num_classes < 1 or class_multiple < 1:
       raise ValueError(
         f'task.num_classes={num_classes} and task.class_multiple='
@@ -43,6 +50,7 @@ class Classifier:
       num_classes=num_classes,
       class_multiple=class_multiple,
       dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      prior=prior,
     )
 
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
@@ -76,7 +84,8 @@ class Classifier:
     else:
       endpoints = self._backbone.apply(variables, image, train=False)
     head = {'params': params['head']}
-    return self._head.apply(head, endpoints['pooled']), extra
+    logits: Any = self._head.apply(head, endpoints['pooled'])
+    return logits, extra
 
   @property
   def predict_fns(self) -> dict[str, Callable[[Any, Batch], Batch]]:

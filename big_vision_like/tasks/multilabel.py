@@ -21,6 +21,7 @@ class Task(common.Classifier):
     num_classes: true number of labels; None: that of the training source.
     class_multiple: pad the class axis to a multiple of it (50 in the paper).
     reduction: 'sum_classes' (the paper's scale) or 'mean_classes'.
+    prior: probability that the fresh bias predicts for every label; None: 0.5.
   """
 
   def __init__(
@@ -30,8 +31,9 @@ class Task(common.Classifier):
     num_classes: int,
     class_multiple: int = 1,
     reduction: str = 'sum_classes',
+    prior: float | None = None,
   ):
-    super().__init__(backbone, num_classes, class_multiple)
+    super().__init__(backbone, num_classes, class_multiple, prior)
     if reduction not in losses.REDUCTIONS:
       raise ValueError(
         f'task.reduction={reduction!r}; valid: {", ".join(losses.REDUCTIONS)}'

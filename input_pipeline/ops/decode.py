@@ -15,7 +15,7 @@ from PIL import Image
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 
-_PILLOW_FORMATS = ('PNG', 'GIF', 'BMP', 'WEBP')
+_PILLOW_FORMATS = ('PNG', 'GIF', 'BMP', 'WEBP', 'TIFF')
 _PILLOW_LIMIT_MEGAPIXELS = 178  # above, Pillow itself refuses to open
 _ORIENTATION_TAG = 0x0112
 _WHITE = (255, 255, 255, 255)

@@ -67,7 +67,7 @@ class LabelledFiles:
     lengths = np.fromiter(map(len, paths), np.int64, len(paths))
     self._path_ends = np.concatenate([[0], np.cumsum(lengths)])
     pairs = np.asarray(rows, np.int64) * len(vocabulary) + labels
-    owner, ids = np.divmod(np.unique(pairs), len(vocabulary))
+    owner, ids = np.divmod(sorted_unique(pairs), len(vocabulary))
     counts = np.bincount(owner, minlength=len(paths))
     self._label_ends = np.concatenate([[0], np.cumsum(counts)])
     self._labels = ids.astype(np.int32)
@@ -111,6 +111,12 @@ class LabelledFiles:
       self.vocabulary,
       self.hierarchy,
     )
+
+
+def sorted_unique(values: np.ndarray) -> np.ndarray:
+  """np.unique for nearly sorted integers, several times faster."""
+  values = np.sort(values, kind='stable')
+  return values[np.diff(values, prepend=values[:1] - 1) != 0]
 
 
 def read_image(path: bytes) -> bytes:

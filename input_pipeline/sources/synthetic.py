@@ -17,6 +17,7 @@ from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline.synthetic_world.options import Options, check_integer
 from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
+from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
 
 # split -> (stream of images, raw labels?, default number of images)
@@ -49,6 +50,7 @@ class Source:
     num_images: int | None = None,
     image_size: int = 64,
     annotations: bool = False,
+    single_label: bool = False,
     num_classes: int = 100,
     depth: int | None = None,
     groups: int | None = None,
@@ -63,6 +65,7 @@ class Source:
     clutter: float = 1.0,
     noise: float = 0.2,
     neighbour_noise: float = 0.8,
+    coarse: float = 0.05,
     labels_per_image: float | None = None,
     recall: float | None = None,
     num_keypoints: int = 17,
@@ -75,6 +78,8 @@ class Source:
       image_size: side of the square images, in pixels.
       annotations: examples also hold 'boxes', 'box_labels', 'instance_map'
         and 'keypoints' (see Rendered).
+      single_label: the labels of an image are just the true class of its
+        largest object: the world's stand-in for ImageNet.
       num_classes ... num_keypoints: see Options in synthetic_world/options.py.
 
     Raises:
@@ -89,11 +94,12 @@ class Source:
       num_images = default_length
     check_integer('num_images', num_images, 1, MAX_IMAGES)
     check_integer('image_size', image_size, MIN_SIZE, MAX_SIZE)
-    if not isinstance(annotations, bool):
-      raise ValueError(
-        f'synthetic world: annotations must be True or False, got '
-        f'{annotations!r}'
-      )
+    flags = {'annotations': annotations, 'single_label': single_label}
+    for name, flag in flags.items():
+      if not isinstance(flag, bool):
+        raise ValueError(
+          f'synthetic world: {name} must be True or False, got {flag!r}'
+        )
     options = Options(
       num_classes=num_classes,
       depth=depth,
@@ -109,6 +115,7 @@ class Source:
       clutter=clutter,
       noise=noise,
       neighbour_noise=neighbour_noise,
+      coarse=coarse,
       labels_per_image=labels_per_image,
       recall=recall,
       num_keypoints=num_keypoints,
@@ -116,6 +123,7 @@ class Source:
     self.split = split
     self.image_size = int(image_size)
     self.annotations = annotations
+    self._single_label = single_label
     self._length = int(num_images)
     self.world = World(options)
     self.hierarchy = self.world.hierarchy
@@ -167,11 +175,14 @@ class Source:
       split=self.split,
       num_images=self._length,
       image_size=self.image_size,
+      single_label=self._single_label,
     )
     text = json.dumps(what, sort_keys=True, default=float)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-  def _labels(self, scene, index: int) -> np.ndarray:
+  def _labels(self, scene: Scene, index: int) -> np.ndarray:
+    if self._single_label:
+      return np.array([scene.objects[0].label], np.int32)
     if self._raw:
       return self.world.raw_labels(scene, index, self.stream)
     return self.world.true_labels(scene)

@@ -98,8 +98,8 @@ class Source(image_files.LabelledFiles):
     labels, ids = table.resolve()
     pairs = np.array(table.rows, np.int64)
     if split == 'train' and labels.counts is None:
-      unique = np.unique(pairs * len(labels) + ids) % len(labels)
-      counts = np.bincount(unique, minlength=len(labels))
+      unique = image_files.sorted_unique(pairs * len(labels) + ids)
+      counts = np.bincount(unique % len(labels), minlength=len(labels))
       labels = dataclasses.replace(labels, counts=counts)
     labels, closed = hierarchies.attach(
       labels,
@@ -195,11 +195,7 @@ class _Table:
 
   def _literal_path(self, image: str, line: int) -> str:
     """The path as written, if it stays inside the root."""
-    try:
-      usable = image and '\0' not in image and os.fsencode(image)
-    except UnicodeEncodeError:
-      usable = False
-    if not usable:
+    if not image or '\0' in image or not _encodable(image):
       raise ValueError(f'{self.path}:{line}: not a path: {image!a:.80}')
     odd = '..' in image or './' in image or '//' in image
     if not odd and not image.startswith('/'):
@@ -225,7 +221,8 @@ class _Table:
     for number in numbers:
       self.rows.append(row)
       self.numbers.append(number)
-      self.first_line.setdefault(number, line)
+      if number not in self.first_line:
+        self.first_line[number] = line
 
   def resolve(self) -> tuple[Vocabulary, np.ndarray]:
     """The vocabulary, and the label ids int64 [m] of the pairs."""
@@ -249,6 +246,15 @@ class _Table:
           f'it, give the option vocabulary'
         )
     return labels, ids[np.array(self.numbers, np.int64)]
+
+
+def _encodable(text: str) -> bool:
+  if text.isascii():
+    return True
+  try:
+    return bool(os.fsencode(text))
+  except UnicodeEncodeError:
+    return False
 
 
 def _check_options(separator: Any, merge_rows: Any, check_files: Any) -> None:

@@ -130,7 +130,14 @@ class Source:
   def fingerprint(self) -> str:
     """16 hex digits of data set, version, split, shards, sizes and labels."""
     return image_files.digest(
-      (self._description.encode(), self._ids), self.vocabulary, self.hierarchy
+      (
+        self._description.encode(),
+        self._image.encode(),
+        self._label.encode(),
+        self._ids,
+      ),
+      self.vocabulary,
+      self.hierarchy,
     )
 
 
@@ -233,7 +240,8 @@ def _match(
 ) -> tuple[Vocabulary, np.ndarray]:
   """The vocabulary, and int32 [classes of the feature] its ids."""
   dtype = getattr(feature, 'np_dtype', None)
-  if dtype is None or not np.issubdtype(dtype, np.integer):
+  scalar = getattr(feature, 'shape', None) == ()
+  if dtype is None or not scalar or not np.issubdtype(dtype, np.integer):
     raise ValueError(
       f'{directory}: label_feature={name!r} must hold class numbers, it is '
       f'{feature!r:.120}'
@@ -271,7 +279,37 @@ def _data_source(
     ) from error
   if not len(records):
     raise ValueError(f'{directory}: split {split!r} has no records')
+  _check_shards(builder, split)
   return records
+
+
+def _check_shards(builder: Any, split: str) -> None:
+  """Opens every shard of the split once: reading would find out much later.
+
+  Raises:
+    ValueError: shards missing, damaged or of another size; lists them.
+  """
+  from array_record.python import array_record_data_source as shards
+
+  expected: dict[str, int] = {}
+  for info in builder.info.splits.values():
+    expected.update(zip(map(str, info.filepaths), info.shard_lengths))
+  bad = []
+  for path in map(str, builder.info.splits[split].filepaths):
+    try:
+      found = len(shards.ArrayRecordDataSource([path]))
+    except (RuntimeError, OSError, ValueError) as error:
+      reason = (str(error).splitlines() or [''])[0]
+      missing = not os.path.exists(path)
+      bad.append(f'{path}: {"missing" if missing else reason:.160}')
+    else:
+      if found != expected[path]:
+        bad.append(f'{path}: {found} records instead of {expected[path]}')
+  if bad:
+    raise ValueError(
+      f'{len(bad)} of the shards of split {split!r} cannot be used:\n  '
+      + '\n  '.join(bad[:10])
+    )
 
 
 def _description(builder: Any, split: str, size: int) -> str:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('--by_class', action='store_true')
   parser.add_argument('--truth', action='store_true')
   parser.add_argument('options', nargs='*', metavar='name=value')
-  flags = parser.parse_args(arguments)
+  flags = parser.parse_intermixed_args(arguments)
   if min(flags.rows, flags.columns) < 1 or flags.start < 0:
     parser.error('--rows and --columns must be positive, --start not negative')
   try:

@@ -17,6 +17,7 @@ import numpy as np
 from input_pipeline.synthetic_world.taxonomy import Taxonomy
 
 BINS = 512  # of an outline over the full turn
+_KEPT = 1024  # looks, about 3 KB each
 _TURN = (np.arange(BINS) * (2 * np.pi / BINS)).astype(np.float32)
 
 FAMILIES = (
@@ -93,8 +94,19 @@ class Appearance:
   family: np.ndarray
   texture: np.ndarray
   latent: np.ndarray
+  _looks: dict[int, Look] = dataclasses.field(default_factory=dict, repr=False)
 
   def look(self, label: int) -> Look:
+    """Attributes of one label; those of the last few hundred are kept."""
+    look = self._looks.get(label)
+    if look is None:
+      look = self._make_look(label)
+      if len(self._looks) >= _KEPT:
+        self._looks.clear()
+      self._looks[label] = look
+    return look
+
+  def _make_look(self, label: int) -> Look:
     value = {
       name: low + (high - low) * z
       for (name, (low, high)), z in zip(

@@ -87,6 +87,8 @@ class Frequency:
   @property
   def distinct_leaves(self) -> float:
     """Expected number of different leaf classes in an image."""
+    if len(self.num_objects) == 1:
+      return 1.0  # not a rounding error away from it
     return float(self.seen()[self.taxonomy.leaves].sum())
 
 
@@ -103,5 +105,5 @@ def zipf(
   leaf /= leaf.sum()
   edges = np.concatenate([[0.0], np.cumsum(leaf)])
   edges[-1] = 1.0
-  number = 0.75 ** np.arange(max_objects)
+  number = np.arange(max_objects, 0, -1) ** 0.5  # few more often than many
   return Frequency(taxonomy, leaf, edges, theme, number / number.sum())

@@ -35,6 +35,8 @@ class Options:
     clutter: strength of background, distractors, light and pixel noise.
     noise: share of wrong raw labels.
     neighbour_noise: share of the wrong labels that name a near class.
+    coarse: share of the right raw labels that name an ancestor instead of the
+      leaf class.
     labels_per_image: mean number of raw labels; None: 1.26 or as many as the
       scenes have to offer.
     recall: share of the leaf classes shown that get a raw label, instead of
@@ -56,6 +58,7 @@ class Options:
   clutter: float = 1.0
   noise: float = 0.2
   neighbour_noise: float = 0.8
+  coarse: float = 0.05
   labels_per_image: float | None = None
   recall: float | None = None
   num_keypoints: int = 17
@@ -141,6 +144,7 @@ _NUMBERS = {
   'clutter': (0, 4),
   'noise': (0, 1),
   'neighbour_noise': (0, 1),
+  'coarse': (0, 1),
   'labels_per_image': (1, 16),
   'recall': (0, 1),
 }

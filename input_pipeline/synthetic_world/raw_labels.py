@@ -14,7 +14,6 @@ import numpy as np
 from big_vision_like.hierarchy import Hierarchy
 from input_pipeline.synthetic_world.frequency import Frequency
 
-COARSE = 0.15  # share of labels that name an ancestor
 _TRIES = 12
 
 
@@ -30,6 +29,7 @@ class Annotator:
     noise: probability that a label is wrong.
     neighbour_noise: share of the wrong labels that name a sibling or cousin
       of the true class; the others are drawn from all classes.
+    coarse: share of the right labels that name an ancestor instead.
   """
 
   frequency: Frequency
@@ -37,6 +37,7 @@ class Annotator:
   extra: float
   noise: float
   neighbour_noise: float
+  coarse: float
 
   def annotate(self, shown: list[int], rng: np.random.Generator) -> np.ndarray:
     """Raw labels of an image.
@@ -51,7 +52,7 @@ class Annotator:
     true = set(self.hierarchy.close(np.array(shown, np.int32)).tolist())
     u = rng.random((len(shown), 4)).tolist()
     labels: set[int] = set()
-    for i, (label, (pick, coarse, wrong, near)) in enumerate(zip(shown, u)):
+    for i, (label, (pick, vague, wrong, near)) in enumerate(zip(shown, u)):
       if i and pick >= self.extra:
         continue
       given: int | None = None
@@ -60,7 +61,7 @@ class Annotator:
         given = self._wrong(label, true | labels, neighbour, rng)
       if given is None:
         given = label
-        if coarse < COARSE:
+        if vague < self.coarse:
           given = self._coarse(label, labels, rng)
       labels.add(given)
     return np.array(sorted(labels), np.int32)

@@ -15,8 +15,10 @@ from input_pipeline.synthetic_world.appearance import rgb
 from input_pipeline.synthetic_world.frequency import Frequency
 
 _DARTS = 10  # positions tried for an object
-_APART = 0.8  # wanted distance of two objects, in sums of their radii
-_NEAREST = 0.6  # the objects shrink rather than come nearer
+_APART = 0.75  # wanted distance of two objects, in sums of their radii
+_NEAREST = 0.55  # the objects shrink rather than come nearer
+_HUDDLE = 0.4  # share of objects that stand partly before the one before
+_INSIDE = 0.55  # distance of a centre from the image's edge, in radii
 _COARSE, _FINE = 4, 11  # grid points of the background's two layers
 
 
@@ -102,7 +104,7 @@ def draw(
     rng: the image's own generator.
   """
   objects = _objects(frequency, rng)
-  number, before = rng.poisson((1.5 * clutter, 0.25 * clutter))
+  number, before = rng.poisson((1.5 * clutter, 0.3 * clutter))
   u = rng.random(9).tolist()
   tone = rng.standard_normal((4, _COARSE**2 + _FINE**2), dtype=np.float32)
   # Light and dark vary most, colour less.
@@ -140,12 +142,13 @@ def _objects(
   tree = frequency.taxonomy
   leaf = int(frequency.draw(u[1]))
   theme = tree.group_label[tree.group[tree.leaves[leaf]]]
-  v = rng.random((n, 9))
+  v = rng.random((n, 10))
   below = np.where(v[:, 0] < frequency.theme, theme, -1)
   labels = tree.leaves[frequency.draw(v[:, 1], below)].tolist()
   largest = 0.40 / np.sqrt(1 + 0.45 * (n - 1))
   radius = np.sort(largest * (0.5 + 0.5 * v[:, 2]))[::-1]
-  place, radius = _spread_out(radius, rng.random((n, _DARTS, 2)))
+  darts = rng.random((n, _DARTS, 2))
+  place, radius = _place(radius, v[:, 9] < _HUDDLE, darts)
   tint = (0.9 + 0.2 * v[:, 3:6]).astype(np.float32)
   return tuple(
     Thing(
@@ -162,25 +165,34 @@ def _objects(
   )
 
 
-def _spread_out(
-  radius: np.ndarray, darts: np.ndarray
+def _place(
+  radius: np.ndarray, huddles: np.ndarray, darts: np.ndarray
 ) -> tuple[list[tuple[float, float]], list[float]]:
   """Places circles by throwing darts; shrinks what would still collide.
 
   Args:
     radius: [n], falling.
+    huddles: bool [n], aim at the one before instead of anywhere.
     darts: [n, k, 2], random numbers in [0, 1).
 
   Returns:
     Centres and radii. Centres lie far enough inside for most of the object.
   """
-  margin = 0.8 * radius[:, None, None]
-  darts = margin + darts * (1 - 2 * margin)
   centres: list[tuple[float, float]] = []
   radii: list[float] = []
   for i, r in enumerate(radius.tolist()):
+    low, high = _INSIDE * r, 1 - _INSIDE * r
+    huddle = bool(huddles[i]) and i > 0
+    wanted = _NEAREST if huddle else _APART
     best, place = -1.0, (0.5, 0.5)
-    for y, x in darts[i].tolist():
+    for a, b in darts[i].tolist():
+      if huddle:
+        reach = (_NEAREST + 0.02 + 0.3 * a) * (r + radii[-1])
+        dy, dx = _polar(reach, 2 * math.pi * b)
+        y = min(max(centres[-1][0] + dy, low), high)
+        x = min(max(centres[-1][1] + dx, low), high)
+      else:
+        y, x = low + a * (high - low), low + b * (high - low)
       gaps = (
         ((y - cy) ** 2 + (x - cx) ** 2) ** 0.5 / (r + cr)
         for (cy, cx), cr in zip(centres, radii)
@@ -188,11 +200,10 @@ def _spread_out(
       gap = min(gaps, default=_APART)
       if gap > best:
         best, place = gap, (y, x)
-      if gap >= _APART:
+      if gap >= wanted:
         break
-    shrink = min(1.0, max(best, 0.2) / _NEAREST)
     centres.append(place)
-    radii.append(r * shrink)
+    radii.append(r * min(1.0, max(best, 0.2) / _NEAREST))
   return centres, radii
 
 

@@ -63,7 +63,12 @@ class World:
     )
     self.labels_per_image, extra = self._labelling()
     self._annotator = raw_labels.Annotator(
-      self.frequency, self.hierarchy, extra, o.noise, o.neighbour_noise
+      self.frequency,
+      self.hierarchy,
+      extra,
+      o.noise,
+      o.neighbour_noise,
+      o.coarse,
     )
 
   def scene(self, index: int, stream: str = 'train') -> Scene:

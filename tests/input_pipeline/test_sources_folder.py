@@ -198,6 +198,6 @@ def test_links(tmp_path):
 
 def test_option_names():
   plugins.check_kwargs('input.source', folder.Source, {'path': 'x'})
-  with pytest.raises(ValueError, match="unknown option 'pth'.*'path'"):
+  with pytest.raises(ValueError, match=r"unknown option 'pth'.*'path'"):
     plugins.check_kwargs('input.source', folder.Source, {'pth': 'x'})
   assert 'folder' in plugins.names('source')

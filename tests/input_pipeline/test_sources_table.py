@@ -90,11 +90,7 @@ def test_columns_separator_and_root(root):
   )
   source = table.Source(**options, label_separator=None)
   assert contents(source) == [('b.jpg', ['a;b'])]
-  source = (
-    table.Source(**options, label_separator='|', split='all')
-    if 0
-    else (table.Source(**options, label_separator='|'))
-  )
+  source = table.Source(**options, label_separator='|')
   assert source.vocabulary.names == ('a;b',)
 
 
@@ -144,7 +140,7 @@ def test_vocabulary_and_hierarchy(root):
   assert source.vocabulary.counts.tolist() == [1, 0, 1, 1]
   assert source.hierarchy.close(source.labels(0)).tolist() == [0, 1, 2]
   small = write(root, 'cat\ndog\n', 'small.txt')
-  with pytest.raises(ValueError, match=r"t\.csv:3: label '=cmd.*small\.txt"):
+  with pytest.raises(ValueError, match=r't\.csv:3: label "=cmd.*small\.txt'):
     table.Source(path=path, vocabulary=small)
 
 
@@ -244,9 +240,8 @@ JSON_BAD = {
 def test_malformed_tables(root, case):
   text, message = BAD.get(case) or JSON_BAD[case]
   path = write(root, text, 't.csv' if case in BAD else 't.jsonl')
-  if case == 'not JSON' or case in BAD or case in JSON_BAD:
-    with pytest.raises(ValueError, match=message) as raised:
-      table.Source(path=path)
+  with pytest.raises(ValueError, match=message) as raised:
+    table.Source(path=path)
   assert str(raised.value).startswith(path)
 
 

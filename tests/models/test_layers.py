@@ -252,17 +252,20 @@ def test_batch_norm_gradient(mode):
     )
 
 
-def test_batch_norm_survives_a_large_mean():
-  """A mean of 100 deviations costs few digits, not all of them."""
-  x = _random(8, 8, 8, 3) + 100
+@pytest.mark.parametrize(
+  ('mean', 'tolerance'), [(0, 1e-5), (10, 3e-4), (100, 0.03)]
+)
+def test_batch_norm_loses_digits_only_to_a_large_mean(mean, tolerance):
+  """Rounding times the squared ratio of mean and deviation, no worse."""
+  x, variables = _random(8, 8, 8, 3) + mean, _bn_variables(3)
   out, _ = layers.BatchNorm().apply(
-    _bn_variables(3), x, train=True, mutable='batch_stats'
+    variables, x, train=True, mutable='batch_stats'
   )
   wide = x.astype(np.float64)
   expected = _bn_reference(
-    wide, _bn_variables(3), wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    wide, variables, wide.mean((0, 1, 2)), wide.var((0, 1, 2))
   )
-  np.testing.assert_allclose(out, expected, atol=0.01)
+  np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize('mode', ['batch', 'ghost'])

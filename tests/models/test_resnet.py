@@ -257,8 +257,12 @@ def test_eight_devices_train_as_one(bn):
 def test_bfloat16_stays_close_and_keeps_float32_where_it_must():
   images = _images(4)
   full = _small().apply(_variables(), images, train=False)
-  half, new = _small(compute_dtype='bfloat16').apply(
-    _variables(), images, train=True, mutable='batch_stats'
+  half, new = jax.eval_shape(
+    functools.partial(
+      _small(compute_dtype='bfloat16').apply, train=True, mutable='batch_stats'
+    ),
+    _variables(),
+    images,
   )
   assert {half[block].dtype for block in BLOCKS} == {jnp.dtype('bfloat16')}
   assert half['pooled'].dtype == jnp.float32

@@ -1,0 +1,185 @@
+"""Images per second of a whole train step, ours against plain flax and torch.
+
+Every contestant lives in a process of its own; after compilation and warm-up
+they take turns, one round each, so that a busy machine slows all of them.
+Ours runs in the environment that `python -m main` gives itself
+(big_vision_like/cpu_tuning.py), the others in the one this script was given.
+
+  python -m benchmarks.train_step --depth 50 --size 224
+  python -m benchmarks.train_step --depth 101 --size 299 --rounds 5
+  python -m benchmarks.train_step --device gpu --dtype bfloat16 --batch 128 \
+    --contestants ours flax torch torch.compile --steps 10
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks import train_step_contestants as contestants
+from big_vision_like import cpu_tuning
+
+_MARK = 'train_step:'  # our lines among whatever the libraries print
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  names = tuple(contestants.CONTESTANTS)
+  add = parser.add_argument
+  add('--depth', type=int, default=50, choices=contestants.UNITS)
+  add('--size', type=int, default=224, help='pixels')
+  add('--batch', type=int, default=8)
+  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  add('--device', default='cpu', choices=('cpu', 'gpu'))
+  add('--rounds', type=int, default=5)
+  add('--steps', type=int, default=1, help='steps a round')
+  add('--contestants', nargs='+', choices=names, default=names[:3])
+  add('--stride_in', default='first_unit_3x3', help='layout of ours')
+  add('--output', help='append the table to this Markdown file')
+  add('--work_as', choices=names, help=argparse.SUPPRESS)
+  return parser.parse_args(argv)
+
+
+def work(args: argparse.Namespace) -> None:
+  """One contestant: warms up, then times a round for every line it reads."""
+  options = contestants.Options(
+    **{name: getattr(args, name) for name in contestants.Options._fields}
+  )
+  start = time.perf_counter()
+  step = contestants.CONTESTANTS[args.work_as](options)
+  losses = [step() for _ in range(2)]
+  say = lambda **values: print(_MARK, json.dumps(values), flush=True)
+  say(start_up_s=time.perf_counter() - start, losses=losses)
+  for _ in sys.stdin:
+    start = time.perf_counter()
+    for _ in range(args.steps):
+      step()
+    say(seconds=(time.perf_counter() - start) / args.steps)
+
+
+class Contestant:
+  """A process that runs a round when it is told to."""
+
+  def __init__(self, name: str, args: argparse.Namespace):
+    self.name = name
+    self.seconds: list[float] = []
+    environment = dict(os.environ)
+    if args.device == 'cpu':
+      environment |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
+      if name == 'ours':
+        environment |= cpu_tuning.environment()
+    else:  # the contestants share the memory of the device
+      environment['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+    command = [sys.executable, '-m', 'benchmarks.train_step']
+    for option in contestants.Options._fields:
+      command += [f'--{option}', str(getattr(args, option))]
+    self._process = subprocess.Popen(
+      [*command, '--steps', str(args.steps), '--work_as', name],
+      env=environment,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    self.start_up = self._read()
+
+  def run_round(self) -> None:
+    self._process.stdin.write('\n')
+    self._process.stdin.flush()
+    self.seconds.append(self._read()['seconds'])
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.wait(60)
+
+  def _read(self) -> dict:
+    for line in self._process.stdout:
+      if line.startswith(_MARK):
+        return json.loads(line.removeprefix(_MARK))
+    raise RuntimeError(f'{self.name} ended early: see its message above')
+
+
+def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
+  """Markdown: images/s (median, min..max over rounds), ours over the others."""
+  lines = [
+    f'### ResNet-{args.depth} at {args.size}, batch {args.batch}, {args.dtype},'
+    f' {args.device}',
+    '',
+    f'`python -m benchmarks.train_step {" ".join(sys.argv[1:])}`',
+    '',
+    describe_machine(args),
+    '',
+    '| step | images/s, median | slowest .. fastest round | ours / this '
+    '| first losses | start-up s |',
+    '|---|---|---|---|---|---|',
+  ]
+  rate = lambda seconds: args.batch / seconds
+  medians = {e.name: rate(statistics.median(e.seconds)) for e in entries}
+  for entry in entries:
+    ratio = medians.get('ours', float('nan')) / medians[entry.name]
+    losses = ', '.join(f'{loss:.1f}' for loss in entry.start_up['losses'])
+    lines.append(
+      f'| {entry.name} | {medians[entry.name]:.2f} '
+      f'| {rate(max(entry.seconds)):.2f} .. {rate(min(entry.seconds)):.2f} '
+      f'| {ratio:.2f} | {losses} | {entry.start_up["start_up_s"]:.0f} |'
+    )
+  return '\n'.join([*lines, ''])
+
+
+def describe_machine(args: argparse.Namespace) -> str:
+  """Processor or accelerator, and the versions that matter."""
+  from importlib import metadata
+
+  name = platform.processor() or platform.machine()
+  if os.path.exists('/proc/cpuinfo'):
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      models = [line for line in file if line.startswith('model name')]
+    name = models[0].split(':')[1].strip() if models else name
+  if args.device == 'gpu':
+    query = ['nvidia-smi', '--query-gpu=name', '--format=csv,noheader']
+    found = subprocess.run(query, capture_output=True, text=True, check=True)
+    name = found.stdout.splitlines()[0]
+  versions = []
+  for package in ('jax', 'flax', 'torch', 'timm'):
+    try:
+      versions.append(f'{package} {metadata.version(package)}')
+    except metadata.PackageNotFoundError:
+      continue
+  cores = len(os.sched_getaffinity(0))
+  return (
+    f'{time.strftime("%Y-%m-%d")}, {name}, {cores} cores, Python '
+    f'{platform.python_version()}, {", ".join(versions)}; '
+    f'{args.rounds} rounds of {args.steps}.'
+  )
+
+
+def main() -> None:
+  args = parse()
+  if args.work_as:
+    work(args)
+    return
+  entries = []
+  for name in args.contestants:  # one after the other: they start up alone
+    entries.append(Contestant(name, args))
+    print(f'{name}: {entries[-1].start_up}', file=sys.stderr, flush=True)
+  for number in range(args.rounds):
+    for entry in entries:
+      entry.run_round()
+    latest = ', '.join(f'{e.name} {e.seconds[-1]:.2f}' for e in entries)
+    print(f'round {number}: {latest} s', file=sys.stderr, flush=True)
+  for entry in entries:
+    entry.close()
+  text = report(args, entries)
+  print(text)
+  if args.output:
+    with open(args.output, 'a', encoding='utf-8') as file:
+      file.write(f'\n{text}')
+
+
+if __name__ == '__main__':
+  main()

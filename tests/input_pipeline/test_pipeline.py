@@ -1,0 +1,220 @@
+"""Order, resumption, processes, workers, bad records, evaluation."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from big_vision_like.hierarchy import Hierarchy
+from big_vision_like.vocabulary import Vocabulary
+from input_pipeline import pipeline, subset
+from input_pipeline.errors import BadExample
+
+OPS = [
+  dict(op='random_crop', size=4),
+  dict(op='random_flip'),
+  dict(op='labels', fill_in=True, max_labels=4),
+]
+EVAL_OPS = [dict(op='center_crop', size=4), OPS[-1]]
+NAMES = ('a', 'b', 'c')
+
+
+class ListSource:
+  """Images of noise; records listed in `bad` cannot be used."""
+
+  def __init__(self, num, bad=()):
+    self.vocabulary = Vocabulary(names=NAMES)
+    self.hierarchy = Hierarchy.from_edges(NAMES, [('b', 'a')])
+    self._num = num
+    self._bad = frozenset(bad)
+
+  def __len__(self):
+    return self._num
+
+  def __getitem__(self, index):
+    if index in self._bad:
+      raise BadExample('damaged')
+    rng = np.random.default_rng(index)
+    image = rng.integers(0, 255, (8, 8, 3), np.uint8)
+    return {'image': image, 'labels': np.array([index % 3], np.int32)}
+
+  def key(self, index):
+    return f'record {index}'
+
+  def fingerprint(self):
+    return str(self._num)
+
+
+def batches(source, num, **options):
+  ops = pipeline.build_ops(OPS, source)
+  options = dict(batch_size=4, seed=7, max_bad_fraction=1.0) | options
+  iterator = pipeline.train(source, ops, **options)
+  out = [next(iterator) for _ in range(num)]
+  iterator.close()
+  return out
+
+
+def assert_same(left, right):
+  assert len(left) == len(right)
+  for a, b in zip(left, right):
+    assert a.keys() == b.keys()
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_every_epoch_is_a_new_permutation():
+  ids = np.concatenate([b['_id'] for b in batches(ListSource(20), 10)])
+  first, second = ids[:20], ids[20:]
+  assert sorted(first) == sorted(second) == list(range(20))
+  assert list(first) != list(second)
+  assert list(first) != list(range(20))
+
+
+def test_seed_decides_the_order_and_the_crops():
+  source = ListSource(20)
+  one, two = batches(source, 3), batches(source, 3)
+  assert_same(one, two)
+  other = batches(source, 3, seed=8)
+  assert any((a['_id'] != b['_id']).any() for a, b in zip(one, other))
+
+
+@pytest.mark.parametrize('start', [1, 4, 5, 6, 7])
+def test_resume_continues_exactly_also_at_epoch_borders(start):
+  source = ListSource(20)  # epoch border after batch 5
+  assert_same(
+    batches(source, 8)[start:], batches(source, 8 - start, start_step=start)
+  )
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_batches():
+  source = ListSource(20)
+  plain = batches(source, 6)
+  assert_same(plain, batches(source, 6, workers=2))
+  assert_same(plain[3:], batches(source, 3, workers=2, start_step=3))
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_share_the_global_batches(count):
+  source = ListSource(20)
+  whole = batches(source, 5)
+  parts = [
+    batches(source, 5, process_index=p, process_count=count)
+    for p in range(count)
+  ]
+  for step, batch in enumerate(whole):
+    rows = [parts[p][step]['_id'] for p in range(count)]
+    np.testing.assert_array_equal(np.stack(rows, 1).ravel(), batch['_id'])
+    images = np.stack([parts[p][step]['image'] for p in range(count)], 1)
+    np.testing.assert_array_equal(
+      images.reshape(batch['image'].shape), batch['image']
+    )
+
+
+def test_seeking_far_costs_nothing_and_touches_nothing():
+  class Counting(ListSource):
+    reads = 0
+
+    def __getitem__(self, index):
+      Counting.reads += 1
+      return super().__getitem__(index % 100)
+
+  source = Counting(300_000_000)
+  batch = batches(source, 1, start_step=10**8, prefetch=1, threads=1)[0]
+  assert batch['_id'].max() < 300_000_000
+  assert Counting.reads <= 16
+
+
+def test_bad_records_become_masked_blanks_and_change_nothing_else():
+  clean = batches(ListSource(20), 10)
+  dirty = batches(ListSource(20, bad=[3, 11]), 10)
+  for a, b in zip(clean, dirty):
+    np.testing.assert_array_equal(a['_id'], b['_id'])
+    is_bad = np.isin(b['_id'], [3, 11])
+    np.testing.assert_array_equal(b['_mask'], ~is_bad)
+    np.testing.assert_array_equal(a['image'][~is_bad], b['image'][~is_bad])
+    assert not b['image'][is_bad].any()
+    assert (b['label_ids'][is_bad] == -1).all()
+
+
+def test_bad_records_are_counted_and_named():
+  source = ListSource(20, bad=[3, 11])
+  ops = pipeline.build_ops(OPS, source)
+  iterator = pipeline.train(
+    source, ops, batch_size=4, seed=0, max_bad_fraction=0.5
+  )
+  for _ in range(5):
+    next(iterator)
+  iterator.close()
+  assert iterator.bad.count == 2
+  assert iterator.bad.seen == 20
+  assert iterator.bad.reasons == {
+    'record 3': 'damaged',
+    'record 11': 'damaged',
+  }
+
+
+def test_too_many_bad_records_stop_the_run_with_their_names():
+  with pytest.raises(ValueError, match=r'(?s)max_bad_fraction=0\.05.*record 3'):
+    batches(ListSource(20, bad=[3, 11]), 5, max_bad_fraction=0.05)
+
+
+def test_labels_are_completed_and_padded():
+  for batch in batches(ListSource(20), 5):
+    for index, ids in zip(batch['_id'], batch['label_ids']):
+      expected = {0: [0], 1: [0, 1], 2: [2]}[index % 3]
+      assert list(ids) == expected + [-1] * (4 - len(expected))
+
+
+@pytest.mark.parametrize('num', [1, 7, 8, 9])
+@pytest.mark.parametrize('count', [1, 2])
+def test_evaluation_yields_every_record_once(num, count):
+  source = ListSource(num)
+  ops = pipeline.build_ops(EVAL_OPS, source)
+  seen = collections.Counter()
+  lengths = set()
+  for process in range(count):
+    data = pipeline.evaluation(
+      source, ops, batch_size=4, process_index=process, process_count=count
+    )
+    got = list(data)
+    lengths.add(len(got))
+    assert all(len(b['_mask']) == 4 // count for b in got)
+    for batch in got:
+      seen.update(batch['_id'][batch['_mask']].tolist())
+  assert seen == collections.Counter(range(num))
+  assert len(lengths) == 1
+
+
+def test_evaluation_can_be_repeated():
+  source = ListSource(9)
+  ops = pipeline.build_ops(EVAL_OPS, source)
+  data = pipeline.evaluation(source, ops, batch_size=4)
+  assert_same(list(data), list(data))
+
+
+def test_evaluation_refuses_a_bad_record_by_name():
+  source = ListSource(9, bad=[5])
+  ops = pipeline.build_ops(EVAL_OPS, source)
+  with pytest.raises(ValueError, match='record 5 cannot be used: damaged'):
+    list(pipeline.evaluation(source, ops, batch_size=4))
+
+
+def test_ops_must_fix_the_size():
+  ops = pipeline.build_ops([OPS[-1]], ListSource(3))
+  with pytest.raises(ValueError, match='resize or crop'):
+    pipeline.example_spec(ops)
+
+
+def test_subsets_are_nested_and_of_the_right_size():
+  source = ListSource(1000)
+  keys = {}
+  for fraction in (0.01, 0.1, 0.5):
+    part = subset.take(source, fraction)
+    keys[fraction] = {part.key(i) for i in range(len(part))}
+    assert len(keys[fraction]) == len(part) == 1000 * fraction
+  assert keys[0.01] < keys[0.1] < keys[0.5]
+  assert subset.take(source, 1.0) is source
+  assert subset.take(source, 0.1).fingerprint() != source.fingerprint()
+  with pytest.raises(ValueError, match=r'input\.fraction=0'):
+    subset.take(source, 0)

@@ -1,0 +1,87 @@
+"""The same training on every mesh; what the compiled step moves."""
+
+import jax
+import numpy as np
+import pytest
+
+from big_vision_like import experiment
+from input_pipeline import device, pipeline
+from tests import hlo, tiny
+
+MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+
+
+def train(steps, **changes):
+  """(experiment, losses, final params as numpy) on the first devices."""
+  config = tiny.config(**changes)
+  source = pipeline.open_source(config.input.source)
+  num = config.mesh.data * config.mesh.model
+  exp = experiment.build(config, num_classes=13, devices=jax.devices()[:num])
+  state = exp.init(0)
+  data = pipeline.train(
+    source,
+    pipeline.build_ops(config.input.ops, source),
+    batch_size=config.input.batch_size,
+    seed=0,
+  )
+  losses = []
+  for _ in range(steps):
+    batch = device.to_global(next(data), exp.batch_sharding)
+    state, metrics = exp.train_step(state, batch)
+    losses.append(float(metrics['loss']))
+  data.close()
+  return exp, losses, jax.device_get(state.params)
+
+
+@pytest.fixture(scope='module')
+def single():
+  return train(3, **{'mesh.data': 1, 'mesh.model': 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('data, model', MESHES)
+def test_losses_and_parameters_after_three_steps(single, data, model):
+  _, losses, params = train(3, **{'mesh.data': data, 'mesh.model': model})
+  np.testing.assert_allclose(losses, single[1], rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6),
+    params,
+    single[2],
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('data, model', MESHES)
+def test_no_collective_moves_logits(data, model):
+  """No [batch, classes] array, whole or by shards, crosses devices."""
+  # Sizes that occur nowhere else: 48 images, 88 columns.
+  config = tiny.config(
+    **{
+      'mesh.data': data,
+      'mesh.model': model,
+      'input.batch_size': 48,
+      'task.class_multiple': 88,
+    }
+  )
+  exp = experiment.build(config, num_classes=13)
+  with jax.set_mesh(exp.mesh):
+    lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
+  moved = hlo.collectives(lowered.compile().as_text())
+  assert moved, 'a sharded step has collectives'
+  rows = {48, 48 // data, 48 // 8}
+  columns = {88, 88 // model}
+  for op, shape in moved:
+    logits = len(shape) >= 2 and shape[-2] in rows and shape[-1] in columns
+    assert not logits, (op, shape)
+
+
+@pytest.mark.slow
+def test_padded_columns_never_move():
+  exp, _, params = train(3, **{'mesh.data': 2, 'mesh.model': 4})
+  first = jax.device_get(exp.init(0).params)
+  head, fresh = params['head'], first['head']
+  assert head['kernel'].shape[1] == 16
+  # Weight decay shrinks padded columns too, unless they start at zero.
+  np.testing.assert_array_equal(head['bias'][13:], fresh['bias'][13:])
+  assert not head['kernel'][:, 13:].any()
+  assert head['kernel'][:, :13].any()
