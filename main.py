@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -116,6 +116,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _guarded(argv: list[str]) -> None:
+  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
   try:
     main(argv)
   except (ValueError, FileNotFoundError) as error:

@@ -250,9 +250,10 @@ def report(args: argparse.Namespace) -> str:
     '',
     f'Command: `{command}`',
     '',
-    'All float32. `sparse` is the head and loss of this project, `dense` multi-hot targets with optax on the same JAX and '
-    'devices, data-parallel. A time is one whole step with its labels made '
-    f"and transferred, over {args.repeats} steps. Memory: XLA's account of "
+    'All float32. `sparse` is the head and loss of this project, `dense` '
+    'multi-hot targets with optax on the same JAX and devices, '
+    'data-parallel. A time is one whole step with its labels made and '
+    f"transferred, over {args.repeats} steps. Memory: XLA's account of "
     'arguments, outputs and temporaries on one device. `compiled only`: all '
     f'devices together would need more than {args.run_limit_gib:g} GiB.',
   ]

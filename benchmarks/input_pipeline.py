@@ -67,7 +67,7 @@ def photograph(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
   grey = image.mean(-1, keepdims=True)
   image = grey + 0.4 * (image - grey)  # channels of photographs go together
   image[image[..., 0] > 40] += 50
-  image += rng.normal(size=image.shape) * 3
+  image += rng.normal(size=image.shape) * 6
   return (image + 110).clip(0, 255).astype(np.uint8)
 
 

@@ -46,7 +46,8 @@ class MetricWriter:
     try:
       for name, value in values.items():
         if value is not None:
-          self._board.add_scalar(name, value, step)
+          # TensorBoard has no '@' in names.
+          self._board.add_scalar(name.replace('@', '_at_'), value, step)
       self._board.flush()
     except OSError as error:
       warnings.warn(f'TensorBoard is off from here: {error}', stacklevel=2)

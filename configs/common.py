@@ -82,8 +82,8 @@ def parse(arg: str | None, **defaults: Any) -> Any:
     ValueError: unknown argument or value, naming the valid ones.
   """
   out = {k: v[0] if isinstance(v, tuple) else v for k, v in defaults.items()}
-  # A comma starts a new argument only before a known form, so that paths may
-  # hold commas: 'path=/a,b' stays one argument.
+  # A comma starts a new argument only before a name, so that paths may hold
+  # commas: 'path=/a,b/c' stays one argument.
   for part in _split(arg or '', defaults):
     name, given, text = part.partition('=')
     if name not in defaults:
@@ -97,8 +97,9 @@ def parse(arg: str | None, **defaults: Any) -> Any:
 def _split(arg: str, known: dict[str, Any]) -> list[str]:
   parts: list[str] = []
   for piece in arg.split(','):
-    name = piece.partition('=')[0]
-    if parts and name not in known and '=' in parts[-1] and '=' not in piece:
+    name, given, _ = piece.partition('=')
+    argument = name in known or (given and name.isidentifier())
+    if parts and not argument and '=' in parts[-1]:
       parts[-1] += f',{piece}'
     elif piece or parts:
       parts.append(piece)

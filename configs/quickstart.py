@@ -42,7 +42,7 @@ def get_config(arg=None):
     data=common.synthetic('fasteval', **{**world, 'num_images': 1000}),
     ops=common.eval_ops(64, 56, label),
     batch_size=200,
-    every_steps=350,
+    every_steps=175,
   )
 
   if arg.tiny:

@@ -3,8 +3,11 @@
 The environment is set before jax is imported anywhere.
 """
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
 _FAKE_DEVICES = '--xla_force_host_platform_device_count=8'
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -35,3 +38,38 @@ def real_data() -> pathlib.Path:
   if not folder.parent.exists():
     pytest.skip(f'no real data sets: {folder.parent} does not exist')
   return folder
+
+
+class CommandLine:
+  """`python -m main ARGS` in a forked child of one long-lived process."""
+
+  def __init__(self) -> None:
+    # One device: what several do is tested in process.
+    environ = {**os.environ, 'XLA_FLAGS': ''}
+    self._server = subprocess.Popen(
+      [sys.executable, '-m', 'tests.cli_server'],
+      cwd=ROOT,
+      env=environ,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+
+  def __call__(self, *args: str) -> dict:
+    """{'code', 'out', 'err', 'seconds'} of the command."""
+    assert self._server.stdin is not None
+    assert self._server.stdout is not None
+    self._server.stdin.write(json.dumps([str(a) for a in args]) + '\n')
+    self._server.stdin.flush()
+    return json.loads(self._server.stdout.readline())
+
+  def close(self) -> None:
+    self._server.communicate()
+
+
+@pytest.fixture(scope='session')
+def command_line():
+  """Runs `python -m main` on one CPU device."""
+  runner = CommandLine()
+  yield runner
+  runner.close()

@@ -7,8 +7,26 @@ followed by a crop and a flip touches each surviving pixel once.
 """
 
 import dataclasses
+import threading
 
 import numpy as np
+
+_scratch = threading.local()
+_MAX_KEPT = 1 << 23  # elements
+
+
+def _buffer(name: str, shape: tuple[int, int], dtype: type) -> np.ndarray:
+  """Uninitialised array of this thread, used again by its next image.
+
+  Fresh arrays of megabytes cost more page faults than the arithmetic on them.
+  """
+  size = shape[0] * shape[1]
+  kept = getattr(_scratch, name, None)
+  if kept is None or kept.size < size:
+    kept = np.empty(size, dtype)
+    if size <= _MAX_KEPT:
+      setattr(_scratch, name, kept)
+  return kept[:size].reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +73,24 @@ def resize(
     left, right, x = left[::-1], right[::-1], x[::-1]
 
   flat = image.reshape(rows, -1)[:, first * channels : last * channels]
-  mixed = flat[up].astype(np.float32)  # [h, columns*C]
-  step = flat[down].astype(np.float32)
+  size = (window.height, flat.shape[1])
+  row = _buffer('row', size, np.uint8)
+  mixed = _buffer('mixed', size, np.float32)
+  step = _buffer('step', size, np.float32)
+  mixed[...] = flat.take(up, 0, out=row, mode='clip')
+  step[...] = flat.take(down, 0, out=row, mode='clip')
   step -= mixed
   step *= y[:, None]
   mixed += step
 
+  size = (window.height, window.width * channels)
+  out = _buffer('out', size, np.float32)
+  step = _buffer('step', size, np.float32)
   channel = np.arange(channels)
-  out = mixed.take(((left - first)[:, None] * channels + channel).ravel(), 1)
-  step = mixed.take(((right - first)[:, None] * channels + channel).ravel(), 1)
+  low = ((left - first)[:, None] * channels + channel).ravel()
+  high = ((right - first)[:, None] * channels + channel).ravel()
+  mixed.take(low, 1, out=out, mode='clip')
+  mixed.take(high, 1, out=step, mode='clip')
   step -= out
   step *= np.repeat(x, channels)
   out += step

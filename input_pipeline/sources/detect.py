@@ -8,6 +8,9 @@ import pathlib
 from typing import Any
 
 from big_vision_like import plugins
+from big_vision_like.hierarchy import Hierarchy
+
+_TABLES = ('.csv', '.tsv', '.jsonl')
 
 
 def kind_of(path: str) -> str:
@@ -17,36 +20,62 @@ def kind_of(path: str) -> str:
     FileNotFoundError: nothing is there.
     ValueError: a file of another kind.
   """
-  place = pathlib.Path(path).expanduser()
+  place = pathlib.Path(path)
   if not place.exists():
     raise FileNotFoundError(f'input.source.path={path!r}: no such file or folder')
   if place.is_dir():
     return 'records' if (place / 'manifest.json').exists() else 'folder'
-  if place.suffix.lower() in ('.csv', '.tsv', '.jsonl'):
+  if place.name.lower().removesuffix('.gz').endswith(_TABLES):
     return 'table'
   raise ValueError(
     f'input.source.path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
-    'file'
+    'file (or one of these with .gz)'
   )
 
 
 class Source:
-  """The source for what lies at `path` (see `kind_of`)."""
+  """The source for what lies at `path` (see `kind_of`).
+
+  Data without a hierarchy get one without edges: their labels are complete as
+  they are, and filling in changes nothing.
+  """
 
   def __new__(
-    cls, *, path: str, split: str = 'train', options: Any = None
+    cls,
+    *,
+    path: str,
+    split: str = 'train',
+    hierarchy: str | None = None,
+    hierarchy_unlisted: str | None = None,
+    vocabulary: str | None = None,
+    holdout_percent: float | None = None,
   ) -> Any:
     """Opens it.
 
     Args:
       path: prepared data set, image folder, or CSV, TSV or JSONL file.
       split: name of the split.
-      options: further options of that source type.
+      hierarchy: file of child -> parent edges.
+      hierarchy_unlisted: its nodes outside the vocabulary: 'error' (default),
+        'traverse', or 'add' them as labels.
+      vocabulary: file of the labels.
+      holdout_percent: folder or table without splits: the part that is 'val'.
     """
     kind = kind_of(path)
-    source = plugins.get('source', kind)
-    given = dict(options or {})
-    plugins.check_kwargs(f'input.source.options of a {kind}', source, {
-      'path': path, **given
-    })
-    return source(path=path, split=split, **given)
+    options = dict(
+      hierarchy=hierarchy,
+      hierarchy_unlisted=hierarchy_unlisted,
+      vocabulary=vocabulary,
+      holdout_percent=holdout_percent,
+    )
+    options = {k: v for k, v in options.items() if v is not None}
+    source_class = plugins.get('source', kind)
+    plugins.check_kwargs(
+      f'input.source ({kind} at {path!r})',
+      source_class,
+      {'path': path, **options},
+    )
+    source = source_class(path=path, split=split, **options)
+    if source.hierarchy is None:
+      source.hierarchy = Hierarchy.from_edges(source.vocabulary.names, [])
+    return source

@@ -155,7 +155,8 @@ def _class_folders(root: str) -> list[str]:
     if entry.name.lower().endswith(SUFFIXES):
       raise ValueError(
         f'{entry.path}: an image outside of any class folder; the folder of '
-        f'an image is its label'
+        f'an image is its label. Where labels are listed in a file, use the '
+        f'table source'
       )
   names = sorted(entry.name for entry in folders)
   return [text_lines.check_name(name, root) for name in names]

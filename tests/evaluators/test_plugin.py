@@ -1,5 +1,10 @@
 """An evaluator of the user's own package, and the contract it must keep."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -110,3 +115,34 @@ def test_results_that_keep_it():
   checked = common.check_result('own', result)
   assert checked == {'a': 1.0, 'b': 0.5, 'c/d': 3.0, 'e@1': 2.5}
   assert all(type(v) is float for v in checked.values())
+
+
+@pytest.mark.parametrize('name', ['my_package/my_evaluator.py', 'my_config.py'])
+def test_the_walk_through_shows_these_files(project_root, name):
+  page = (project_root / 'docs' / 'add-an-evaluator.md').read_text()
+  code = (project_root / 'tests' / 'fixtures' / name).read_text()
+  assert f'```python\n{code}```' in page
+
+
+@pytest.mark.slow
+def test_the_command_of_the_walk_through(project_root, tmp_path):
+  fixtures = project_root / 'tests' / 'fixtures'
+  subprocess.run(
+    [
+      *(sys.executable, '-m', 'main'),
+      *('--config', f'{fixtures / "my_config.py"}:tiny'),
+      *('--workdir', str(tmp_path / 'mine')),
+    ],
+    cwd=project_root,
+    env=os.environ | {'PYTHONPATH': str(fixtures)},
+    check=True,
+    timeout=300,
+  )
+  lines = (tmp_path / 'mine' / 'metrics.jsonl').read_text().splitlines()
+  figures = [
+    record['confidence/confidence']
+    for record in map(json.loads, lines)
+    if 'confidence/confidence' in record
+  ]
+  assert len(figures) >= 2  # at start and at the end
+  assert all(0 < figure <= 100 for figure in figures)

@@ -233,8 +233,8 @@ def test_contact_sheet(tmp_path, capsys):
 
 
 def test_single_label_is_the_true_class_of_the_largest_object():
-  source = synthetic.Source(split='val', num_images=50, single_label=True)
-  clean = synthetic.Source(split='val', num_images=50)
+  source = Source(split='val', num_images=50, single_label=True)
+  clean = Source(split='val', num_images=50)
   leaves = set(source.world.taxonomy.leaves.tolist())
   for index in range(50):
     (label,) = source.labels(index)

@@ -9,6 +9,7 @@ import pytest
 
 from big_vision_like import hierarchy, hierarchy_files
 from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.sources import folder, table
 
 pytestmark = pytest.mark.real_data
 
@@ -95,3 +96,33 @@ def test_tiny_imagenet_slice(real_data):
     closed = {extended.names[j] for j in dag.close(np.array([i]))}
     name = extended.names[i]
     assert closed == {name} | networkx.ancestors(graph, name)
+
+
+def test_folder_and_table_sources_agree(real_data):
+  root = real_data / 'tiny_imagenet_slice'
+  shared = dict(
+    hierarchy=str(root / 'hierarchy.json'), hierarchy_unlisted='add'
+  )
+  columns = dict(image_column='file', labels_column='wnid')
+  folders = folder.Source(path=str(root), **shared)
+  rows = table.Source(path=str(root / 'labels.csv'), **columns, **shared)
+  assert len(folders) == len(rows) == 4000
+  assert folders.vocabulary.names == rows.vocabulary.names
+  labels = {f'train/{folders.key(i)}': i for i in range(4000)}
+  for i in range(0, 4000, 7):
+    other = labels[rows.key(i)]
+    np.testing.assert_array_equal(rows.labels(i), folders.labels(other))
+    assert rows[i]['image'] == folders[other]['image']
+    assert rows[i]['image'][:2] == b'\xff\xd8'
+  counts = folders.vocabulary.counts
+  np.testing.assert_array_equal(counts, rows.vocabulary.counts)
+  assert counts[:40].tolist() == [100] * 40 and not counts[40:].any()
+  # Its validation images lie in one folder; their labels are in the table.
+  with pytest.raises(ValueError, match='use the table source'):
+    folder.Source(path=str(root), split='val', **shared)
+  val = table.Source(
+    path=str(root / 'labels.csv'), split='val', **columns, **shared
+  )
+  assert len(val) == 1000 and val.vocabulary.names == rows.vocabulary.names
+  per_class = np.bincount([val.labels(i)[0] for i in range(1000)])
+  assert per_class.tolist() == [25] * 40

@@ -97,7 +97,7 @@ def test_figures_by_hand(config, tmp_path, monkeypatch, capsys):
   assert counted.parents == (('fruit',), (), ('fruit',), ())
 
 
-def test_split_key_overrides_and_limit(config, tmp_path, monkeypatch, capsys):
+def test_split_key_and_limit(config, tmp_path, monkeypatch, capsys):
   def images():
     found = re.search(r'^images +(\d+)(.*)$', capsys.readouterr().out, re.M)
     return int(found[1]), found[2]
@@ -106,7 +106,6 @@ def test_split_key_overrides_and_limit(config, tmp_path, monkeypatch, capsys):
   assert images() == (1, '')
   run(monkeypatch, '--config', config, '--key', 'evals.val.data')
   assert images() == (1, '')
-  run(monkeypatch, '--config', config, '--config.input.source.check_files=1')
   run(
     monkeypatch,
     f'--config={config}:table',
@@ -201,6 +200,7 @@ def test_without_a_hierarchy(tmp_path, capsys):
       ['--config', 'CONFIG', '--config.input.source.pth=x'],
       'no such config key',
     ),
+    (['--config', 'CONFIG', '--config.input.source.check_files=1'], 'no image'),
     (['--config', 'CONFIG:no_such'], "unknown source 'no_such'"),
   ],
 )

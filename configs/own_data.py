@@ -1,0 +1,99 @@
+"""Your own images: a folder, a CSV or JSONL, or prepared records.
+
+  python -m main --config configs/own_data.py:path=DATA --workdir ...
+
+DATA is one of (docs/data.md):
+  a folder written by tools/prepare_images.py (fastest to read),
+  a folder train/CLASS/*.jpg with val/CLASS/*.jpg beside it,
+  a CSV or JSONL with the columns path, labels and, for evaluation, split.
+Labels may be several an image and may have a hierarchy: hierarchy=FILE of
+child, parent edges (prepared records carry theirs), with unlisted=add if its
+inner nodes shall become labels. A pretrained backbone comes in by
+init_path=WORKDIR. Other arguments: eval_split=val, holdout=10
+(percent of a folder or table without splits that becomes val), task=multilabel
+or softmax (exactly one label an image), depth=50|101|152|26|14, width=64,
+size=224, batch=64, epochs=30, lr=0.01, max_labels=64, workers=2.
+
+Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  """Arguments: see the module docstring."""
+  arg = common.parse(
+    arg,
+    path='',
+    eval_split='val',
+    task=('multilabel', 'softmax'),
+    depth=(50, 101, 152, 26, 14),
+    width=64,
+    size=224,
+    batch=64,
+    epochs=30.0,
+    lr=0.01,
+    max_labels=64,
+    init_path='',
+    hierarchy='',
+    unlisted=('error', 'traverse', 'add'),
+    holdout=0.0,
+    workers=2,
+    tiny=False,
+  )
+  if not arg.path and not arg.tiny:
+    raise ValueError(
+      'own_data.py needs the path of your data: '
+      '--config configs/own_data.py:path=DATA'
+    )
+  multilabel = arg.task == 'multilabel'
+  label = (
+    common.multilabel(arg.max_labels)
+    if multilabel
+    else dict(op='single_label')
+  )
+  resize = round(arg.size * 340 / 299)  # the paper's proportion
+
+  c = common.base()
+  c.total_epochs = arg.epochs
+  c.log_every_steps = 10
+
+  source = dict(type='detect', path=arg.path)
+  if arg.hierarchy:
+    source['hierarchy'] = arg.hierarchy
+    source['hierarchy_unlisted'] = arg.unlisted
+  if arg.holdout:
+    source['holdout_percent'] = arg.holdout
+  c.input.source = dict(source, split='train')
+  c.input.ops = common.train_ops(resize, arg.size, label)
+  c.input.batch_size = arg.batch
+  c.input.workers = arg.workers
+
+  c.model = common.resnet(depth=arg.depth, width=arg.width)
+  c.task.type = arg.task
+  if arg.init_path:
+    c.init_from.path = arg.init_path
+
+  c.optim = dict(
+    type='rmsprop', decay=0.9, momentum=0.9, epsilon=1.0, weight_decay=1e-4
+  )
+  c.schedule = dict(type='cosine', lr=arg.lr, warmup_percent=5)
+  c.ckpt.every_steps = 500
+
+  evaluator = 'multilabel_map' if multilabel else 'classification'
+  c.evals.val = dict(
+    type=evaluator,
+    data=dict(source, split=arg.eval_split),
+    ops=common.eval_ops(resize, arg.size, label),
+    batch_size=arg.batch,
+    every_percent=20,
+  )
+
+  if arg.tiny:
+    common.shrink(c, num_classes=23, label=label)
+    if not multilabel:
+      for data in (c.input.source, c.evals.val.data):
+        data.single_label = True
+    c.input.workers = 0
+  c.lock()
+  return c

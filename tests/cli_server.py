@@ -1,0 +1,85 @@
+"""Runs command lines of `python -m main` in forks that have all imported.
+
+  python -m tests.cli_server < cases.jsonl > results.jsonl
+
+A case is a list of arguments; its result {'code', 'out', 'err', 'seconds'}.
+The parent never starts a jax back end, so its children can fork safely; a case
+costs what it does, not the seconds of importing.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+
+
+def run_case(argv: list[str], timeout_s: float = 120) -> dict:
+  """Exit code and output of one command line."""
+  with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+      _child(argv, out.fileno(), err.fileno())
+    while True:
+      done, status = os.waitpid(child, os.WNOHANG)
+      if done:
+        code = os.waitstatus_to_exitcode(status)
+        break
+      if time.monotonic() - start > timeout_s:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        code = 'timeout'
+        break
+      time.sleep(0.02)
+    texts = []
+    for file in (out, err):
+      file.seek(0)
+      texts.append(file.read().decode(errors='replace'))
+    return {
+      'code': code,
+      'out': texts[0],
+      'err': texts[1],
+      'seconds': time.monotonic() - start,
+    }
+
+
+def _child(argv: list[str], out: int, err: int) -> None:
+  os.dup2(out, 1)
+  os.dup2(err, 2)
+  code: object = 1
+  try:
+    import main
+
+    sys.argv = ['main', *argv]
+    main.run()
+    code = 0
+  except SystemExit as stop:
+    code = stop.code
+  except BaseException:
+    traceback.print_exc()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def main() -> None:
+  os.environ['BVL_CPU_TUNED'] = '1'
+  warnings.simplefilter('ignore')
+  import main as program  # noqa: F401
+  import big_vision_like.evaluate
+  import big_vision_like.plan
+  import big_vision_like.train
+  import evaluators.classification
+  import evaluators.multilabel_map
+  import input_pipeline.sources.synthetic
+  import tools.plot_metrics  # noqa: F401
+
+  for line in sys.stdin:
+    print(json.dumps(run_case(json.loads(line))), flush=True)
+
+
+if __name__ == '__main__':
+  main()
