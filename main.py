@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
 143 stopped by a signal after saving.
 """
 
+import difflib
 import os
 import pathlib
 import sys
@@ -74,22 +75,54 @@ def _show_results(workdir: pathlib.Path) -> None:
 
 
 def _parse_flags(args: list[str]) -> list[str]:
-  """Absl's parser; a .json config goes through config_json.py."""
+  """Absl's parser, with messages that name the key and the valid ones."""
+  args = _json_configs_loaded(args)
+  try:
+    return flags.FLAGS(args)
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    for arg in args:
+      if arg.startswith('--config.'):
+        _check_override(arg[len('--config.') :].partition('=')[0])
+    _refuse(error)
+
+
+def _json_configs_loaded(args: list[str]) -> list[str]:
+  """A --config that is a .json goes through config_json.py."""
   loader = ROOT / 'big_vision_like' / 'config_json.py'
   out = []
   for i, arg in enumerate(args):
     name, _, path = arg.partition('=')
-    if name in ('--config', '-config') and path.endswith('.json'):
-      arg = f'{name}={loader}:{path}'
-    elif (
-      out and args[i - 1] in ('--config', '-config') and (arg.endswith('.json'))
-    ):
-      arg = f'{loader}:{arg}'
+    if i and args[i - 1] == '--config':
+      name, path = '', arg
+    elif name != '--config':
+      path = ''
+    if path and not os.path.isfile(path.partition(':')[0]):
+      _refuse(ValueError(f'--config={path}: no such file'))
+    if path.endswith('.json'):
+      arg = f'{name}={loader}:{path}' if name else f'{loader}:{path}'
     out.append(arg)
-  try:
-    return flags.FLAGS(out)
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    _refuse(error)
+  return out
+
+
+def _check_override(key: str) -> None:
+  """Refuses an override of a key that the config file does not hold."""
+  section = flags.FLAGS['config'].value
+  if section is None:
+    return
+  for depth, name in enumerate(key.split('.')):
+    if not hasattr(section, 'keys'):
+      return
+    if name not in section:
+      where = '.'.join(key.split('.')[:depth]) or 'config'
+      close = difflib.get_close_matches(name, list(section), n=1)
+      hint = f' (did you mean {close[0]!r}?)' if close else ''
+      _refuse(
+        ValueError(
+          f'--config.{key}: {where} has no key {name!r}{hint}; the config file '
+          f'holds: {", ".join(section)}'
+        )
+      )
+    section = section[name]
 
 
 def _refuse(error: BaseException) -> NoReturn:

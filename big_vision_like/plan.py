@@ -9,7 +9,6 @@ backward pass keeps (the residuals of jax.vjp). Temporaries of single operations
 come on top.
 """
 
-import collections
 import dataclasses
 import math
 from typing import Any
@@ -120,14 +119,20 @@ def bytes_per_device(tree: Any) -> int:
 
 
 def _activation_bytes(exp: Experiment) -> int:
-  """Bytes per device of the arrays that the backward pass keeps.
+  """Bytes per device of what the backward pass keeps of its part of a batch.
 
-  Those with a batch axis are split over all devices; parameters among the
-  residuals are counted elsewhere.
+  The difference between two sizes of batch: what does not grow with it, such
+  as kernels among the residuals, is counted elsewhere.
   """
   part = exp.batch_size // exp.config.train.accum_steps
+  growth = _residual_bytes(exp, 2 * part) - _residual_bytes(exp, part)
+  return growth // exp.mesh.size
+
+
+def _residual_bytes(exp: Experiment, batch_size: int) -> int:
+  """Bytes, over all devices, of the residuals of jax.vjp of the loss."""
   batch = {
-    k: jax.ShapeDtypeStruct((part, *v.shape[1:]), v.dtype)
+    k: jax.ShapeDtypeStruct((batch_size, *v.shape[1:]), v.dtype)
     for k, v in exp.batch_spec.items()
   }
   state = exp.abstract_state
@@ -147,16 +152,9 @@ def _activation_bytes(exp: Experiment) -> int:
     kept = jax.eval_shape(
       residuals, bare(state.params), bare(state.extra), batch, rng
     )
-  known = collections.Counter(
-    (x.shape, x.dtype) for x in jax.tree.leaves(state.params)
+  return sum(
+    math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(kept)
   )
-  total = 0
-  for x in jax.tree.leaves(kept):
-    if known[(x.shape, x.dtype)] > 0:
-      known[(x.shape, x.dtype)] -= 1
-    else:
-      total += math.prod(x.shape) * x.dtype.itemsize
-  return total // exp.mesh.size
 
 
 def _flops_per_image(exp: Experiment) -> float:
@@ -211,6 +209,6 @@ def _sharding_table(exp: Experiment) -> list[str]:
       if len(members) == 1
       else (f'{len(members)} arrays')
     )
-    spec = members[0].sharding.spec or 'replicated'
+    spec = tuple(members[0].sharding.spec) or 'replicated'
     rows.append(f'  {key:20s} {shape:>14s}  {spec}')
   return rows

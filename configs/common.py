@@ -38,6 +38,7 @@ def base() -> Any:
   c.model = ConfigDict(dict(type='resnet'))
   c.task = ConfigDict(dict(type='multilabel'))
   c.task.num_classes = config_dict.placeholder(int)  # None: the source's
+  c.task.class_multiple = 1  # the class axis is padded to a multiple of it
   c.optim = ConfigDict()
   c.schedule = ConfigDict()
   c.train = ConfigDict()

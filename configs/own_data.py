@@ -48,9 +48,7 @@ def get_config(arg=None):
     )
   multilabel = arg.task == 'multilabel'
   label = (
-    common.multilabel(arg.max_labels)
-    if multilabel
-    else dict(op='single_label')
+    common.multilabel(arg.max_labels) if multilabel else dict(op='single_label')
   )
   resize = round(arg.size * 340 / 299)  # the paper's proportion
 

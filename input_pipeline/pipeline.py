@@ -12,6 +12,7 @@ the run stops above `max_bad_fraction`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -253,7 +254,7 @@ class Evaluation:
     self._threads = threads
 
   def __len__(self) -> int:
-    return -(-len(self.source) // self._batch_size)
+    return math.ceil(len(self.source) / self._batch_size)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     index, count = self._process

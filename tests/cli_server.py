@@ -69,12 +69,6 @@ def main() -> None:
   os.environ['BVL_CPU_TUNED'] = '1'
   warnings.simplefilter('ignore')
   import main as program  # noqa: F401
-  import big_vision_like.evaluate
-  import big_vision_like.plan
-  import big_vision_like.train
-  import evaluators.classification
-  import evaluators.multilabel_map
-  import input_pipeline.sources.synthetic
   import tools.plot_metrics  # noqa: F401
 
   for line in sys.stdin:

@@ -9,8 +9,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = (
   'big_vision_like', 'input_pipeline', 'evaluators', 'configs', 'tools',
 )  # fmt: skip
-FILES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob('*.py')) + [
-  ROOT / 'main.py'
+FILES = [
+  *sorted(p for name in PACKAGES for p in (ROOT / name).rglob('*.py')),
+  ROOT / 'main.py',
 ]
 
 NUMERIC = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets'}

@@ -22,7 +22,9 @@ def kind_of(path: str) -> str:
   """
   place = pathlib.Path(path)
   if not place.exists():
-    raise FileNotFoundError(f'input.source.path={path!r}: no such file or folder')
+    raise FileNotFoundError(
+      f'input.source.path={path!r}: no such file or folder'
+    )
   if place.is_dir():
     return 'records' if (place / 'manifest.json').exists() else 'folder'
   if place.name.lower().removesuffix('.gz').endswith(_TABLES):

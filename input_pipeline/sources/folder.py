@@ -64,7 +64,10 @@ class Source(image_files.LabelledFiles):
     if vocabulary is not None:
       labels = vocabularies.load(vocabulary)
     elif train_root is not None:
-      labels = Vocabulary(tuple(_class_folders(train_root)))
+      names = _class_folders(train_root)
+      if not names:
+        raise ValueError(_nothing_found(train_root, names))
+      labels = Vocabulary(tuple(names))
     else:
       raise ValueError(
         f'{path}: no sub-folder "train" to take the classes from; give the '
