@@ -142,28 +142,38 @@ def build(case: Case):
   return compiled, arguments
 
 
-def measure(case: Case, repeats: int, limit: float) -> dict:
-  """Times (ms: median, quartiles) and MiB per device of one case."""
+def measure(block: list[Case], repeats: int, limit: float) -> list[dict]:
+  """Times (ms) and bytes per device of cases that are compared.
+
+  They run in turns, so that what else the machine does slows all of them.
+  """
+  rows, runs = [], []
+  for case in block:
+    compiled, arguments = build(case)
+    memory = compiled.memory_analysis()
+    temporaries = memory.temp_size_in_bytes
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    total += temporaries
+    row = dict(case=case, total=total, temporaries=temporaries, times=None)
+    rows.append(row)
+    if total * case.data * case.model <= limit * GIB:
+      row['times'] = []
+      runs.append((row['times'], compiled, *arguments()))
+  for turn in range(repeats + 1):
+    for times, compiled, features, params, labels in runs:
+      elapsed = _time_step(compiled, features, params, labels)
+      if turn:  # the first one touches new memory
+        times.append(elapsed)
+  return rows
+
+
+def _time_step(compiled, features, params, labels) -> float:
+  """Milliseconds of one step, its labels included."""
   import jax
 
-  compiled, arguments = build(case)
-  memory = compiled.memory_analysis()
-  parts = dict(
-    arguments=memory.argument_size_in_bytes,
-    outputs=memory.output_size_in_bytes,
-    temporaries=memory.temp_size_in_bytes,
-  )
-  row = dict(case=case, total=sum(parts.values()), **parts, times=None)
-  if row['total'] * case.data * case.model > limit * GIB:
-    return row
-  features, params, labels = arguments()
-  times = []
-  for _ in range(repeats + 1):
-    start = time.perf_counter()
-    jax.block_until_ready(compiled(features, params, labels()))
-    times.append((time.perf_counter() - start) * 1e3)
-  row['times'] = times[1:]  # the first one touches new memory
-  return row
+  start = time.perf_counter()
+  jax.block_until_ready(compiled(features, params, labels()))
+  return (time.perf_counter() - start) * 1e3
 
 
 def table(rows: list[dict]) -> list[str]:
@@ -253,8 +263,10 @@ def report(args: argparse.Namespace) -> str:
     'All float32. `sparse` is the head and loss of this project, `dense` '
     'multi-hot targets with optax on the same JAX and devices, '
     'data-parallel. A time is one whole step with its labels made and '
-    f"transferred, over {args.repeats} steps. Memory: XLA's account of "
-    'arguments, outputs and temporaries on one device. `compiled only`: all '
+    f'transferred, over {args.repeats} steps, the lines of a block in turns. '
+    "Memory: XLA's account of arguments, outputs and temporaries on one "
+    'device; temporaries with the logits fall with the number of devices, '
+    'whatever the mesh, all else with `model`. `compiled only`: all '
     f'devices together would need more than {args.run_limit_gib:g} GiB.',
   ]
   kind = 'device(s)' if args.real_devices else 'fake CPU device(s)'
@@ -284,9 +296,11 @@ def main() -> None:
   if args.worker:
     chosen = cases(args.features[0], args.classes, args.batches, args.worker)
     rows = []
-    for case in chosen:
-      rows.append(measure(case, args.repeats, args.run_limit_gib))
-      print(case, file=sys.stderr, flush=True)
+    size = len({(case.kind, case.model) for case in chosen})
+    for start in range(0, len(chosen), size):
+      block = chosen[start : start + size]
+      rows += measure(block, args.repeats, args.run_limit_gib)
+      print(block[0], file=sys.stderr, flush=True)
     print('\n'.join(table(rows)))
     return
   text = report(args)

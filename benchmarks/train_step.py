@@ -1,7 +1,8 @@
 """Images per second of a whole train step, ours against plain flax and torch.
 
 Every contestant lives in a process of its own; after compilation and warm-up
-they take turns, one round each, so that a busy machine slows all of them.
+they take turns, one round each, so that a busy machine slows all of them; the
+CPU seconds of a step depend least on what else runs.
 Ours runs in the environment that `python -m main` gives itself
 (big_vision_like/cpu_tuning.py), the others in the one this script was given.
 
@@ -57,10 +58,13 @@ def work(args: argparse.Namespace) -> None:
   say = lambda **values: print(_MARK, json.dumps(values), flush=True)
   say(start_up_s=time.perf_counter() - start, losses=losses)
   for _ in sys.stdin:
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     for _ in range(args.steps):
       step()
-    say(seconds=(time.perf_counter() - start) / args.steps)
+    say(
+      seconds=(time.perf_counter() - start) / args.steps,
+      cpu_seconds=(time.process_time() - cpu_start) / args.steps,
+    )
 
 
 class Contestant:
@@ -69,6 +73,7 @@ class Contestant:
   def __init__(self, name: str, args: argparse.Namespace):
     self.name = name
     self.seconds: list[float] = []
+    self.cpu_seconds: list[float] = []
     environment = dict(os.environ)
     if args.device == 'cpu':
       environment |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
@@ -91,7 +96,9 @@ class Contestant:
   def run_round(self) -> None:
     self._process.stdin.write('\n')
     self._process.stdin.flush()
-    self.seconds.append(self._read()['seconds'])
+    result = self._read()
+    self.seconds.append(result['seconds'])
+    self.cpu_seconds.append(result['cpu_seconds'])
 
   def close(self) -> None:
     self._process.stdin.close()
@@ -115,8 +122,8 @@ def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
     describe_machine(args),
     '',
     '| step | images/s, median | slowest .. fastest round | ours / this '
-    '| first losses | start-up s |',
-    '|---|---|---|---|---|---|',
+    '| CPU s a step | first losses | start-up s |',
+    '|---|---|---|---|---|---|---|',
   ]
   rate = lambda seconds: args.batch / seconds
   medians = {e.name: rate(statistics.median(e.seconds)) for e in entries}
@@ -126,7 +133,8 @@ def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
     lines.append(
       f'| {entry.name} | {medians[entry.name]:.2f} '
       f'| {rate(max(entry.seconds)):.2f} .. {rate(min(entry.seconds)):.2f} '
-      f'| {ratio:.2f} | {losses} | {entry.start_up["start_up_s"]:.0f} |'
+      f'| {ratio:.2f} | {statistics.median(entry.cpu_seconds):.2f} '
+      f'| {losses} | {entry.start_up["start_up_s"]:.0f} |'
     )
   return '\n'.join([*lines, ''])
 

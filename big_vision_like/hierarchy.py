@@ -112,6 +112,24 @@ class Hierarchy:
     np.not_equal(merged[1:], merged[:-1], out=keep[1:])
     return merged[keep]
 
+  def close_counts(self, counts: np.ndarray) -> np.ndarray:
+    """Images per label after fill-in, from images per label before.
+
+    Each label's images count for its ancestors too; an image with two labels
+    below one ancestor counts there twice, so these are upper bounds.
+
+    Args:
+      counts: integer [C].
+
+    Returns:
+      int64 [C].
+    """
+    closed = np.array(counts, np.int64)
+    np.add.at(
+      closed, self.ancestors, np.repeat(counts, np.diff(self.indptr))
+    )
+    return closed
+
 
 def load(
   path: str,

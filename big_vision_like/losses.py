@@ -178,16 +178,17 @@ def _subtract_at(
 
 
 def _without_padding(logits: jax.Array, valid: jax.Array) -> jax.Array:
-  """logits [b, c], -inf in the columns that are not valid [c].
+  """logits [b, c], far below zero in the columns that are not valid [c].
 
   An added row, because XLA's CPU backend fuses that into the sum over classes;
   a select it does not, and writes a [b, c] array (4 times slower).
   """
-  return logits + jnp.where(valid, 0.0, -jnp.inf)
+  return logits + jnp.where(valid, 0.0, jnp.finfo(jnp.float32).min)
 
 
 def _softplus(x: jax.Array) -> jax.Array:
-  return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+  """log(1 + exp(x)); the first term is max(x, 0), without an array of zeros."""
+  return 0.5 * (x + jnp.abs(x)) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
 @jax.custom_vjp

@@ -207,7 +207,8 @@ class EvalData:
       raise ValueError(
         f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
       )
-    train = self.train_vocabulary
+    source = self.train_source
+    train = None if source is None else source.vocabulary
     if train is None or train.names == names:
       return
     first = next(
@@ -220,14 +221,22 @@ class EvalData:
     )
 
   @functools.cached_property
-  def train_vocabulary(self) -> Any:
-    """That of the training source; None where there is none (it says so)."""
+  def train_source(self) -> Any:
+    """The training source; None where there is none (it says so)."""
     try:
-      source = self.ctx.train_source()
+      return self.ctx.train_source()
     except FileNotFoundError as error:
       self.ctx.say(f'training data not compared, not found: {error}')
       return None
-    return None if source is None else source.vocabulary
+
+  @property
+  def train_counts(self) -> np.ndarray | None:
+    """[C] training images of each class, ancestors filled in; or None."""
+    source = self.train_source
+    counts = None if source is None else source.vocabulary.counts
+    if counts is None or source.hierarchy is None:
+      return counts
+    return source.hierarchy.close_counts(counts)
 
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
     """This process's host batches, from the start."""

@@ -234,7 +234,7 @@ class Evaluator:
   def _read_buckets(
     self, tail_below: int, head_from: int, path: str | None
   ) -> dict[str, np.ndarray]:
-    """Name -> bool [C], by training images of the class."""
+    """Name -> bool [C], by training images of the class after fill-in."""
     where = self._ctx.where
     if not 0 <= tail_below <= head_from:
       raise ValueError(
@@ -250,8 +250,7 @@ class Evaluator:
         name = vocabulary.names[int(np.isnan(counts).argmax())]
         raise ValueError(f'{path}: no count for class {name!r}')
     else:
-      vocabulary = self._data.train_vocabulary
-      counts = None if vocabulary is None else vocabulary.counts
+      counts = self._data.train_counts
     if counts is None:
       self._ctx.say('no training counts: no head, torso and tail figures')
       return {}

@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ def write(
   task: Task,
   source: Any,
   recipe: Recipe,
-  tick: Callable[[], None],
+  tick: Callable[[], object],
 ) -> Done:
   """Writes one shard; calls `tick` after each image."""
   counts: collections.Counter[int] = collections.Counter()
@@ -262,8 +262,8 @@ def run(
   recipe: Recipe,
   *,
   workers: int,
-  advance: Callable[[int], None],
-) -> Iterator[Done]:
+  advance: Callable[[int], object],
+) -> Generator[Done, None, None]:
   """Writes the shards, several at a time, and yields each as it is done.
 
   Args:

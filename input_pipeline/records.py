@@ -61,7 +61,9 @@ def encode(record: Record) -> bytes:
   if record.dedup_hash is not None:
     fields['dedup_hash'] = bytes(record.dedup_hash)
   _check(fields)
-  return msgpack.packb(fields, use_single_float=True)
+  packed = msgpack.packb(fields, use_single_float=True)
+  assert packed is not None  # only None with a stream
+  return packed
 
 
 def decode(data: bytes) -> Record:

@@ -345,3 +345,15 @@ def test_parents_by_id_and_by_name_agree(tmp_path):
   text = '{"name": "a"}\n{"name": "b", "parents": ["a"]}\n'
   by_name = vocabulary.load(write(tmp_path, 'name.jsonl', text))
   assert by_id.parents == by_name.parents == ((), ('a',))
+
+
+def test_counts_go_up_to_all_ancestors_once_each():
+  # d has the parents b and c, both below a: its images count for a once.
+  names = ('a', 'b', 'c', 'd', 'e')
+  edges = [('b', 'a'), ('c', 'a'), ('d', 'b'), ('d', 'c')]
+  dag = hierarchy.Hierarchy.from_edges(names, edges)
+  counts = np.array([1, 10, 100, 1000, 7])
+  np.testing.assert_array_equal(
+    dag.close_counts(counts), [1111, 1010, 1100, 1000, 7]
+  )
+  np.testing.assert_array_equal(counts, [1, 10, 100, 1000, 7])

@@ -118,11 +118,32 @@ def assert_matches(actual, expected, classes):
   assert not np.any(db[classes:])
 
 
+def assert_logits_stay(text, shape):
+  """Only rows of features, ids and sums travel, and gradients of params."""
+  found = hlo.collectives(text)
+  if shape is None:
+    assert not found
+    return
+  assert found  # the parser sees something
+  data, model = shape
+  for collective in found:
+    if {CLASSES, 104, 104 // model} & set(collective.shape):
+      # Parameter gradients, summed over 'data'.
+      assert data > 1
+      assert sorted(collective.shape) in [
+        sorted([FEATURES, 104 // model]),
+        [104 // model],
+      ], collective
+    else:
+      assert math.prod(collective.shape) <= BATCH * FEATURES, collective
+
+
 @pytest.mark.parametrize('shape', [None, *MESHES])
 def test_sigmoid_is_dense_reference(shape):
   p = problem()
-  *actual, _ = run(shape, p, CLASSES, 8, losses.sigmoid_sparse, p['ids'])
+  *actual, text = run(shape, p, CLASSES, 8, losses.sigmoid_sparse, p['ids'])
   assert_matches(actual, sigmoid_reference(p), CLASSES)
+  assert_logits_stay(text, shape)
 
 
 @pytest.mark.parametrize('shape', [(4, 2), (1, 8)])
@@ -143,36 +164,11 @@ def test_softmax_is_dense_reference(shape, smoothing):
   def loss_fn(logits, label, classes):
     return losses.softmax_sparse(logits, label, classes, smoothing)
 
-  *actual, _ = run(shape, p, CLASSES, 8, loss_fn, label)
+  *actual, text = run(shape, p, CLASSES, 8, loss_fn, label)
+  assert_logits_stay(text, shape)
   assert_matches(actual, softmax_reference(p, label, smoothing), CLASSES)
   assert actual[0][0] == 0
   assert not np.any(actual[1][0][0])
-
-
-@pytest.mark.parametrize('loss', ['sigmoid', 'softmax'])
-@pytest.mark.parametrize('shape', MESHES)
-def test_no_collective_moves_batch_by_classes(shape, loss):
-  """Only rows of features, ids and sums travel, and gradients of params."""
-  p = problem()
-  if loss == 'sigmoid':
-    args = losses.sigmoid_sparse, p['ids']
-  else:
-    args = losses.softmax_sparse, p['ids'].max(1)
-  *_, text = run(shape, p, CLASSES, 8, *args)
-  found = hlo.collectives(text)
-  assert found  # the parser sees something
-  data, model = shape
-  class_sizes = {CLASSES, 104, 104 // model}
-  for collective in found:
-    if class_sizes & set(collective.shape):
-      # Parameter gradients, summed over 'data'.
-      assert data > 1
-      assert sorted(collective.shape) in [
-        sorted([FEATURES, 104 // model]),
-        [104 // model],
-      ], collective
-    else:
-      assert math.prod(collective.shape) <= BATCH * FEATURES, collective
 
 
 def test_hlo_parser_sees_gathered_logits():

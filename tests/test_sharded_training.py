@@ -85,3 +85,9 @@ def test_padded_columns_never_move():
   np.testing.assert_array_equal(head['bias'][13:], fresh['bias'][13:])
   assert not head['kernel'][:, 13:].any()
   assert head['kernel'][:, :13].any()
+
+
+@pytest.mark.slow
+def test_the_step_compiles_once():
+  exp, _, _ = train(3, **{'mesh.data': 2, 'mesh.model': 1})
+  assert exp.jitted_train_step._cache_size() == 1

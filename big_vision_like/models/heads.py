@@ -73,7 +73,8 @@ class ClassifierHead(nn.Module):
     bias = self.param(
       'bias',
       lambda key: jnp.pad(
-        jnp.full((self.num_classes,), _logit(self.prior)), (0, padding)
+        jnp.full((self.num_classes,), _logit(self.prior), jnp.float32),
+        (0, padding),
       ),
     )
     kernel = sharding.constrain(kernel, None, 'model')

@@ -96,7 +96,7 @@ class Decode:
   def _jpeg(self, encoded: bytes) -> np.ndarray:
     try:
       height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-      self._check_size('JPEG', height, width)
+      self._check_size('JPEG', int(height), int(width))
       return simplejpeg.decode_jpeg(
         encoded, 'RGB', min_height=self.min_size, min_width=self.min_size
       )

@@ -121,7 +121,7 @@ class _Crop:
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     image = example['image']
-    w = self.window(*image.shape[:2], rng)
+    w = self.window(image.shape[0], image.shape[1], rng)
     cut = image[w.top : w.top + w.height, w.left : w.left + w.width]
     return example | {'image': cut}
 

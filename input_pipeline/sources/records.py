@@ -108,5 +108,7 @@ class Source:
     parts = [s.sha256 for s in self._shards]
     parts += [self.split, self.vocabulary.fingerprint()]
     if self.hierarchy is not None:
-      parts.append(hashlib.sha256(self.hierarchy.ancestors).hexdigest())
+      parts.append(
+        hashlib.sha256(self.hierarchy.ancestors.tobytes()).hexdigest()
+      )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]

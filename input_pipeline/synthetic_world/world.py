@@ -99,18 +99,22 @@ class World:
   def vocabulary(self, num_images: int) -> Vocabulary:
     """Names, expected counts in `num_images` images, popularity weights.
 
-    Counts are the expected number of images that truly show a label, its
-    descendants included; weights are the share of such images.
+    Counts are the expected number of images that truly show a leaf class, zero
+    for all other labels, as of data labelled by leaves; weights are the share
+    of images that show a label, descendants included.
     """
     seen = self.frequency.seen()
     for kind in self._traits:
       members = self.appearance.texture[self.taxonomy.leaves] == kind
       seen = np.append(seen, self.frequency.seen(members))
+    leaves = self.taxonomy.leaves
+    counts = np.zeros(len(seen), np.int64)
+    counts[leaves] = np.round(seen[leaves] * num_images)
     h = self.hierarchy
     bounds = list(zip(h.parents_indptr[:-1], h.parents_indptr[1:]))
     return Vocabulary(
       names=self.names,
-      counts=np.round(seen * num_images).astype(np.int64),
+      counts=counts,
       weights=seen,
       parents=tuple(
         tuple(self.names[p] for p in h.parents[a:b]) for a, b in bounds

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
+from big_vision_like.vocabulary import Vocabulary
 from tests.evaluators import harness
 
 _WORKED_SCORES = np.array(
@@ -161,10 +163,12 @@ def test_fill_in_equals_closing_the_ground_truth():
 class _Trained:
   """What the training source tells: names and counts."""
 
-  def __init__(self, names, counts):
-    from big_vision_like.vocabulary import Vocabulary
-
+  def __init__(self, names, counts, edges=None):
+    counts = None if counts is None else np.array(counts)
     self.vocabulary = Vocabulary(tuple(names), counts=counts)
+    self.hierarchy = None
+    if edges is not None:
+      self.hierarchy = Hierarchy.from_edges(names, edges)
 
 
 def test_buckets_by_training_frequency(tmp_path):
@@ -183,6 +187,14 @@ def test_buckets_by_training_frequency(tmp_path):
   entry = _worked(weights='uniform', train_counts=str(path))
   figures = _run(entry, 4, scores)
   assert figures['map@2_tail'] == 75 and figures['map@2_torso'] == 0
+
+
+def test_an_ancestor_is_as_frequent_as_its_descendants_together():
+  train = lambda: _Trained('ABCD', [0, 60, 50, 5], [('B', 'A'), ('C', 'A')])
+  entry = _worked(weights='uniform', tail_below=20, head_from=100)
+  figures = _run(entry, 4, _WORKED_SCORES, train_source=train)
+  assert figures['map@2_head'] == 100  # A: 110 images, none of its own
+  assert figures['map@2_torso'] == 25  # B and C
 
 
 def test_near_duplicates_are_scored_apart(tmp_path):
