@@ -152,6 +152,7 @@ def resnet(depth: int = 101, **options: Any) -> Any:
   model.output_stride = 32
   model.stride_in = 'last_unit_3x3'
   model.bn = 'batch'
+  model.bn_decay = 0.997  # of the moving statistics; lower for short runs
   model.compute_dtype = 'float32'
   model.remat = False
   model.update(options)

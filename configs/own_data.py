@@ -12,7 +12,7 @@ inner nodes shall become labels. A pretrained backbone comes in by
 init_path=WORKDIR. Other arguments: eval_split=val, holdout=10
 (percent of a folder or table without splits that becomes val), task=multilabel
 or softmax (exactly one label an image), depth=50|101|152|26|14, width=64,
-size=224, batch=64, epochs=30, lr=0.01, max_labels=64, workers=2.
+size=224, batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
 
 Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
 """
@@ -34,6 +34,7 @@ def get_config(arg=None):
     epochs=30.0,
     lr=0.01,
     max_labels=64,
+    bn_decay=0.99,
     init_path='',
     hierarchy='',
     unlisted=('error', 'traverse', 'add'),
@@ -67,7 +68,9 @@ def get_config(arg=None):
   c.input.batch_size = arg.batch
   c.input.workers = arg.workers
 
-  c.model = common.resnet(depth=arg.depth, width=arg.width)
+  c.model = common.resnet(
+    depth=arg.depth, width=arg.width, bn_decay=arg.bn_decay
+  )
   c.task.type = arg.task
   if arg.init_path:
     c.init_from.path = arg.init_path

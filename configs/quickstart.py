@@ -26,7 +26,7 @@ def get_config(arg=None):
   c.input.ops = common.train_ops(64, 56, label)
   c.input.batch_size = 32
 
-  c.model = common.resnet(depth=14, width=24)
+  c.model = common.resnet(depth=14, width=24, bn_decay=0.98)
   c.task.type = 'multilabel'
 
   # The paper's optimiser; the rate suits a run of minutes.
