@@ -100,8 +100,9 @@ def run_one(
   name = scheduled.name
   start = time.monotonic()
   try:
-    result = scheduled.evaluator.run(state.for_evaluation())
-    common.check_result(name, result)
+    result = common.check_result(
+      name, scheduled.evaluator.run(state.for_evaluation())
+    )
   except Exception as error:
     error.add_note(f'in evaluator {name!r} at step {step}')
     if scheduled.on_error == 'raise':
