@@ -131,6 +131,7 @@ def _refuse(error: BaseException) -> NoReturn:
     text = f'{error.strerror}: {error.filename}'
   else:
     text = str(error.args[0] if error.args else error)
+    text = '\n'.join([text, *getattr(error, '__notes__', [])])
   # The config parser wraps the message in a whole traceback.
   if 'Error whilst parsing config file' in text:
     text = text.strip().split('\n')[-1].partition(': ')[2]

@@ -125,9 +125,7 @@ class Hierarchy:
       int64 [C].
     """
     closed = np.array(counts, np.int64)
-    np.add.at(
-      closed, self.ancestors, np.repeat(counts, np.diff(self.indptr))
-    )
+    np.add.at(closed, self.ancestors, np.repeat(counts, np.diff(self.indptr)))
     return closed
 
 

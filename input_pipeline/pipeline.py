@@ -211,10 +211,10 @@ def train(
   """
   _check_divides(batch_size, process_count)
   num = len(source)
-  load = _Load(source, ops, example_spec(ops), seed)
+  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
   stream = (
     grain.MapDataset.range(num)
-    .seed(seed % 2**32)
+    .seed(_mixed(seed, 0) % 2**32)
     .shuffle()
     .repeat()
     .map_with_index(lambda position, index: (position // num, index))
@@ -292,6 +292,7 @@ class _Load:
     self._spec = spec
     self._seed = seed
     self._strict = strict
+    self._shapes = {k: v.shape for k, v in spec.items()}
     self._num = len(source)
 
   def __call__(self, position: tuple[int, int]) -> Example:
@@ -308,6 +309,9 @@ class _Load:
           f'cannot be used: {bad.reason}'
         ) from bad
       return self._blank(index, bad.reason)
+    except ValueError as error:
+      error.add_note(f'in record {self._source.key(index)}')
+      raise
     self._check(example, index)
     return {**example, **_marks(index, True, '')}
 
@@ -315,8 +319,8 @@ class _Load:
     return {**self._spec, **_marks(index, False, reason)}
 
   def _check(self, example: Example, index: int) -> None:
+    expected = self._shapes
     shapes = {k: v.shape for k, v in example.items()}
-    expected = {k: v.shape for k, v in self._spec.items()}
     if shapes != expected:
       raise ValueError(
         f'record {self._source.key(index)} gives {shapes} where the ops '
@@ -357,8 +361,19 @@ def _select(example: Example) -> Example:
   return {k: np.asarray(example[k]) for k in FIELDS if k in example}
 
 
+def _mixed(seed: int, purpose: int) -> int:
+  """64 bits of a seed; plain ones would make seed 0, epoch 1 = seed 1, epoch 0.
+
+  Grain shuffles epoch e with seed + e.
+  """
+  words = np.random.SeedSequence((seed % 2**64, purpose)).generate_state(2)
+  return int(words[0]) << 32 | int(words[1])
+
+
 def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-  return np.random.default_rng((seed % 2**32, epoch, index))
+  """Generator of one record in one epoch; `seed` is mixed already."""
+  key = np.array([seed, epoch << 40 | index], np.uint64)
+  return np.random.Generator(np.random.Philox(key=key))
 
 
 def _first_epoch(index: int) -> tuple[int, int]:
@@ -366,9 +381,10 @@ def _first_epoch(index: int) -> tuple[int, int]:
 
 
 def _marks(index: int, mask: bool, reason: str) -> Example:
-  text = reason.encode()[:_REASON_BYTES]
   packed = np.zeros(_REASON_BYTES, np.uint8)
-  packed[: len(text)] = np.frombuffer(text, np.uint8)
+  if reason:
+    text = reason.encode()[:_REASON_BYTES]
+    packed[: len(text)] = np.frombuffer(text, np.uint8)
   return {'_id': np.int32(index), '_mask': np.bool_(mask), '_reason': packed}
 
 

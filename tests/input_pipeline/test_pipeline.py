@@ -78,6 +78,27 @@ def test_seed_decides_the_order_and_the_crops():
   assert any((a['_id'] != b['_id']).any() for a, b in zip(one, other))
 
 
+def test_neighbouring_seeds_share_no_epoch():
+  source = ListSource(20)
+  orders = {
+    tuple(np.concatenate([b['_id'] for b in batches(source, 15, seed=s)])[i:j])
+    for s in (0, 1, 2)
+    for i, j in ((0, 20), (20, 40), (40, 60))
+  }
+  assert len(orders) == 9
+
+
+def test_a_mistake_of_the_data_set_names_the_record():
+  source = ListSource(20)
+  source.vocabulary = Vocabulary(names=('a',))
+  ops = pipeline.build_ops([OPS[0], dict(op='labels', max_labels=4)], source)
+  iterator = pipeline.train(source, ops, batch_size=20, seed=0, threads=1)
+  with pytest.raises(ValueError, match='outside the vocabulary') as error:
+    next(iterator)
+  iterator.close()
+  assert any('record ' in note for note in error.value.__notes__)
+
+
 @pytest.mark.parametrize('start', [1, 4, 5, 6, 7])
 def test_resume_continues_exactly_also_at_epoch_borders(start):
   source = ListSource(20)  # epoch border after batch 5
