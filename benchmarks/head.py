@@ -13,6 +13,7 @@ temporaries); cases above --run_limit_gib are compiled but not run.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -21,10 +22,17 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 LABELS = 8  # ids a row, padded with -1
 GIB = 2**30
 MIB = 2**20
+HEADER = (
+  '| classes | batch | mesh (data, model) | head | ms, median (quartiles) '
+  '| time / dense | MiB per device | of it temporaries | memory / dense '
+  '| memory / model = 1 |',
+  '|---|---|---|---|---|---|---|---|---|---|',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,13 +185,8 @@ def _time_step(compiled, features, params, labels) -> float:
 
 
 def table(rows: list[dict]) -> list[str]:
-  """Markdown lines; ratios are to the dense line of the same block."""
-  lines = [
-    '| classes | batch | mesh (data, model) | head | ms, median (quartiles) '
-    '| time / dense | MiB per device | of it temporaries | memory / dense '
-    '| memory / model = 1 |',
-    '|---|---|---|---|---|---|---|---|---|---|',
-  ]
+  """Markdown lines of a block; ratios are to its dense line."""
+  lines = []
   dense: dict = {}
   whole: dict = {}  # ours with the classes in one piece
   for row in rows:
@@ -218,7 +221,7 @@ def _timing(
 
 def one_process(
   features: int, devices: int, args: argparse.Namespace
-) -> list[str]:
+) -> Iterator[str]:
   """The table for a number of devices, from a process of its own."""
   env = dict(os.environ)
   if not args.real_devices:
@@ -229,10 +232,13 @@ def one_process(
   command += [f'--run_limit_gib={args.run_limit_gib}']
   command += ['--classes', *map(str, args.classes)]
   command += ['--batches', *map(str, args.batches)]
-  done = subprocess.run(
-    command, env=env, stdout=subprocess.PIPE, text=True, check=True
-  )
-  return done.stdout.splitlines()
+  with subprocess.Popen(
+    command, env=env, stdout=subprocess.PIPE, text=True
+  ) as worker:
+    assert worker.stdout is not None
+    yield from (line.rstrip() for line in worker.stdout)
+  if worker.returncode:
+    raise subprocess.CalledProcessError(worker.returncode, command)
 
 
 def machine() -> str:
@@ -251,9 +257,10 @@ def machine() -> str:
   )
 
 
-def report(args: argparse.Namespace) -> str:
+def report(args: argparse.Namespace) -> Iterator[str]:
+  """Lines of the report, as soon as they are known."""
   command = ' '.join(['python -m benchmarks.head', *sys.argv[1:]])
-  lines = [
+  yield from [
     '# Head: loss and gradients, label ids against dense targets',
     '',
     f'Machine: {machine()}',
@@ -272,9 +279,8 @@ def report(args: argparse.Namespace) -> str:
   kind = 'device(s)' if args.real_devices else 'fake CPU device(s)'
   for features in args.features:
     for devices in args.devices:
-      lines += ['', f'## {features} features, {devices} {kind}', '']
-      lines += one_process(features, devices, args)
-  return '\n'.join(lines) + '\n'
+      yield from ['', f'## {features} features, {devices} {kind}', '']
+      yield from one_process(features, devices, args)
 
 
 def main() -> None:
@@ -295,20 +301,19 @@ def main() -> None:
   args = parser.parse_args()
   if args.worker:
     chosen = cases(args.features[0], args.classes, args.batches, args.worker)
-    rows = []
     size = len({(case.kind, case.model) for case in chosen})
+    print('\n'.join(HEADER), flush=True)
     for start in range(0, len(chosen), size):
       block = chosen[start : start + size]
-      rows += measure(block, args.repeats, args.run_limit_gib)
-      print(block[0], file=sys.stderr, flush=True)
-    print('\n'.join(table(rows)))
+      rows = measure(block, args.repeats, args.run_limit_gib)
+      print('\n'.join(table(rows)), flush=True)
     return
-  text = report(args)
-  if args.output:
-    with open(args.output, 'w', encoding='utf-8') as file:
-      file.write(text)
-  else:
-    print(text, end='')
+  with contextlib.ExitStack() as stack:
+    file = sys.stdout
+    if args.output:
+      file = stack.enter_context(open(args.output, 'w', encoding='utf-8'))
+    for line in report(args):
+      print(line, file=file, flush=True)
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ functions run on the whole array.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,9 @@ def softmax_sparse(
     valid = _valid_columns(logits.shape[1], num_classes, axis)
     ids = _local_ids(ids[:, None], logits.shape[1], num_classes, axis)
     smoothing = label_smoothing / num_classes
-    loss = _cross_entropy(axis, smoothing, label_smoothing, logits, ids, valid)
+    loss: Any = _cross_entropy(
+      axis, smoothing, label_smoothing, logits, ids, valid
+    )
     return jnp.where(counted, loss, 0.0)
 
   return _per_example(local, logits, label, P('data'))
@@ -135,7 +138,7 @@ def _per_example(
     return local(logits, labels, None)
   sharding.check_divisible(logits.shape, ('data', 'model'))
   loss = jax.shard_map(
-    functools.partial(local, axis='model'),
+    lambda logits, labels: local(logits, labels, 'model'),
     in_specs=(P('data', 'model'), labels_spec),
     out_specs=P('data'),
     axis_names={'data', 'model'},

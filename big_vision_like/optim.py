@@ -222,17 +222,15 @@ def _transformation(
     }
     return OptState(jnp.zeros((), jnp.int32), slots)
 
-  def update(
-    grads: Any, state: OptState, params: Any = None
-  ) -> tuple[Any, OptState]:
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     if params is None:
       raise ValueError(
         'the optimiser needs the params: update(g, state, params)'
       )
-    grads, weights = _flatten(grads), _flatten(params)
+    grads, weights = _flatten(updates), _flatten(params)
     slots = {name: _flatten(tree) for name, tree in state.slots.items()}
     lr = schedule(state.count)
-    updates = {path: jnp.zeros_like(w) for path, w in weights.items()}
+    changes = {path: jnp.zeros_like(w) for path, w in weights.items()}
     used = {p: grads[p].astype(jnp.float32) for p in common.trainable}
     for path, decay in common.coupled.items():
       used[path] = used[path] + decay * weights[path]
@@ -242,12 +240,12 @@ def _transformation(
       change, after = rule.apply(gradient, before, rate, state.count)
       if path in common.decoupled:
         change = change + rate * common.decoupled[path] * weights[path]
-      updates[path] = -change
+      changes[path] = -change
       for name, value in after.items():
         slots[name][path] = value
     trees = {n: traverse_util.unflatten_dict(s, '/') for n, s in slots.items()}
     new_state = OptState(state.count + 1, trees)
-    return traverse_util.unflatten_dict(updates, '/'), new_state
+    return traverse_util.unflatten_dict(changes, '/'), new_state
 
   return optax.GradientTransformation(init, update)
 

@@ -135,7 +135,7 @@ def build(
       cfg, name, where, default, batch_size, num_examples, total_steps
     )
 
-  kwargs = {'lr': _number(cfg, 'lr', where)}
+  kwargs: dict[str, Any] = {'lr': _number(cfg, 'lr', where)}
   for name, default in options.items():
     kwargs[name] = (
       _factors(cfg, where)
@@ -186,7 +186,7 @@ def _read_duration(
   total_steps: int,
 ) -> Any:
   """Steps (a tuple of them for 'boundaries'); messages name `where`."""
-  known = dict(
+  known: dict[str, Any] = dict(
     batch_size=batch_size, num_examples=num_examples, total_steps=total_steps
   )
   try:

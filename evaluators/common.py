@@ -233,7 +233,9 @@ class EvalData:
   def train_counts(self) -> np.ndarray | None:
     """[C] training images of each class, ancestors filled in; or None."""
     source = self.train_source
-    counts = None if source is None else source.vocabulary.counts
+    if source is None:
+      return None
+    counts = source.vocabulary.counts
     if counts is None or source.hierarchy is None:
       return counts
     return source.hierarchy.close_counts(counts)

@@ -13,6 +13,8 @@ rows, and the outputs of a strided layer are every stride-th output of the
 dense one.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -92,12 +94,12 @@ def max_pool_3x3_stride_2(
     )
   height, width = (-(-n // 2) for n in x.shape[1:3])
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-  out = None
-  for i in range(3):
-    for j in range(3):
-      window = x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
-      out = window if out is None else jnp.maximum(out, window)
-  return out
+  windows = [
+    x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+    for i in range(3)
+    for j in range(3)
+  ]
+  return functools.reduce(jnp.maximum, windows)
 
 
 class BatchNorm(nn.Module):
