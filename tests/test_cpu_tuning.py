@@ -9,7 +9,10 @@ import pytest
 from big_vision_like import cpu_tuning
 
 FLAG = '--xla_cpu_experimental_ynn_fusion_type=dot,reduce'
-TUNABLE = 'glibc.malloc.hugetlb=1'
+TUNABLE = (
+  'glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0:'
+  'glibc.malloc.trim_threshold=1000000000000'
+)
 
 
 @pytest.fixture
@@ -31,17 +34,17 @@ def test_leaves_xla_alone_where_the_flag_may_be_unknown(glibc, version):
 
 
 def test_keeps_what_is_there(glibc):
-  current = {'XLA_FLAGS': '--a=b', 'GLIBC_TUNABLES': 'glibc.malloc.check=3'}
+  current = {'XLA_FLAGS': '--a=b', 'GLIBC_TUNABLES': 'glibc.rtld.nns=3'}
   assert cpu_tuning.environment(current, '0.12.0') == {
     'XLA_FLAGS': f'--a=b {FLAG}',
-    'GLIBC_TUNABLES': f'glibc.malloc.check=3:{TUNABLE}',
+    'GLIBC_TUNABLES': f'glibc.rtld.nns=3:{TUNABLE}',
   }
 
 
 def test_respects_the_users_choice(glibc):
   current = {
     'XLA_FLAGS': '--xla_cpu_experimental_ynn_fusion_type=dot',
-    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=0',
+    'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
   }
   assert cpu_tuning.environment(current, '0.12.0') == {}
 
