@@ -21,12 +21,17 @@ CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'config file, config.json of a workdir; file:args'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'with --mode=eval: evaluate this checkpoint instead'
+)
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'what to do')
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f'unknown argument {argv[1]!r}; see --help')
+  if CHECKPOINT.value is not None and MODE.value != 'eval':
+    raise ValueError('--checkpoint is for --mode=eval')
   if CONFIG.value is None:
     raise ValueError('--config is missing, such as configs/quickstart.py')
   if MODE.value == 'plan':
@@ -36,12 +41,12 @@ def main(argv: list[str]) -> None:
     plan.run(CONFIG.value)
     return
   workdir = WORKDIR.value
-  if workdir is None:
+  if not workdir:
     raise ValueError('--workdir is missing: the folder of the run')
   if MODE.value == 'eval':
     from big_vision_like import evaluate
 
-    evaluate.run(CONFIG.value, workdir)
+    evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
   else:
     from big_vision_like import train
 
@@ -52,7 +57,9 @@ def main(argv: list[str]) -> None:
 def _fake_devices(config: Any) -> None:
   """A plan for a larger mesh runs on as many fake CPU devices."""
   num = config.get('plan', {}).get('num_devices')
-  if num:
+  if num is not None:
+    if not isinstance(num, int) or not 1 <= num <= 4096:
+      raise ValueError(f'plan.num_devices={num!r} must be 1 to 4096')
     os.environ['JAX_PLATFORMS'] = 'cpu'
     old = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = (
@@ -79,11 +86,27 @@ def _parse_flags(args: list[str]) -> list[str]:
   args = _json_configs_loaded(args)
   try:
     return flags.FLAGS(args)
+  except (SyntaxError, ImportError) as error:
+    _refuse(ValueError(f'the config file does not load: {error}'))
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    config = _config_alone(args)
     for arg in args:
-      if arg.startswith('--config.'):
-        _check_override(arg[len('--config.') :].partition('=')[0])
+      if config is not None and arg.startswith('--config.'):
+        _check_override(config, arg[len('--config.') :].partition('=')[0])
     _refuse(error)
+
+
+def _config_alone(args: list[str]) -> Any:
+  """The config without its overrides; None if it does not load."""
+  for i, arg in enumerate(args):
+    name, _, path = arg.partition('=')
+    if name == '--config':
+      path = path or args[min(i + 1, len(args) - 1)]
+      try:
+        return flags.FLAGS['config'].parser.parse(path)
+      except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+  return None
 
 
 def _json_configs_loaded(args: list[str]) -> list[str]:
@@ -96,19 +119,19 @@ def _json_configs_loaded(args: list[str]) -> list[str]:
       name, path = '', arg
     elif name != '--config':
       path = ''
-    if path and not os.path.isfile(path.partition(':')[0]):
+    file, colon, _ = path.partition(':')
+    if path and not os.path.isfile(file):
       _refuse(ValueError(f'--config={path}: no such file'))
-    if path.endswith('.json'):
+    if file.endswith('.json'):
+      if colon:
+        _refuse(ValueError(f'--config={path}: a .json takes no arguments'))
       arg = f'{name}={loader}:{path}' if name else f'{loader}:{path}'
     out.append(arg)
   return out
 
 
-def _check_override(key: str) -> None:
+def _check_override(section: Any, key: str) -> None:
   """Refuses an override of a key that the config file does not hold."""
-  section = flags.FLAGS['config'].value
-  if section is None:
-    return
   for depth, name in enumerate(key.split('.')):
     if not hasattr(section, 'keys'):
       return
@@ -141,16 +164,15 @@ def _refuse(error: BaseException) -> NoReturn:
 
 
 def _is_ours(error: BaseException) -> bool:
-  """Whether the project itself raised the error, not something below it."""
+  """Whether the project or the user's plug-in raised it, not a library."""
   frames = traceback.extract_tb(error.__traceback__)
   if not frames:
     return False
-  path = pathlib.Path(frames[-1].filename)
-  return path.is_relative_to(ROOT) and '.venv' not in path.parts
+  return 'site-packages' not in pathlib.Path(frames[-1].filename).parts
 
 
 def _guarded(argv: list[str]) -> None:
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes
   try:
     main(argv)
   except (ValueError, FileNotFoundError) as error:

@@ -33,6 +33,7 @@ class Checkpointer:
     keep_last: number of newest checkpoints to keep.
     keep_every_steps: also keep those whose step is a multiple of it.
     read_only: never write, delete or create anything.
+    folder: the checkpoints, if not there.
   """
 
   def __init__(
@@ -42,10 +43,11 @@ class Checkpointer:
     keep_last: int = 2,
     keep_every_steps: int | None = None,
     read_only: bool = False,
+    folder: pathlib.Path | None = None,
   ):
     if keep_last < 1:
       raise ValueError(f'ckpt.keep_last={keep_last} must be at least 1')
-    self.folder = pathlib.Path(workdir).absolute() / FOLDER
+    self.folder = folder or pathlib.Path(workdir).absolute() / FOLDER
     policies: list[Any] = [managers.LatestN(keep_last)]
     if keep_every_steps:
       policies.append(managers.EveryNSteps(keep_every_steps))
@@ -115,12 +117,13 @@ class Checkpointer:
         ),
       )
     except (ValueError, KeyError, TypeError) as error:
-      differences = self._differences(abstract, step)
+      expected = dict(params=abstract.params, extra=abstract.extra, train=train)
+      differences = self._differences(expected, step)
       if not differences:
         raise
       raise ValueError(
-        f'checkpoint {self.path(step)} does not fit the model of this config:\n'
-        + '\n'.join(differences)
+        f'checkpoint {self.path(step)} does not fit the model, the optimizer '
+        'or train.ema_decay of this config:\n' + '\n'.join(differences)
       ) from error
     return TrainState(params=items.params, extra=items.extra, **items.train)
 
@@ -132,16 +135,16 @@ class Checkpointer:
     """Waits for the save under way and stops the background threads."""
     self._manager.close()
 
-  def _differences(self, abstract: TrainState, step: int) -> list[str]:
-    here = shapes(abstract.params)
-    there = stored_shapes(self.path(step), 'params')
+  def _differences(self, items: Mapping[str, Any], step: int) -> list[str]:
     lines = []
-    for name in sorted(here.keys() | there.keys()):
-      if here.get(name) != there.get(name):
-        lines.append(
-          f'  {name}: {there.get(name, "absent")} in the checkpoint, '
-          f'{here.get(name, "absent")} in the config'
-        )
+    for item, tree in items.items():
+      here, there = shapes(tree), stored_shapes(self.path(step), item)
+      for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+          lines.append(
+            f'  {name}: {there.get(name, "absent")} in the checkpoint, '
+            f'{here.get(name, "absent")} in the config'
+          )
     return lines[:10]
 
 
@@ -184,7 +187,7 @@ def find(
     FileNotFoundError: there is no complete checkpoint.
   """
   root = pathlib.Path(path).expanduser().absolute()
-  if (root / 'params').is_dir():
+  if (root / 'params').is_dir() and root.name.isdigit():
     return root
   for folder in (root / FOLDER, root):
     if folder.is_dir():
@@ -232,7 +235,8 @@ def warm_start(
     state: freshly initialised, placed on the mesh; step and slots stay fresh.
     path: checkpoint folder of one step, from `find`.
     reinit: patterns of parameter names ('head/.*') that keep their fresh
-      values; checkpoint arrays of such names are left.
+      values; checkpoint arrays of such names are left. Parameters are taken
+      as trained, not their averages (EMA).
 
   Raises:
     ValueError: an array is missing, superfluous or of another shape and no

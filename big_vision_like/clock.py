@@ -32,7 +32,7 @@ class Clock:
 
   @contextmanager
   def pause(self) -> Iterator[None]:
-    """Leaves the time of an evaluation or a save out of the rates."""
+    """Leaves the time of an evaluation out of the rates."""
     start = self._now()
     try:
       yield

@@ -5,6 +5,8 @@ resume: its figures already stand in metrics.jsonl.
 """
 
 import dataclasses
+import pathlib
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -50,6 +52,12 @@ def from_config(
 ) -> dict[str, Scheduled]:
   """Builds the evaluators of a config; every argument is checked now."""
   evals = exp.config.evals
+  for name in evals:
+    if name == 'train' or not re.fullmatch(r'[A-Za-z0-9_-]+', name):
+      raise ValueError(
+        f'evals: {name!r} cannot name an evaluator; use letters, digits, _ and '
+        "-, and not 'train'"
+      )
   ctx_for = lambda name: common.EvalContext(
     mesh=exp.mesh,
     workdir=workdir,
@@ -65,15 +73,29 @@ def from_config(
     name: Scheduled(
       name=name,
       evaluator=evaluator,
-      every_steps=exp.steps(evals[name], 'every', default=exp.total_steps),
-      at_start=evals[name].get('at_start', True),
-      at_end=evals[name].get('at_end', True),
+      every_steps=_every(exp, name),
+      at_start=_flag(evals[name], name, 'at_start'),
+      at_end=_flag(evals[name], name, 'at_end'),
       total_steps=exp.total_steps,
       on_error=exp.config.on_eval_error,
       done=frozenset(done[name]),
     )
     for name, evaluator in built.items()
   }
+
+
+def _every(exp: Experiment, name: str) -> int:
+  every = exp.steps(exp.config.evals[name], 'every', default=exp.total_steps)
+  if every < 1:
+    raise ValueError(f'evals.{name}: every_... must be at least one step')
+  return every
+
+
+def _flag(options: Any, name: str, key: str) -> bool:
+  value = options.get(key, True)
+  if not isinstance(value, bool):
+    raise ValueError(f'evals.{name}.{key} must be True or False, got {value!r}')
+  return value
 
 
 def run_due(
@@ -117,11 +139,19 @@ def run_one(
   return result
 
 
-def run(config: Config, workdir: str) -> dict[str, float]:
+def run(
+  config: Config, workdir: str, path: str | None = None
+) -> dict[str, float]:
   """The evaluation mode: all evaluators on the newest checkpoint.
 
-  The model is that of the config; an `init_from.path` other than None names
-  another checkpoint to evaluate.
+  Figures go to `<workdir>/eval.jsonl`, so that they never pass for those of
+  training. Optimizer and averages are those that the checkpoint was trained
+  with.
+
+  Args:
+    config: model, data and evaluators.
+    workdir: folder of the run.
+    path: another workdir or checkpoint to evaluate.
 
   Returns:
     '<name>/<metric>' -> figure.
@@ -134,8 +164,12 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   config = settings.complete(config)
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
-  path = checkpoint.find(config.init_from.path or workdir, '--workdir')
-  meta = checkpoint.read_meta(path)
+  flag = '--checkpoint' if path else '--workdir'
+  found = checkpoint.find(path or workdir, flag)
+  meta = checkpoint.read_meta(found)
+  trained = settings.complete(meta['config'])
+  config.optim, config.train = trained.optim, trained.train
+  config.on_eval_error = 'raise'
   source: list[Any] = []
 
   def train_source() -> Any:
@@ -149,11 +183,12 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     num_classes=meta['num_classes'],
   )
   evals = from_config(exp, workdir, train_source)
-  ckpt = checkpoint.Checkpointer(str(path.parent.parent), read_only=True)
-  step = int(path.name)
+  ckpt = checkpoint.Checkpointer(workdir, read_only=True, folder=found.parent)
+  step = int(found.name)
   state = ckpt.restore(exp.abstract_state, step)
-  console.say(f'evaluating {path}')
-  writer = writers.MetricWriter(workdir)
+  console.say(f'evaluating {found}')
+  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  writer = writers.MetricWriter(workdir, writers.EVALUATIONS, board=False)
   figures: dict[str, float] = {}
   for name, scheduled in evals.items():
     result = run_one(scheduled, step, state, writer, console)
@@ -170,12 +205,18 @@ def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
   return len(source()) if epochs else None
 
 
-def _done(workdir: str, names: Any) -> dict[str, set[int]]:
-  """The steps at which each evaluator's figures were already written."""
-  done: dict[str, set[int]] = {name: set() for name in names}
+def _done(workdir: str, evals: Any) -> dict[str, set[int]]:
+  """The steps at which each evaluator's figures were already written.
+
+  An evaluator whose options have changed since starts anew.
+  """
+  done: dict[str, set[int]] = {name: set() for name in evals}
+  stored = pathlib.Path(workdir) / settings.FILE
+  before = settings.from_json(stored).evals if stored.exists() else {}
+  same = {n for n in evals if settings.equal(evals[n], before.get(n))}
   for line in writers.read_metrics(workdir):
     for key in line:
       name = key.partition('/')[0]
-      if name in done:
+      if name in same:
         done[name].add(line['step'])
   return done

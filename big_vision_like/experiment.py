@@ -119,6 +119,12 @@ def build(
   )
   task = build_task(config, num_classes)
   batch_spec = _batch_spec(config, task.num_classes, mesh)
+  for field in task.fields:
+    if field not in batch_spec:
+      raise ValueError(
+        f'task {config.task.type!r} needs the field {field!r}, which '
+        f'input.ops do not make; they make {", ".join(batch_spec)}'
+      )
 
   rng = jax.eval_shape(lambda: jax.random.key(0))
   with jax.set_mesh(mesh):

@@ -186,7 +186,7 @@ def build(
   """
   paths = tuple(_flatten(params))
   kind = cfg.get('type')
-  if kind not in _RULES:
+  if not isinstance(kind, str) or kind not in _RULES:
     raise ValueError(
       f'optim.type: unknown optimiser {kind!r}'
       f'{plugins.suggest(str(kind), _RULES)}; valid: {", ".join(_RULES)}'
@@ -200,6 +200,8 @@ def build(
         f'optim.{key}: unknown option{plugins.suggest(key, valid)}; '
         f'{kind} takes {", ".join(valid)}'
       )
+  for fn, names in ((_RULES[kind], own), (_common, shared)):
+    plugins.check_types('optim', fn, {k: cfg[k] for k in names if k in cfg})
   rule = _RULES[kind](**{k: cfg[k] for k in own if k in cfg})
   common = _common(paths, **{k: cfg[k] for k in shared if k in cfg})
   return _transformation(rule, common, schedule)
@@ -286,7 +288,7 @@ def _multipliers(
 ) -> dict[str, float]:
   found: dict[str, float] = {}
   for pair in pairs:
-    if isinstance(pair, str) or len(pair) != 2:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
       raise ValueError(
         f'optim.lr_multipliers must hold (pattern, factor) pairs, got {pair!r}'
       )

@@ -122,7 +122,7 @@ def build(
     ValueError: an unknown, missing or impossible key, which is named.
   """
   kind = cfg.get('type')
-  if kind not in _TYPES:
+  if not isinstance(kind, str) or kind not in _TYPES:
     raise ValueError(
       f'{where}.type: unknown schedule {kind!r}'
       f'{plugins.suggest(str(kind), _TYPES)}; valid: {", ".join(_TYPES)}'

@@ -6,6 +6,7 @@ checked to be there; their options are checked by what they configure.
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from configs import common
 
 # A ConfigDict; its keys have no static types.
 Config = Any
+
+FILE = 'config.json'  # of a workdir
 
 OPEN_SECTIONS = (
   'input.source', 'model', 'task', 'optim', 'schedule', 'evals', 'expected',
@@ -60,14 +63,26 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       _merge(table[key], ConfigDict(_plain(value)), f'{name}.')
     else:
-      try:
-        table[key] = tuple(value) if key == 'reinit' else value
-      except TypeError:
-        kind = type(table[key]).__name__
-        wanted = kind if table[key] is not None else 'another type'
-        raise ValueError(
-          f'config key {name!r} must be {wanted}, got {value!r}'
-        ) from None
+      _set(table, key, value, name)
+
+
+def _set(table: Config, key: str, value: Any, name: str) -> None:
+  """Sets a plain key; its type is that of the table's default."""
+  kind = table.get_type(key)
+  if isinstance(value, bool) and kind is not bool:
+    raise ValueError(
+      f'config key {name!r} must be {kind.__name__}, got {value!r}'
+    )
+  try:
+    table[key] = (
+      tuple(value)
+      if isinstance(value, list | tuple) and (kind is tuple)
+      else value
+    )
+  except TypeError:
+    raise ValueError(
+      f'config key {name!r} must be {kind.__name__}, got {value!r}'
+    ) from None
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -84,16 +99,31 @@ def _check_ranges(config: Config) -> None:
     'ckpt.keep_last': config.ckpt.keep_last,
     'train.accum_steps': config.train.accum_steps,
   }
+  if config.ckpt.keep_every_steps is not None:
+    positive['ckpt.keep_every_steps'] = config.ckpt.keep_every_steps
   for name, value in positive.items():
     if value < 1:
       raise ValueError(f'config key {name!r} must be at least 1, got {value}')
-  fractions = {
-    'input.max_bad_fraction': config.input.max_bad_fraction,
-    'train.ema_decay': config.train.ema_decay,
-  }
-  for name, value in fractions.items():
-    if value is not None and not 0 <= value <= 1:
-      raise ValueError(f'config key {name!r} must be in [0, 1], got {value}')
+  bad = config.input.max_bad_fraction
+  if not 0 <= bad <= 1:
+    raise ValueError(
+      f"config key 'input.max_bad_fraction' must be in [0, 1], got {bad}"
+    )
+  decay = config.train.ema_decay
+  if decay is not None and not 0 <= decay < 1:
+    raise ValueError(
+      f"config key 'train.ema_decay' must be in [0, 1), got {decay}"
+    )
+  if not 0 <= config.seed < 2**63:
+    raise ValueError(
+      f"config key 'seed' must be in [0, 2**63), got {config.seed}"
+    )
+  if config.input.threads > 256 or config.input.workers > 1024:
+    raise ValueError(
+      f'input.threads={config.input.threads} and input.workers='
+      f'{config.input.workers} are at most 256 and 1024'
+    )
+  _check_patterns('init_from.reinit', config.init_from.reinit)
   if config.input.workers < 0:
     raise ValueError(
       f"config key 'input.workers' must not be negative, got "
@@ -110,6 +140,16 @@ def _check_ranges(config: Config) -> None:
     )
 
 
+def _check_patterns(name: str, patterns: Any) -> None:
+  for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except (re.error, TypeError) as error:
+      raise ValueError(
+        f'{name}: {pattern!r} is not a regular expression: {error}'
+      ) from None
+
+
 def to_json(config: Config) -> str:
   """Indented JSON of a config, keys sorted."""
   return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
@@ -121,14 +161,21 @@ def from_json(path: str | pathlib.Path) -> Config:
   Raises:
     ValueError: not a JSON object.
   """
-  text = pathlib.Path(path).read_text(encoding='utf-8')
   try:
-    data = json.loads(text)
-  except json.JSONDecodeError as error:
+    data = json.loads(pathlib.Path(path).read_bytes())
+  except ValueError as error:
     raise ValueError(f'{path}: not JSON: {error}') from None
   if not isinstance(data, dict):
     raise ValueError(f'{path}: not a JSON object')
   return complete(ConfigDict(data))
+
+
+def equal(left: Any, right: Any) -> bool:
+  """Whether two sections are the same once written as JSON."""
+  plain = lambda x: json.dumps(
+    x.to_dict() if isinstance(x, ConfigDict) else x, sort_keys=True
+  )
+  return plain(left) == plain(right)
 
 
 def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

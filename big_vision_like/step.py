@@ -53,12 +53,12 @@ def make_train_step(
   is cut into k parts whose gradients are added: the same step with 1/k of the
   activations (batch statistics are then those of the parts).
 
-  A step whose loss or gradient norm is not finite changes nothing, and neither
-  do the steps after it: `state.nonfinite_step` names it.
+  A step whose loss, gradient or update is not finite changes nothing, and
+  neither do the steps after it: `state.nonfinite_step` names it.
 
   Returns:
     train_step(state, batch) -> (state, metrics), metrics being float32 scalars
-    'loss', 'grad_norm' and the means of the task's aux.
+    'loss', 'grad_norm', 'update_norm' and the means of the task's aux.
   """
 
   def loss_fn(params, extra, batch, rng, num_valid):
@@ -105,7 +105,8 @@ def make_train_step(
     ema = state.ema
     if ema_decay is not None:
       ema = optim.ema_update(ema, params, ema_decay)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    update_norm = optax.tree.norm(updates)
+    finite = jnp.isfinite(loss + grad_norm + update_norm)
     proceed = finite & (state.nonfinite_step < 0)
     new = state.replace(
       step=state.step + 1,
@@ -126,7 +127,12 @@ def make_train_step(
       state.step + 1,
     )
     new = new.replace(rng=state.rng, nonfinite_step=nonfinite_step)
-    return new, {'loss': loss, 'grad_norm': grad_norm, **aux}
+    metrics = {
+      'loss': loss,
+      'grad_norm': grad_norm,
+      'update_norm': update_norm,
+    }
+    return new, {**metrics, **aux}
 
   return train_step
 

@@ -5,10 +5,13 @@ knows no task, source, model or evaluator by name.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -23,8 +26,8 @@ from big_vision_like.settings import Config
 from big_vision_like.state import TrainState
 from input_pipeline import device, pipeline
 
-CONFIG = 'config.json'
 _MAX_BATCHES_REMEMBERED = 10_000
+_NUM_KEYS_SHOWN = 10
 
 
 def run(config: Config, workdir: str) -> TrainState:
@@ -43,19 +46,13 @@ def run(config: Config, workdir: str) -> TrainState:
     Preempted: asked to stop by a signal; exits with its code.
   """
   console = writers.Console()
-  with Guard() as guard:
-    run = _open(config, workdir, console)
-    try:
-      return _loop(run, console, guard)
-    finally:
-      run.data.close()
-      run.ckpt.close()
-      run.writer.close()
+  with Guard() as guard, contextlib.ExitStack() as stack:
+    return _loop(_open(config, workdir, console, stack), console, guard)
 
 
 @dataclasses.dataclass
 class _Run:
-  """What the loop works with; built by `_open`, closed by `run`."""
+  """What the loop works with; built by `_open`."""
 
   exp: Experiment
   ckpt: checkpoint.Checkpointer
@@ -64,11 +61,20 @@ class _Run:
   data: pipeline.TrainIterator
   state: TrainState
   meta: dict[str, Any]
+  key: Callable[[int], str]
+  workdir: str
 
 
-def _open(config: Config, workdir: str, console: writers.Console) -> _Run:
+def _open(
+  config: Config,
+  workdir: str,
+  console: writers.Console,
+  stack: contextlib.ExitStack,
+) -> _Run:
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
+  if config.init_from.path:
+    checkpoint.find(config.init_from.path)
   source = pipeline.open_train(config)
   ops = pipeline.build_ops(config.input.ops, source)
   exp = experiment.build(
@@ -76,17 +82,18 @@ def _open(config: Config, workdir: str, console: writers.Console) -> _Run:
     num_examples=len(source),
     num_classes=len(source.vocabulary.names),
   )
-  evals = evaluate.from_config(exp, workdir, lambda: source)
   folder = _prepare(workdir, exp.config)
+  evals = evaluate.from_config(exp, workdir, lambda: source)
   ckpt = checkpoint.Checkpointer(
     workdir,
     keep_last=exp.config.ckpt.keep_last,
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
+  stack.callback(ckpt.close)
   data_id = source.fingerprint()
   console.say(_headline(exp, source, folder))
   state = _restore_or_init(exp, ckpt, data_id, console)
-  (folder / CONFIG).write_text(settings.to_json(exp.config))
+  _store_config(folder / settings.FILE, exp.config)
   data = pipeline.train(
     source,
     ops,
@@ -100,14 +107,17 @@ def _open(config: Config, workdir: str, console: writers.Console) -> _Run:
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
+  stack.callback(data.close)
   meta = {
     'config': json.loads(exp.config.to_json()),
     'data': data_id,
     'num_classes': exp.task.num_classes,
+    'total_steps': exp.total_steps,
     'versions': _versions(),
   }
   writer = writers.MetricWriter(workdir)
-  return _Run(exp, ckpt, writer, evals, data, state, meta)
+  stack.callback(writer.close)
+  return _Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
 
 
 def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
@@ -119,7 +129,7 @@ def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
   def save(step: int) -> None:
-    _check_finite(state, recent, exp.config)
+    _check_finite(state, recent, run.key)
     run.ckpt.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
@@ -151,7 +161,7 @@ def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
       jax.block_until_ready(metrics)  # compiled; rates start after it
       clock.restart(step)
     if due(step, exp.config.log_every_steps):
-      _check_finite(state, recent, exp.config)
+      _check_finite(state, recent, run.key)
       recent.clear()
       _log(run, step, metrics, clock, console)
     if due(step, save_every):
@@ -192,6 +202,7 @@ def _log(
 
 def _finish(run: _Run, start: int, console: writers.Console) -> None:
   run.ckpt.wait()
+  _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
   bad = run.data.bad
@@ -201,18 +212,30 @@ def _finish(run: _Run, start: int, console: writers.Console) -> None:
     )
 
 
+def _compare_with_expected(run: _Run, console: writers.Console) -> None:
+  """Says how the run's last figures compare with config.expected."""
+  figures: dict[str, Any] = {}
+  for line in writers.read_metrics(run.workdir):
+    figures |= line
+  for name, expected in run.exp.config.expected.items():
+    got = figures.get(name)
+    shown = 'no figure' if got is None else f'{got:.4g}'
+    console.say(f'{name}: {shown}, about {expected:.4g} expected')
+
+
 def _check_finite(
-  state: TrainState, recent: collections.deque, config: Config
+  state: TrainState, recent: collections.deque, key: Callable[[int], str]
 ) -> None:
   """Stops with the step and the records of the batch that broke the loss."""
   bad_step = int(state.nonfinite_step)
   if bad_step < 0:
     return
   ids = next((ids for step, ids in recent if step == bad_step), np.array([]))
+  keys = '\n'.join(f'  {key(int(i))}' for i in ids[:_NUM_KEYS_SHOWN])
   raise FloatingPointError(
-    f'loss or gradient is not finite at step {bad_step}; its update was not '
-    f'applied and nothing was saved since. Records of the batch (_id in '
-    f'{config.input.source.type!r}): {ids.tolist()}'
+    f'loss, gradient or update is not finite at step {bad_step}; it was not '
+    f'applied and nothing was saved since. Records of the batch (_id): '
+    f'{ids.tolist()}; the first are\n{keys}'
   )
 
 
@@ -228,7 +251,7 @@ def _prepare(workdir: str, config: Config) -> pathlib.Path:
     raise ValueError(
       f'--workdir={workdir!r} cannot be written: {error.strerror}'
     ) from error
-  stored = folder / CONFIG
+  stored = folder / settings.FILE
   if stored.exists() and not config.resume.accept_config_change:
     changes = settings.differences(settings.from_json(stored), config)
     if changes:
@@ -238,6 +261,17 @@ def _prepare(workdir: str, config: Config) -> pathlib.Path:
         'the new one:\n' + '\n'.join(changes)
       )
   return folder
+
+
+def _store_config(path: pathlib.Path, config: Config) -> None:
+  """Writes config.json whole or not at all; what was accepted once is not."""
+  config = settings.complete(config)
+  config.resume = settings.complete({}).resume
+  text = settings.to_json(config)
+  if not path.exists() or path.read_text(encoding='utf-8') != text:
+    temporary = path.with_suffix('.json.tmp')
+    temporary.write_text(text, encoding='utf-8')
+    os.replace(temporary, path)
 
 
 def _restore_or_init(
@@ -257,7 +291,7 @@ def _restore_or_init(
         '--config.resume.accept_data_change=True goes on with the new one, in '
         'its own order'
       )
-    check_num_classes(exp, meta, ckpt.path(step))
+    _check_resume(exp, meta, step, ckpt.path(step), console)
     console.say(f'resuming from step {step} of {ckpt.path(step)}')
     return ckpt.restore(exp.abstract_state, step)
   state = exp.init(exp.config.seed)
@@ -270,10 +304,31 @@ def _restore_or_init(
   return state
 
 
-def check_num_classes(
-  exp: Experiment, meta: dict[str, Any], path: pathlib.Path
+def _check_resume(
+  exp: Experiment,
+  meta: dict[str, Any],
+  step: int,
+  path: pathlib.Path,
+  console: writers.Console,
 ) -> None:
-  """Padded heads of equal width may still hold different classes."""
+  """What shapes alone do not tell apart."""
+  before, now = meta['config']['optim']['type'], exp.config.optim.type
+  if before != now:
+    raise ValueError(
+      f'checkpoint {path} holds the slots of optim.type={before!r}, not of '
+      f'{now!r}; start from it with init_from.path in another workdir'
+    )
+  if step > exp.total_steps:
+    raise ValueError(
+      f'checkpoint {path} is past the end of the run, total_steps='
+      f'{exp.total_steps}'
+    )
+  if meta['total_steps'] != exp.total_steps:
+    console.say(
+      f'the run was planned for {meta["total_steps"]} steps and is now for '
+      f'{exp.total_steps}: a schedule that follows the length changes'
+    )
+  # Padded heads of equal width may still hold different classes.
   if meta['num_classes'] != exp.task.num_classes:
     raise ValueError(
       f'checkpoint {path} has {meta["num_classes"]} classes, the config '

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 METRICS = 'metrics.jsonl'
+EVALUATIONS = 'eval.jsonl'  # of --mode=eval
 
 
 class MetricWriter:
@@ -22,11 +23,18 @@ class MetricWriter:
   A TensorBoard that cannot be written costs one warning, never a JSONL line.
   """
 
-  def __init__(self, workdir: str | pathlib.Path):
-    self._path = pathlib.Path(workdir) / METRICS
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    name: str = METRICS,
+    *,
+    board: bool = True,
+  ):
+    self._path = pathlib.Path(workdir) / name
     _end_torn_line(self._path)
     self._file = self._path.open('a', encoding='utf-8')
-    self._board = _open_board(pathlib.Path(workdir) / 'tensorboard')
+    folder = pathlib.Path(workdir) / 'tensorboard'
+    self._board = _open_board(folder) if board else None
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes one line; values that are not finite become null."""

@@ -205,6 +205,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
   c.total_epochs = c.total_examples = None
   c.total_steps = 6
   c.log_every_steps = 2
+  c.expected = ConfigDict()
   c.ckpt.every_steps = 4
   c.model.update(dict(depth=14, width=8))
   c.task.num_classes = num_classes

@@ -17,7 +17,6 @@ on today's accelerators: configs/jft_resnet_large_batch.py.
 from configs import common
 
 NUM_CLASSES = 18_291
-NUM_IMAGES = 300_000_000
 
 
 def get_config(arg=None):

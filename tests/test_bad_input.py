@@ -267,6 +267,47 @@ CASES = {
     [QUICK, '--mode=eval', '--workdir={work}'],
     ['no checkpoint'],
   ),
+  'task without its labels': (
+    ["CODE:c.task.type = 'softmax'", '--workdir={work}'],
+    ["task 'softmax'", "'label'", 'label_ids'],
+  ),
+  'a number as text': (
+    ["CODE:c.model.bn_decay = '0.9'", '--workdir={work}'],
+    ['model: bn_decay', "'0.9'"],
+  ),
+  'True as a number': (
+    [QUICK, '--workdir={work}', '--config.optim.momentum=True'],
+    ['momentum'],
+  ),
+  'freezing a number': (
+    ['CODE:c.optim.freeze = 5', '--workdir={work}'],
+    ['optim: freeze', '5'],
+  ),
+  'evaluating never': (
+    ['CODE:c.evals.fasteval.every_steps = 0', '--workdir={work}'],
+    ['evals.fasteval', 'every_'],
+  ),
+  'an evaluator called train': (
+    ['CODE:c.evals.train = c.evals.fasteval', '--workdir={work}'],
+    ['evals', "'train'"],
+  ),
+  'pattern that is none': (
+    ["CODE:c.init_from.reinit = ('(',)", '--workdir={work}'],
+    ['init_from.reinit'],
+  ),
+  'config with a syntax error': (
+    ['--config={tmp}/syntax.py', '--workdir={work}'],
+    ['does not load'],
+  ),
+  'arguments for a stored config': (
+    ['--config={tmp}/unknown.json:tiny', '--workdir={work}'],
+    ['no arguments'],
+  ),
+  'empty workdir': ([QUICK, '--workdir='], ['--workdir is missing']),
+  'checkpoint flag in training': (
+    [QUICK, '--workdir={work}', '--checkpoint=x'],
+    ['--checkpoint', '--mode=eval'],
+  ),
   'workdir is a file': (
     [QUICK, '--workdir={tmp}/notes.txt'],
     ['--workdir', 'notes.txt'],
@@ -281,6 +322,7 @@ def files(tmp_path_factory) -> pathlib.Path:
   (tmp / 'broken.json').write_text('{"seed": ')
   (tmp / 'unknown.json').write_text(json.dumps({'sead': 1}))
   (tmp / 'empty.py').write_text('"""No get_config here."""\n')
+  (tmp / 'syntax.py').write_text('def get_config(:\n')
   (tmp / 'notes.txt').write_text('hello')
   (tmp / 'hollow' / 'train').mkdir(parents=True)
   for name in ('cat', 'dog'):
@@ -371,6 +413,18 @@ def snapshot(work: pathlib.Path) -> dict[str, bytes]:
 
 
 REFUSED = {
+  'a shorter run than was trained': (
+    ['--config.total_steps=5'],
+    ['past the end', 'total_steps=5'],
+  ),
+  'another optimizer': (
+    [
+      '--config.resume.accept_config_change=True',
+      '--config.optim.type=adam',
+      '--config.optim.momentum=0.9',
+    ],
+    ['optim'],
+  ),
   'another seed': (['--config.seed=5'], ['another config', 'seed: 0 -> 5']),
   'another batch': (
     ['--config.input.batch_size=8'],
@@ -404,7 +458,10 @@ def test_a_workdir_of_another_run_is_refused_unharmed(
   changes, words = REFUSED[name]
   before = snapshot(finished)
   result = command_line(
-    QUICK, f'--workdir={finished}', '--config.total_steps=9', *changes
+    QUICK,
+    f'--workdir={finished}',
+    '--config.total_steps=9',
+    *changes,
   )
   assert result['code'] == 2, result['err']
   assert 'Traceback' not in result['err']

@@ -139,6 +139,32 @@ def donor(tmp_path_factory):
   return workdir, jax.device_get(state.params), jax.device_get(state.extra)
 
 
+def test_eval_mode_scores_the_workdir_also_after_a_warm_start(donor, tmp_path):
+  changes = {'init_from.path': str(donor[0])}
+  train.run(tiny.config(total_steps=4, evals={}, **changes), str(tmp_path))
+  config = tiny.config(total_steps=4, **changes)
+  own = evaluate.run(config, str(tmp_path))
+  other = evaluate.run(config, str(tmp_path), str(donor[0]))
+  assert own != other
+  written = (tmp_path / 'eval.jsonl').read_text().splitlines()
+  assert [json.loads(line)['step'] for line in written] == [4, 2]
+  assert not lines(tmp_path, 'fasteval/map@100')
+
+
+def test_a_changed_evaluator_runs_again_at_the_same_step(tmp_path):
+  train.run(tiny.config(), str(tmp_path))
+  train.run(tiny.config(**{'evals.fasteval.k': 5}), str(tmp_path))
+  assert sorted(lines(tmp_path, 'fasteval/map@5')) == [6]
+
+
+def test_overflowing_update_is_not_applied_and_not_saved(tmp_path):
+  config = tiny.config(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
+  with pytest.raises(FloatingPointError, match='at step 1;') as error:
+    train.run(config, str(tmp_path))
+  assert 'synthetic/train/' in str(error.value)
+  assert not checkpoint.Checkpointer(str(tmp_path), read_only=True).steps()
+
+
 class TestWarmStart:
   """init_from: loaded, re-initialised, left; all else is an error."""
 

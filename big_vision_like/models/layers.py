@@ -93,13 +93,15 @@ def max_pool_3x3_stride_2(
       x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), *pads, (0, 0))
     )
   height, width = (-(-n // 2) for n in x.shape[1:3])
+  # float32: the gradient is a sum of nine maps, slow on CPU in bfloat16.
+  dtype, x = x.dtype, x.astype(jnp.float32)
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
   windows = [
     x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
     for i in range(3)
     for j in range(3)
   ]
-  return functools.reduce(jnp.maximum, windows)
+  return functools.reduce(jnp.maximum, windows).astype(dtype)
 
 
 class BatchNorm(nn.Module):

@@ -24,6 +24,8 @@ class Task(common.Classifier):
     prior: probability that the fresh bias predicts for every label; None: 0.5.
   """
 
+  fields = ('image', 'label_ids')
+
   def __init__(
     self,
     backbone: Any,

@@ -18,6 +18,8 @@ class Task(common.Classifier):
     label_smoothing: mass spread evenly over all classes.
   """
 
+  fields = ('image', 'label')
+
   def __init__(
     self,
     backbone: Any,
