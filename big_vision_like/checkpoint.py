@@ -107,24 +107,19 @@ class Checkpointer:
       ValueError: the checkpoint is of another model, head or optimizer.
     """
     train = {name: getattr(abstract, name) for name in _TRAIN_FIELDS}
-    try:
-      items = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          params=ocp.args.StandardRestore(abstract.params),
-          extra=ocp.args.StandardRestore(abstract.extra),
-          train=ocp.args.StandardRestore(train),
-        ),
-      )
-    except (ValueError, KeyError, TypeError) as error:
-      expected = dict(params=abstract.params, extra=abstract.extra, train=train)
-      differences = self._differences(expected, step)
-      if not differences:
-        raise
+    expected = dict(params=abstract.params, extra=abstract.extra, train=train)
+    differences = self._differences(expected, step)
+    if differences:
       raise ValueError(
         f'checkpoint {self.path(step)} does not fit the model, the optimizer '
         'or train.ema_decay of this config:\n' + '\n'.join(differences)
-      ) from error
+      )
+    items = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        **{k: ocp.args.StandardRestore(v) for k, v in expected.items()}
+      ),
+    )
     return TrainState(params=items.params, extra=items.extra, **items.train)
 
   def meta(self, step: int) -> dict[str, Any]:
@@ -139,7 +134,7 @@ class Checkpointer:
     lines = []
     for item, tree in items.items():
       here, there = shapes(tree), stored_shapes(self.path(step), item)
-      for name in sorted(here.keys() | there.keys()):
+      for name in sorted((here.keys() | there.keys()) - {'rng'}):
         if here.get(name) != there.get(name):
           lines.append(
             f'  {name}: {there.get(name, "absent")} in the checkpoint, '

@@ -273,7 +273,7 @@ CASES = {
   ),
   'a number as text': (
     ["CODE:c.model.bn_decay = '0.9'", '--workdir={work}'],
-    ['model: bn_decay', "'0.9'"],
+    ['bn_decay', '0.9', 'float'],
   ),
   'True as a number': (
     [QUICK, '--workdir={work}', '--config.optim.momentum=True'],
