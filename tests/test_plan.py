@@ -69,7 +69,9 @@ def test_activations_fall_with_accumulation_and_rematerialisation():
     base / 4, rel=1e-3
   )
   assert activations(**{'model.remat': True}) < 0.6 * base
-  assert activations(**{'model.compute_dtype': 'bfloat16'}) < 0.8 * base
+  native = {'model.conv': 'native'}  # the CPU's max-pool is float32 throughout
+  half = activations(**native, **{'model.compute_dtype': 'bfloat16'})
+  assert half < 0.8 * activations(**native)
 
 
 @pytest.mark.slow

@@ -85,10 +85,10 @@ def test_keep():
   [
     (dict(op='labels'), "missing option 'max_labels'"),
     (dict(op='labels', max_labels=0), 'max_labels must be a positive'),
-    (dict(op='labels', max_labels=True), 'max_labels must be a positive'),
-    (dict(op='labels', max_labels=2, fill_in='no'), 'fill_in must be True or'),
+    (dict(op='labels', max_labels=True), 'max_labels must be int'),
+    (dict(op='labels', max_labels=2, fill_in='no'), 'fill_in must be bool'),
     (dict(op='labels', max_labels=2, fill_in=True), 'needs a hierarchy'),
-    (dict(op='keep', fields='image'), 'fields must be a list'),
+    (dict(op='keep', fields='image'), 'fields must be list'),
   ],
 )
 def test_mistakes_are_named(spec, message):
