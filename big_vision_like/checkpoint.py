@@ -259,6 +259,9 @@ def warm_start(
     values[item] = (
       target if problems else _load_into(target, path, item, loaded)
     )
+  for pattern in reinit:
+    if not any(re.fullmatch(pattern, name) for name in (*fresh, *left)):
+      problems.append(f'  init_from.reinit: {pattern!r} matches no array')
   if problems:
     raise ValueError(
       f'init_from.path={str(path)!r} does not fit; name what may differ in '

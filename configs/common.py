@@ -6,6 +6,7 @@ plug-in (the source, ops, model, task, optimizer, schedule and evaluators) is
 listed by that plug-in and checked against it.
 """
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -95,6 +96,19 @@ def parse(arg: str | None, **defaults: Any) -> Any:
   return ConfigDict(out)
 
 
+def check_fraction(fraction: float) -> None:
+  """Refuses a fraction outside (0, 1]."""
+  if not 0 < fraction <= 1:
+    raise ValueError(f'config argument fraction={fraction} must be in (0, 1]')
+
+
+def at_least_one(**arguments: int) -> None:
+  """Refuses config arguments below 1, naming them."""
+  for name, value in arguments.items():
+    if value < 1:
+      raise ValueError(f'config argument {name}={value} must be at least 1')
+
+
 def _split(arg: str, known: dict[str, Any]) -> list[str]:
   parts: list[str] = []
   for piece in arg.split(','):
@@ -120,6 +134,8 @@ def _convert(name: str, text: str | None, default: Any) -> Any:
       ]
     else:
       value = text if default is None else kind(text)
+    if kind is float and not math.isfinite(value):
+      raise ValueError
   except (ValueError, KeyError):
     raise ValueError(
       f'config argument {name}={text!r} is not of type {kind.__name__}'

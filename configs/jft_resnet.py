@@ -30,6 +30,7 @@ def get_config(arg=None):
     init_path='workdirs/imagenet_resnet',
     tiny=False,
   )
+  common.check_fraction(arg.fraction)
   label = common.multilabel(max_labels=128)
 
   c = common.base()

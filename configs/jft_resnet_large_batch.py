@@ -32,6 +32,7 @@ def get_config(arg=None):
     init_path='workdirs/imagenet_resnet',
     tiny=False,
   )
+  common.at_least_one(batch=arg.batch)
   c = jft_resnet.get_config(
     f'path={arg.path},depth={arg.depth},fraction={arg.fraction},'
     f'init={arg.init},init_path={arg.init_path}'

@@ -47,6 +47,9 @@ def get_config(arg=None):
       'own_data.py needs the path of your data: '
       '--config configs/own_data.py:path=DATA'
     )
+  common.at_least_one(
+    size=arg.size, width=arg.width, batch=arg.batch, max_labels=arg.max_labels
+  )
   multilabel = arg.task == 'multilabel'
   label = (
     common.multilabel(arg.max_labels) if multilabel else dict(op='single_label')

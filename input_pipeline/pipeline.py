@@ -13,6 +13,7 @@ the run stops above `max_bad_fraction`.
 
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -218,11 +219,10 @@ def train(
     .shuffle()
     .repeat()
     .map_with_index(lambda position, index: (position // num, index))
-    .map(load)
   )
   stream = stream[process_index::process_count]
   batches = stream.batch(batch_size // process_count, drop_remainder=True)
-  batches = batches.slice(slice(start_step, None))
+  batches = batches.slice(slice(start_step, None)).map(load.batch)
   iterator = _iterate(batches, workers, threads, prefetch)
   bad = BadRecords(max_bad_fraction, num)
   return TrainIterator(iterator, source, bad)
@@ -259,8 +259,8 @@ class Evaluation:
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     index, count = self._process
     stream = grain.MapDataset.range(len(self) * self._batch_size)
-    stream = stream.map(_first_epoch).map(self._load)[index::count]
-    batches = stream.batch(self._batch_size // count)
+    stream = stream.map(_first_epoch)[index::count]
+    batches = stream.batch(self._batch_size // count).map(self._load.batch)
     iterator = _iterate(batches, 0, self._threads, 2)
     try:
       for batch in iterator:
@@ -292,7 +292,7 @@ class _Load:
     self._spec = spec
     self._seed = seed
     self._strict = strict
-    self._shapes = {k: v.shape for k, v in spec.items()}
+    self._expected = _shapes(spec)
     self._num = len(source)
 
   def __call__(self, position: tuple[int, int]) -> Example:
@@ -315,16 +315,32 @@ class _Load:
     self._check(example, index)
     return {**example, **_marks(index, True, '')}
 
+  def batch(self, positions: tuple[np.ndarray, np.ndarray]) -> Example:
+    """([B] epochs, [B] indices) -> the examples, stacked.
+
+    Each is copied into the batch while the cache still holds it.
+    """
+    num = len(positions[0])
+    out: Example = {}
+    for row, position in enumerate(zip(*positions)):
+      example = self(position)
+      if not out:
+        out = {
+          k: np.empty((num, *v.shape), v.dtype) for k, v in example.items()
+        }
+      for name, value in example.items():
+        out[name][row] = value
+    return out
+
   def _blank(self, index: int, reason: str) -> Example:
     return {**self._spec, **_marks(index, False, reason)}
 
   def _check(self, example: Example, index: int) -> None:
-    expected = self._shapes
-    shapes = {k: v.shape for k, v in example.items()}
-    if shapes != expected:
+    shapes = _shapes(example)
+    if shapes != self._expected:
       raise ValueError(
         f'record {self._source.key(index)} gives {shapes} where the ops '
-        f'promise {expected}'
+        f'promise {self._expected}'
       )
 
 
@@ -338,9 +354,16 @@ def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(
         num_workers=workers, per_worker_buffer_size=prefetch
-      )
+      ),
+      worker_init_fn=_leave_signals_to_the_parent,
     )
   return iter(dataset)
+
+
+def _leave_signals_to_the_parent(index: int, count: int) -> None:
+  """Ctrl-C reaches a whole process group; the trainer ends its workers."""
+  del index, count
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _mark_flags_parsed() -> None:
@@ -355,6 +378,10 @@ def _apply(ops: Sequence[Op], example: Example, rng: Any) -> Example:
   for op in ops:
     example = op(example, rng)
   return example
+
+
+def _shapes(example: Example) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+  return {k: (v.shape, v.dtype) for k, v in example.items()}
 
 
 def _select(example: Example) -> Example:

@@ -43,7 +43,7 @@ class Subset:
 
   def fingerprint(self) -> str:
     """That of the whole source and the fraction."""
-    return f'{self._source.fingerprint()}*{self._fraction:g}'
+    return f'{self._source.fingerprint()}*{self._fraction!r}'
 
   def _original(self, index: int) -> int:
     if not 0 <= index < self._num:

@@ -51,6 +51,22 @@ CASES = {
     ['--config=configs/jft_resnet.py:depth=34', '--workdir={work}'],
     ['depth', '101, 50, 152'],
   ),
+  'config argument that is no number': (
+    ['--config=configs/jft_resnet.py:fraction=nan', '--workdir={work}'],
+    ["fraction='nan'", 'float'],
+  ),
+  'fraction above one': (
+    ['--config=configs/jft_resnet.py:fraction=2', '--workdir={work}'],
+    ['fraction=2.0', '(0, 1]'],
+  ),
+  'negative batch as an argument': (
+    ['--config=configs/jft_resnet_large_batch.py:batch=-32', '--mode=plan'],
+    ['batch=-32', 'at least 1'],
+  ),
+  'negative size as an argument': (
+    ['--config=configs/own_data.py:path=x,size=-5', '--workdir={work}'],
+    ['size=-5', 'at least 1'],
+  ),
   'own_data without a path': (
     ['--config=configs/own_data.py', '--workdir={work}'],
     ['path=DATA'],

@@ -199,6 +199,11 @@ class TestWarmStart:
     with pytest.raises(ValueError, match=r'(?s)init_from.*backbone/block1'):
       train.run(config, str(tmp_path))
 
+  def test_a_pattern_that_matches_nothing_is_an_error(self, donor, tmp_path):
+    config = self.config(donor[0], **{'init_from.reinit': ('haed/.*',)})
+    with pytest.raises(ValueError, match=r"'haed/\.\*' matches no array"):
+      train.run(config, str(tmp_path))
+
   def test_nothing_to_reinitialise_keeps_the_head(self, donor, tmp_path):
     config = self.config(donor[0], **{'init_from.reinit': ()})
     state = train.run(config, str(tmp_path))

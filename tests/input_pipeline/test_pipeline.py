@@ -221,6 +221,32 @@ def test_evaluation_refuses_a_bad_record_by_name():
     list(pipeline.evaluation(source, ops, batch_size=4))
 
 
+def test_a_record_of_another_type_is_an_error_not_a_cast():
+  def fickle(example, rng):
+    del rng
+    kind = np.float32 if example.get('key') is None else np.float64
+    return {'image': np.zeros(3, kind), 'labels': example['labels']}
+
+  class Keyed:
+    """A source whose records tell their key, as the blank does not."""
+
+    vocabulary = hierarchy = None
+
+    def __len__(self):
+      return 4
+
+    def __getitem__(self, index):
+      return {'labels': np.zeros(1, np.int32), 'key': str(index)}
+
+    def key(self, index):
+      return str(index)
+
+  batches = pipeline.train(Keyed(), [fickle], batch_size=2, seed=0)
+  with pytest.raises(ValueError, match=r'float64.*promise'):
+    next(batches)
+  batches.close()
+
+
 def test_ops_must_fix_the_size():
   ops = pipeline.build_ops([OPS[-1]], ListSource(3))
   with pytest.raises(ValueError, match='resize or crop'):
