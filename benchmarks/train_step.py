@@ -7,7 +7,7 @@ Ours runs in the environment that `python -m main` gives itself
 (big_vision_like/cpu_tuning.py), the others in the one this script was given.
 
   python -m benchmarks.train_step --depth 50 --size 224
-  python -m benchmarks.train_step --depth 101 --size 299 --rounds 5
+  python -m benchmarks.train_step --depth 101 --size 299 --batch 16 --rounds 3
   python -m benchmarks.train_step --device gpu --dtype bfloat16 --batch 128 \
     --contestants ours flax torch torch.compile --steps 10
 """
@@ -35,7 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add = parser.add_argument
   add('--depth', type=int, default=50, choices=contestants.UNITS)
   add('--size', type=int, default=224, help='pixels')
-  add('--batch', type=int, default=8)
+  add('--batch', type=int, default=32)
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
   add('--device', default='cpu', choices=('cpu', 'gpu'))
   add('--rounds', type=int, default=5)

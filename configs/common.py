@@ -134,7 +134,7 @@ def _convert(name: str, text: str | None, default: Any) -> Any:
       ]
     else:
       value = text if default is None else kind(text)
-    if kind is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
       raise ValueError
   except (ValueError, KeyError):
     raise ValueError(

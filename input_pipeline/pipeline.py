@@ -31,7 +31,9 @@ FIELDS = (
   'image', 'label_ids', 'label', 'boxes', 'box_mask', 'box_labels',
   'segmentation', 'keypoints', 'image_size',
 )  # fmt: skip
+_FIELDS = frozenset(FIELDS)
 _REASON_BYTES = 160
+_ENDLESS = 2**40  # steps
 _MIN_BAD_BASE = 10_000
 _NUM_KEYS_SHOWN = 10
 _MAX_KEYS_KEPT = 10_000
@@ -200,7 +202,7 @@ def train(
   Args:
     source: random-access source (docs/add-a-source.md).
     ops: the op chain from `build_ops`.
-    batch_size: global; this process gets every `process_count`-th record.
+    batch_size: global; this process gets one contiguous part of its rows.
     seed: of the order and of all random ops.
     start_step: number of batches to skip, at no cost.
     workers: decode processes; 0 reads in threads of this process.
@@ -208,21 +210,18 @@ def train(
     prefetch: batches held ready by this process or by every worker.
     max_bad_fraction: of records that may be unusable.
     process_index: which part of each global batch is read here.
-    process_count: number of processes that share a global batch.
+    process_count: number of such parts.
   """
   _check_divides(batch_size, process_count)
   num = len(source)
-  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
-  stream = (
-    grain.MapDataset.range(num)
-    .seed(_mixed(seed, 0) % 2**32)
-    .shuffle()
-    .repeat()
-    .map_with_index(lambda position, index: (position // num, index))
+  order = _Shuffled(
+    num,
+    _mixed(seed, 0) % 2**32,
+    batch_size,
+    _rows(batch_size, process_index, process_count),
   )
-  stream = stream[process_index::process_count]
-  batches = stream.batch(batch_size // process_count, drop_remainder=True)
-  batches = batches.slice(slice(start_step, None)).map(load.batch)
+  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
+  batches = grain.MapDataset.range(start_step, _ENDLESS).map(order).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
   bad = BadRecords(max_bad_fraction, num)
   return TrainIterator(iterator, source, bad)
@@ -257,10 +256,9 @@ class Evaluation:
     return math.ceil(len(self.source) / self._batch_size)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-    index, count = self._process
-    stream = grain.MapDataset.range(len(self) * self._batch_size)
-    stream = stream.map(_first_epoch)[index::count]
-    batches = stream.batch(self._batch_size // count).map(self._load.batch)
+    rows = _rows(self._batch_size, *self._process)
+    order = _InOrder(self._batch_size, rows)
+    batches = grain.MapDataset.range(len(self)).map(order).map(self._load)
     iterator = _iterate(batches, 0, self._threads, 2)
     try:
       for batch in iterator:
@@ -276,8 +274,39 @@ def evaluation(source: Any, ops: Sequence[Op], **options: Any) -> Evaluation:
   return Evaluation(source, ops, **options)
 
 
+class _Shuffled:
+  """Step -> (epoch, index) of this process's rows of the batch after it."""
+
+  def __init__(self, num: int, seed: int, batch_size: int, rows: range):
+    self._num = num
+    self._batch_size = batch_size
+    self._rows = rows
+    self._order = grain.MapDataset.range(num).seed(seed).shuffle().repeat()
+
+  def __call__(self, step: int) -> list[tuple[int, int]]:
+    first = int(step) * self._batch_size
+    positions = (first + row for row in self._rows)
+    return [(p // self._num, int(self._order[p])) for p in positions]  # type: ignore[arg-type]
+
+
+class _InOrder:
+  """Number of an evaluation batch -> (0, index) of this process's rows."""
+
+  def __init__(self, batch_size: int, rows: range):
+    self._batch_size = batch_size
+    self._rows = rows
+
+  def __call__(self, number: int) -> list[tuple[int, int]]:
+    first = int(number) * self._batch_size
+    return [(0, first + row) for row in self._rows]
+
+
 class _Load:
-  """(epoch, index) -> example with `_id`, `_mask`, `_reason`."""
+  """[(epoch, index), ...] -> batch with `_id`, `_mask`, `_reason`.
+
+  An index past the end is padding. Each example is copied into the batch while
+  the cache still holds it.
+  """
 
   def __init__(
     self,
@@ -292,13 +321,31 @@ class _Load:
     self._spec = spec
     self._seed = seed
     self._strict = strict
-    self._expected = _shapes(spec)
     self._num = len(source)
 
-  def __call__(self, position: tuple[int, int]) -> Example:
-    epoch, index = int(position[0]), int(position[1])
-    if index >= self._num:  # padding of the last evaluation batch
-      return self._blank(-1, 'padding')
+  def __call__(self, positions: Sequence[tuple[int, int]]) -> Example:
+    num = len(positions)
+    batch = {
+      k: np.empty((num, *v.shape), v.dtype) for k, v in self._spec.items()
+    }
+    ids = np.full(num, -1, np.int32)
+    mask = np.zeros(num, np.bool_)
+    reasons = np.zeros((num, _REASON_BYTES), np.uint8)
+    for row, (epoch, index) in enumerate(positions):
+      example, reason = self._spec, 'padding'
+      if index < self._num:
+        ids[row] = index
+        example, reason = self._example(epoch, index)
+      if reason:
+        text = reason.encode()[:_REASON_BYTES]
+        reasons[row, : len(text)] = np.frombuffer(text, np.uint8)
+      mask[row] = not reason
+      for name, value in example.items():
+        batch[name][row] = value
+    return {**batch, '_id': ids, '_mask': mask, '_reason': reasons}
+
+  def _example(self, epoch: int, index: int) -> tuple[Example, str]:
+    """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = _rng(self._seed, epoch, index)
       example = _select(_apply(self._ops, self._source[index], rng))
@@ -308,39 +355,22 @@ class _Load:
           f'evaluation needs every record, and {self._source.key(index)} '
           f'cannot be used: {bad.reason}'
         ) from bad
-      return self._blank(index, bad.reason)
+      return self._spec, bad.reason
     except ValueError as error:
       error.add_note(f'in record {self._source.key(index)}')
       raise
     self._check(example, index)
-    return {**example, **_marks(index, True, '')}
-
-  def batch(self, positions: tuple[np.ndarray, np.ndarray]) -> Example:
-    """([B] epochs, [B] indices) -> the examples, stacked.
-
-    Each is copied into the batch while the cache still holds it.
-    """
-    num = len(positions[0])
-    out: Example = {}
-    for row, position in enumerate(zip(*positions)):
-      example = self(position)
-      if not out:
-        out = {
-          k: np.empty((num, *v.shape), v.dtype) for k, v in example.items()
-        }
-      for name, value in example.items():
-        out[name][row] = value
-    return out
-
-  def _blank(self, index: int, reason: str) -> Example:
-    return {**self._spec, **_marks(index, False, reason)}
+    return example, ''
 
   def _check(self, example: Example, index: int) -> None:
-    shapes = _shapes(example)
-    if shapes != self._expected:
+    fits = example.keys() == self._spec.keys() and all(
+      v.shape == self._spec[k].shape and v.dtype == self._spec[k].dtype
+      for k, v in example.items()
+    )
+    if not fits:
       raise ValueError(
-        f'record {self._source.key(index)} gives {shapes} where the ops '
-        f'promise {self._expected}'
+        f'record {self._source.key(index)} gives {_shapes(example)} where the '
+        f'ops promise {_shapes(self._spec)}'
       )
 
 
@@ -385,7 +415,7 @@ def _shapes(example: Example) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 
 
 def _select(example: Example) -> Example:
-  return {k: np.asarray(example[k]) for k in FIELDS if k in example}
+  return {k: np.asarray(v) for k, v in example.items() if k in _FIELDS}
 
 
 def _mixed(seed: int, purpose: int) -> int:
@@ -403,18 +433,6 @@ def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
   return np.random.Generator(np.random.Philox(key=key))
 
 
-def _first_epoch(index: int) -> tuple[int, int]:
-  return 0, index
-
-
-def _marks(index: int, mask: bool, reason: str) -> Example:
-  packed = np.zeros(_REASON_BYTES, np.uint8)
-  if reason:
-    text = reason.encode()[:_REASON_BYTES]
-    packed[: len(text)] = np.frombuffer(text, np.uint8)
-  return {'_id': np.int32(index), '_mask': np.bool_(mask), '_reason': packed}
-
-
 def _decode_reason(packed: np.ndarray) -> str:
   return bytes(packed).rstrip(b'\0').decode(errors='replace')
 
@@ -424,6 +442,12 @@ def _dummy(height: int, width: int) -> Example:
     'image': np.full((height, width, 3), 127, np.uint8),
     'labels': np.zeros(1, np.int32),
   }
+
+
+def _rows(batch_size: int, process_index: int, process_count: int) -> range:
+  """A process's rows of the global batch: one contiguous part."""
+  num = batch_size // process_count
+  return range(process_index * num, (process_index + 1) * num)
 
 
 def _check_divides(batch_size: int, process_count: int) -> None:
