@@ -78,7 +78,6 @@ def environment(current: Mapping[str, str], devices: int) -> dict[str, str]:
   flags = current.get('XLA_FLAGS', '')
   count = f'--xla_force_host_platform_device_count={devices}'
   return {
-    'PYTHONUNBUFFERED': '1',  # lines come when they are printed
     **current,
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': f'{flags} {count}'.strip(),
@@ -102,6 +101,8 @@ class _Child:
   def __init__(self, index: int, command: list[str], environ: dict[str, str]):
     self.index = index
     pipe = subprocess.PIPE if index else None
+    if index:  # lines come when they are printed; process 0 is left alone
+      environ = {'PYTHONUNBUFFERED': '1', **environ}
     self._process = subprocess.Popen(
       command,
       env=environ,
