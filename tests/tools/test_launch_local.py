@@ -56,7 +56,9 @@ def test_flags_and_environment(tmp_path, monkeypatch):
 
 
 def test_only_the_lines_of_process_0_come_bare(capfd):
-  code = 'print(f"a{i}\\nb{i}"); print(f"e{i}", end="", file=sys.stderr)'
+  code = (
+    'os.write(1, f"a{i}\\nb{i}\\n".encode()); os.write(2, f"e{i}".encode())'
+  )
   assert launch(code) == 0
   out, err = capfd.readouterr()
   assert sorted(out.splitlines()) == ['[1] a1', '[1] b1', 'a0', 'b0']
