@@ -25,6 +25,19 @@ CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None, 'with --mode=eval: evaluate this checkpoint instead'
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'what to do')
+# Needed only where JAX does not find the cluster by itself.
+COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, for several processes'
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'processes of the run; 1 turns detection off'
+)
+PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'this process, 0 to num_processes - 1'
+)
+START_TIMEOUT_S = flags.DEFINE_float(
+  'start_timeout_s', 300, 'how long to wait for the other processes'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -43,6 +56,14 @@ def main(argv: list[str]) -> None:
   workdir = WORKDIR.value
   if not workdir:
     raise ValueError('--workdir is missing: the folder of the run')
+  from big_vision_like import distributed
+
+  distributed.initialize(
+    COORDINATOR.value,
+    NUM_PROCESSES.value,
+    PROCESS_ID.value,
+    timeout_s=START_TIMEOUT_S.value,
+  )
   if MODE.value == 'eval':
     from big_vision_like import evaluate
 
@@ -51,7 +72,8 @@ def main(argv: list[str]) -> None:
     from big_vision_like import train
 
     train.run(CONFIG.value, workdir)
-    _show_results(pathlib.Path(workdir))
+    if distributed.is_first():
+      _show_results(pathlib.Path(workdir))
 
 
 def _fake_devices(config: Any) -> None:
@@ -160,7 +182,7 @@ def _refuse(error: BaseException) -> NoReturn:
     text = text.strip().split('\n')[-1].partition(': ')[2]
   sys.stdout.flush()
   print(f'error: {text}', file=sys.stderr)
-  sys.exit(2)
+  _exit(2)
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -177,16 +199,31 @@ def _guarded(argv: list[str]) -> None:
     main(argv)
   except (ValueError, FileNotFoundError) as error:
     if not _is_ours(error) or os.environ.get('BVL_TRACEBACK'):
-      raise
+      _fail(error)
     _refuse(error)
   except SystemExit as stop:
     message = getattr(stop, 'message', None)
     if message:
       print(message, file=sys.stderr)
     raise
-  except FloatingPointError as error:
+  except (FloatingPointError, TimeoutError) as error:
     print(f'error: {error}', file=sys.stderr)
-    sys.exit(1)
+    _exit(1)
+  except Exception as error:
+    _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+  """Ends a run with the traceback of what nobody expected."""
+  traceback.print_exception(error)
+  _exit(1)
+
+
+def _exit(code: int) -> NoReturn:
+  """Ends the process; one of several does not wait for the others."""
+  if 'big_vision_like.distributed' in sys.modules:
+    sys.modules['big_vision_like.distributed'].leave(code)
+  sys.exit(code)
 
 
 def run() -> None:

@@ -28,6 +28,7 @@ class Clock:
     self._step = step
     self._since = now()
     self._paused = 0.0
+    self._spent: dict[str, float] = {}
     self._seconds_per_step: float | None = None
 
   @contextmanager
@@ -38,6 +39,26 @@ class Clock:
       yield
     finally:
       self._paused += self._now() - start
+
+  def spend(self, name: str, seconds: float) -> None:
+    """Counts seconds as `name`, for `breakdown`."""
+    self._spent[name] = self._spent.get(name, 0.0) + seconds
+
+  def breakdown(self, step: int) -> dict[str, float]:
+    """Seconds per step since the last reading; call it before `read`.
+
+    {'step_s', 'data_wait_s', ...: what `spend` counted, 'data_wait_share'}.
+    """
+    steps = step - self._step
+    seconds = self._now() - self._since - self._paused
+    if steps < 1 or seconds <= 0:
+      return {}
+    shares = {f'{k}_s': v / steps for k, v in self._spent.items()}
+    return {
+      'step_s': seconds / steps,
+      **shares,
+      'data_wait_share': self._spent.get('data_wait', 0.0) / seconds,
+    }
 
   def read(self, step: int) -> dict[str, float]:
     """{'images_per_s', 'eta_s'} over the steps since the last reading."""
@@ -56,6 +77,7 @@ class Clock:
   def restart(self, step: int) -> None:
     """Starts a new interval, as after the first step and its compilation."""
     self._step, self._since, self._paused = step, self._now(), 0.0
+    self._spent = {}
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,13 @@ from typing import Any
 
 import jax
 
-from big_vision_like import checkpoint, experiment, settings, writers
+from big_vision_like import (
+  checkpoint,
+  distributed,
+  experiment,
+  settings,
+  writers,
+)
 from big_vision_like.clock import duration
 from big_vision_like.experiment import Experiment
 from big_vision_like.settings import Config
@@ -65,10 +71,9 @@ def from_config(
     num_classes=exp.task.num_classes,
     train_source=train_source,
     process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
   built = common.from_config(evals, exp.predict, ctx_for)
-  done = _done(workdir, evals)
+  done = distributed.decide(_done(workdir, evals))
   return {
     name: Scheduled(
       name=name,
@@ -160,8 +165,9 @@ def run(
     FileNotFoundError: there is no checkpoint.
     ValueError: no evaluators, or the checkpoint is of another model.
   """
-  console = writers.Console()
+  console = writers.Console(silent=not distributed.is_first())
   config = settings.complete(config)
+  distributed.check_platform(config.device)
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
@@ -188,7 +194,12 @@ def run(
   state = ckpt.restore(exp.abstract_state, step)
   console.say(f'evaluating {found}')
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-  writer = writers.MetricWriter(workdir, writers.EVALUATIONS, board=False)
+  writer = writers.MetricWriter(
+    workdir,
+    writers.EVALUATIONS,
+    board=False,
+    silent=not distributed.is_first(),
+  )
   figures: dict[str, float] = {}
   for name, scheduled in evals.items():
     result = run_one(scheduled, step, state, writer, console)
@@ -205,7 +216,7 @@ def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
   return len(source()) if epochs else None
 
 
-def _done(workdir: str, evals: Any) -> dict[str, set[int]]:
+def _done(workdir: str, evals: Any) -> dict[str, list[int]]:
   """The steps at which each evaluator's figures were already written.
 
   An evaluator whose options have changed since starts anew.
@@ -219,4 +230,4 @@ def _done(workdir: str, evals: Any) -> dict[str, set[int]]:
       name = key.partition('/')[0]
       if name in same:
         done[name].add(line['step'])
-  return done
+  return {name: sorted(steps) for name, steps in done.items()}

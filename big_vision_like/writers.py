@@ -29,7 +29,11 @@ class MetricWriter:
     name: str = METRICS,
     *,
     board: bool = True,
+    silent: bool = False,
   ):
+    self._file = self._board = None
+    if silent:  # all but the first of several processes
+      return
     self._path = pathlib.Path(workdir) / name
     _end_torn_line(self._path)
     self._file = self._path.open('a', encoding='utf-8')
@@ -38,13 +42,16 @@ class MetricWriter:
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes one line; values that are not finite become null."""
+    if self._file is None:
+      return
     values = {k: _number(v) for k, v in metrics.items()}
     self._file.write(json.dumps({'step': int(step), **values}) + '\n')
     self._file.flush()
     self._write_board(step, values)
 
   def close(self) -> None:
-    self._file.close()
+    if self._file is not None:
+      self._file.close()
     if self._board is not None:
       self._board.close()
 
@@ -77,13 +84,16 @@ def read_metrics(workdir: str | pathlib.Path) -> Iterator[dict[str, Any]]:
 class Console:
   """Progress: one live line on a terminal, plain lines in a file."""
 
-  def __init__(self, stream: TextIO | None = None):
+  def __init__(self, stream: TextIO | None = None, *, silent: bool = False):
+    self._silent = silent  # all but the first of several processes
     self._stream = stream or sys.stdout
     self._live = self._stream.isatty()
     self._width = 0
 
   def progress(self, text: str) -> None:
     """Shows the state of the run; on a terminal it replaces the last one."""
+    if self._silent:
+      return
     if self._live:
       self._stream.write('\r' + text.ljust(self._width))
       self._width = len(text)
@@ -93,6 +103,8 @@ class Console:
 
   def say(self, text: str) -> None:
     """Prints a line that stays."""
+    if self._silent:
+      return
     if self._live and self._width:
       self._stream.write('\n')
       self._width = 0

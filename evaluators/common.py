@@ -41,8 +41,7 @@ class EvalContext:
     name: the evaluator's key in config.evals.
     num_classes: number of classes of the model.
     train_source: opens the training source, or returns None.
-    process_index: this process among `process_count`.
-    process_count: number of processes that evaluate together.
+    process_index: this process; the first one talks.
   """
 
   mesh: Mesh | None
@@ -51,7 +50,6 @@ class EvalContext:
   num_classes: int
   train_source: Callable[[], Any] = lambda: None
   process_index: int = 0
-  process_count: int = 1
 
   @property
   def where(self) -> str:
@@ -179,14 +177,17 @@ class EvalData:
     )
     self._specs = [_plain(op, f'{ctx.where}.ops') for op in ops]
     self._ops = pipeline.build_ops(self._specs, self.source, f'{ctx.where}.ops')
+    part, num_parts = 0, 1
     if ctx.mesh is not None:
       mesh_lib.check_batch(ctx.mesh, batch_size, f'{ctx.where}.batch_size')
+      sharding = mesh_lib.batch_sharding(ctx.mesh)
+      part, num_parts = device.process_part(sharding, batch_size)
     self._batches = pipeline.evaluation(
       self.source,
       self._ops,
       batch_size=batch_size,
-      process_index=ctx.process_index,
-      process_count=ctx.process_count,
+      process_index=part,
+      process_count=num_parts,
       where=f'{ctx.where}.ops',
     )
     found = pipeline.example_spec(self._ops, f'{ctx.where}.ops')
@@ -308,18 +309,20 @@ def run_over(
     (outputs, batch): numpy arrays [n, ...] of the n examples that count;
     'image' is left out. Every process sees all examples.
   """
-  step, ctx = data.compile(fn), data.ctx
+  step = data.compile(fn)
   ahead, num_seen = None, 0
   for batch in data.batches():
     started = step(state, batch)
     if ahead is not None:
-      yield _counted(*ahead)
+      counted = _counted(*ahead)
+      num_seen += len(counted[1]['_id'])
+      yield counted
     ahead = started
-    num_seen += int(batch['_mask'].sum())
   if ahead is not None:
-    yield _counted(*ahead)
-  expected = len(range(ctx.process_index, len(data.source), ctx.process_count))
-  assert num_seen == expected, (num_seen, expected)
+    counted = _counted(*ahead)
+    num_seen += len(counted[1]['_id'])
+    yield counted
+  assert num_seen == len(data.source), (num_seen, len(data.source))
 
 
 def _counted(outputs: Outputs, batch: Outputs) -> tuple[Outputs, Outputs]:

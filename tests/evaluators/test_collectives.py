@@ -90,7 +90,7 @@ def test_two_processes_give_the_figures_of_one(project_root):
   finally:
     for worker in workers:
       worker.kill()
-  expected = two_processes.figures(None, 0, 1)
+  expected = two_processes.figures(None, 0)
   assert expected['num_images'] == 21
   for output in outputs:
     assert json.loads(output.strip().splitlines()[-1]) == expected

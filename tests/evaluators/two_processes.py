@@ -10,7 +10,7 @@ from absl import flags
 from tests.evaluators import harness
 
 
-def figures(mesh, process_index: int, process_count: int) -> dict[str, float]:
+def figures(mesh, process_index: int) -> dict[str, float]:
   """mAP@3 of 21 random images."""
   rng = np.random.default_rng(0)
   scores = rng.standard_normal((21, 9)).astype(np.float32)
@@ -24,9 +24,7 @@ def figures(mesh, process_index: int, process_count: int) -> dict[str, float]:
     batch_size=8,
     k=3,
   )
-  ctx = harness.context(
-    9, mesh=mesh, process_index=process_index, process_count=process_count
-  )
+  ctx = harness.context(9, mesh=mesh, process_index=process_index)
   return harness.build(entry, ctx).run(harness.pad_classes(scores, 4))
 
 
@@ -35,7 +33,7 @@ def main() -> None:
   flags.FLAGS.mark_as_parsed()
   jax.distributed.initialize(f'localhost:{port}', 2, index)
   assert (jax.process_count(), jax.device_count()) == (2, 4)
-  print(json.dumps(figures(harness.mesh(2, 2), index, 2)))
+  print(json.dumps(figures(harness.mesh(2, 2), index)))
 
 
 if __name__ == '__main__':

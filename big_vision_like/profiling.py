@@ -1,0 +1,41 @@
+"""Traces of a few steps, for TensorBoard's profile plug-in and Perfetto."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+FOLDER = 'profile'
+
+
+class Tracer:
+  """Traces the steps first to last of a run to `<workdir>/profile`.
+
+  Args:
+    workdir: folder of the run.
+    steps: (first, last), or () for no trace.
+    say: prints one line.
+  """
+
+  def __init__(
+    self, workdir: str, steps: Sequence[int], say: Callable[[str], None]
+  ):
+    self._folder = pathlib.Path(workdir) / FOLDER
+    self._first, self._last = steps or (0, 0)
+    self._say = say
+    self._running = False
+
+  def before(self, step: int) -> None:
+    """Starts the trace; call it before a step is dispatched."""
+    if step == self._first:
+      jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+      self._running = True
+
+  def after(self, step: int, results: Any) -> None:
+    """Ends the trace, once the results of its last step are there."""
+    if self._running and step >= self._last:
+      jax.block_until_ready(results)
+      jax.profiler.stop_trace()
+      self._running = False
+      self._say(f'trace of steps {self._first} to {step}: {self._folder}')
