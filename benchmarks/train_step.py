@@ -13,9 +13,11 @@ Ours runs in the environment that `python -m main` gives itself
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -52,28 +54,65 @@ def work(args: argparse.Namespace) -> None:
   options = contestants.Options(
     **{name: getattr(args, name) for name in contestants.Options._fields}
   )
-  start = time.perf_counter()
-  step = contestants.CONTESTANTS[args.work_as](options)
-  losses = [step() for _ in range(2)]
   say = lambda **values: print(_MARK, json.dumps(values), flush=True)
-  say(start_up_s=time.perf_counter() - start, losses=losses)
-  for _ in sys.stdin:
-    start, cpu_start = time.perf_counter(), time.process_time()
-    for _ in range(args.steps):
-      step()
-    say(
-      seconds=(time.perf_counter() - start) / args.steps,
-      cpu_seconds=(time.process_time() - cpu_start) / args.steps,
-    )
+  try:
+    start = time.perf_counter()
+    step = contestants.CONTESTANTS[args.work_as](options)
+    losses = [step() for _ in range(2)]
+    say(start_up_s=time.perf_counter() - start, losses=losses)
+    for _ in sys.stdin:
+      start, cpu_start = time.perf_counter(), time.process_time()
+      for _ in range(args.steps):
+        step()
+      say(
+        seconds=(time.perf_counter() - start) / args.steps,
+        cpu_seconds=(time.process_time() - cpu_start) / args.steps,
+        peak_bytes=_peak_bytes(args),
+      )
+  except Exception as error:
+    if not is_out_of_memory(error):
+      raise
+    say(out_of_memory=str(error).partition('\n')[0])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+  """Whether XLA, torch or Python had no memory left."""
+  text = f'{type(error).__name__}: {error}'.lower()
+  signs = ('resource_exhausted', 'out of memory', 'outofmemory', 'memoryerror')
+  return any(sign in text for sign in signs)
+
+
+def _peak_bytes(args: argparse.Namespace) -> int:
+  """Most bytes in use at once; of the whole process on a CPU."""
+  if args.device == 'cpu':
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  if args.work_as.startswith('torch'):
+    import torch
+
+    return torch.cuda.max_memory_allocated()
+  import jax
+
+  return jax.local_devices()[0].memory_stats()['peak_bytes_in_use']
+
+
+class OutOfMemory(RuntimeError):
+  """A contestant does not fit into the memory that is left."""
 
 
 class Contestant:
-  """A process that runs a round when it is told to."""
+  """A process that runs a round when it is told to.
+
+  Raises, also from its methods:
+    OutOfMemory: its device has no memory left; the process has ended.
+    RuntimeError: it ended early.
+  """
 
   def __init__(self, name: str, args: argparse.Namespace):
     self.name = name
     self.seconds: list[float] = []
     self.cpu_seconds: list[float] = []
+    self.peak_bytes = 0
     environment = dict(os.environ)
     if args.device == 'cpu':
       environment |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
@@ -81,6 +120,7 @@ class Contestant:
         environment |= cpu_tuning.environment()
     else:  # the contestants share the memory of the device
       environment['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+      environment['JAX_PLATFORMS'] = 'cuda'  # fails rather than use the CPU
     command = [sys.executable, '-m', 'benchmarks.train_step']
     for option in contestants.Options._fields:
       command += [f'--{option}', str(getattr(args, option))]
@@ -99,15 +139,27 @@ class Contestant:
     result = self._read()
     self.seconds.append(result['seconds'])
     self.cpu_seconds.append(result['cpu_seconds'])
+    self.peak_bytes = result['peak_bytes']
 
   def close(self) -> None:
-    self._process.stdin.close()
-    self._process.wait(60)
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
+    try:
+      self._process.wait(60)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait()
+    self._process.stdout.close()
 
   def _read(self) -> dict:
     for line in self._process.stdout:
       if line.startswith(_MARK):
-        return json.loads(line.removeprefix(_MARK))
+        result = json.loads(line.removeprefix(_MARK))
+        if 'out_of_memory' not in result:
+          return result
+        self.close()
+        raise OutOfMemory(f'{self.name}: {result["out_of_memory"]}')
+    self.close()
     raise RuntimeError(f'{self.name} ended early: see its message above')
 
 
