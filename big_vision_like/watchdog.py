@@ -7,6 +7,7 @@ process ends with code 1. A phase without a limit is not watched.
 """
 
 import faulthandler
+import multiprocessing
 import os
 import sys
 import threading
@@ -106,6 +107,8 @@ class Watchdog:
     if jax.process_count() > 1:
       text += f'\n{_others()}'
     print(text, file=sys.stderr, flush=True)
+    for worker in multiprocessing.active_children():
+      worker.kill()  # they would outlive this process
     os._exit(EXIT_CODE)
 
 

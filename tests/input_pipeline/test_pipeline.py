@@ -1,6 +1,7 @@
 """Order, resumption, processes, workers, bad records, evaluation."""
 
 import collections
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -141,6 +142,56 @@ def test_seeking_far_costs_nothing_and_touches_nothing():
   batch = batches(source, 1, start_step=10**8, prefetch=1, threads=1)[0]
   assert batch['_id'].max() < 300_000_000
   assert Counting.reads <= 16
+
+
+class Virtual(ListSource):
+  """300M records that are never stored."""
+
+  NUM = 300_000_000
+
+  def __init__(self):
+    super().__init__(20)
+
+  def __len__(self):
+    return self.NUM
+
+  def __getitem__(self, index):
+    return super().__getitem__(index % 20)
+
+
+def test_an_epoch_of_300m_records_repeats_and_omits_none():
+  """A window of the order is as distinct as a permutation's.
+
+  The whole order is checked for sizes that can be listed, with the same code.
+  """
+  order = lambda num, step, batch: [
+    index for _, index in pipeline._Shuffled(num, 3, batch, range(batch))(step)
+  ]
+  for num in (1, 2, 1000, 30_030):
+    assert sorted(order(num, 0, num)) == list(range(num))
+    assert sorted(order(num, 1, num)) == list(range(num))
+  seen = order(Virtual.NUM, 0, 50_000) + order(Virtual.NUM, 5999, 50_000)
+  assert len(set(seen)) == 100_000
+  assert min(seen) >= 0
+  assert max(seen) < Virtual.NUM
+  # Spread over the whole: every thousandth holds its share.
+  share = np.histogram(seen, 1000, (0, Virtual.NUM))[0]
+  assert share.min() > 50
+  assert share.max() < 160
+  epochs = [e for e, _ in pipeline._Shuffled(100, 3, 40, range(40))(2)]
+  assert epochs == [0] * 20 + [1] * 20
+
+
+def test_memory_does_not_grow_with_the_records_or_the_step():
+  source = Virtual()
+  peaks = []
+  for step in (0, 10**3, 10**6, 10**8):
+    tracemalloc.start()
+    batch = batches(source, 1, start_step=step, prefetch=1, threads=1)[0]
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert len(batch['_id']) == 4
+  assert max(peaks) < 4e6
 
 
 def test_bad_records_become_masked_blanks_and_change_nothing_else():
