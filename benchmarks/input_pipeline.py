@@ -5,6 +5,8 @@
 Contestants, all on the same JPEGs in the page cache:
   pipeline   ours: records source -> grain -> host batches (pipeline.train)
   bare loop  the same functions on the same bytes, with nothing around them
+  op by op   the ops one after the other, as the config lists them; the pipeline
+             and the bare loop compute only the pixels that survive the crop
   decode     the decoder alone, on the same bytes
   torch+PIL  torch DataLoader over the files: PIL decode, resize, crop, flip
 
@@ -101,6 +103,19 @@ def bare_loop(files: list[str]) -> Iterator[int]:
   while True:
     for data in blobs:
       bare_steps(data, rng)
+      yield 1
+
+
+def single_loop(files: list[str]) -> Iterator[int]:
+  blobs = [pathlib.Path(f).read_bytes() for f in files]
+  rng = np.random.default_rng(0)
+  ops = [op for spec in OPS for op in example_ops.build([spec], OpContext())]
+  while True:
+    for data in blobs:
+      example = {'image': data}
+      for op in ops:
+        example = op(example, rng)
+      np.ascontiguousarray(example['image'])
       yield 1
 
 
@@ -249,6 +264,7 @@ def contestants(
   found: dict[str, Callable[[], Iterator[int]]] = {
     'pipeline': lambda: ours(folder, workers),
     'bare loop': loop(bare_loop),
+    'op by op': loop(single_loop),
     'decode': loop(decode_loop),
   }
   if importlib.util.find_spec('torch') is not None:
