@@ -81,7 +81,7 @@ class Checkpointer:
     self._manager.check_for_errors()
     if step in self._manager.all_steps():
       return
-    train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
+    train = _train_item(state)
     saved = self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -106,13 +106,14 @@ class Checkpointer:
     Raises:
       ValueError: the checkpoint is of another model, head or optimizer.
     """
-    train = {name: getattr(abstract, name) for name in _TRAIN_FIELDS}
+    train = _train_item(abstract)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
     differences = self._differences(expected, step)
     if differences:
       raise ValueError(
-        f'checkpoint {self.path(step)} does not fit the model, the optimizer '
-        'or train.ema_decay of this config:\n' + '\n'.join(differences)
+        f'checkpoint {self.path(step)} does not fit the model, the optimizer, '
+        'train.ema_decay or train.mode of this config:\n'
+        + '\n'.join(differences)
       )
     items = self._manager.restore(
       step,
@@ -141,6 +142,12 @@ class Checkpointer:
             f'{here.get(name, "absent")} in the config'
           )
     return lines[:10]
+
+
+def _train_item(state: TrainState) -> dict[str, Any]:
+  """What the item `train` holds; `workers` only where there are some."""
+  train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
+  return train if state.workers is None else {**train, 'workers': state.workers}
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

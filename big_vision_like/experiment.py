@@ -10,12 +10,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh, NamedSharding
 
 from big_vision_like import (
+  downpour,
   durations,
   hierarchy,
   optim,
+  placement,
   plugins,
   schedules,
   settings,
@@ -48,6 +51,7 @@ class Experiment:
     train_step: (state, batch) -> (state, metrics); the state is donated.
     jitted_train_step: the same as a jit object, to be lowered under the mesh.
     predict: name -> traceable fn(state, batch) -> dict of arrays.
+    servers: the table of parameter servers as text; '' where there are none.
   """
 
   config: Config
@@ -63,6 +67,7 @@ class Experiment:
   train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
   jitted_train_step: Any
   predict: dict[str, Callable[..., dict[str, jax.Array]]]
+  servers: str = ''
 
   @property
   def batch_sharding(self) -> NamedSharding:
@@ -130,11 +135,7 @@ def build(
   with jax.set_mesh(mesh):
     params, _ = jax.eval_shape(task.init, rng, batch_spec)
   tx = optim.build(config.optim, schedule, params)
-  ema = config.train.ema_decay
-  init_fn = step.make_init(task, tx, ema=ema is not None)
-  step_fn = step.make_train_step(
-    task, tx, accum_steps=config.train.accum_steps, ema_decay=ema
-  )
+  init_fn, step_fn = _step_fns(config, task, tx)
   with jax.set_mesh(mesh):
     state = jax.eval_shape(init_fn, rng, batch_spec)
   placed = mesh_lib.shardings(state, mesh)
@@ -178,7 +179,39 @@ def build(
     train_step=train_step,
     jitted_train_step=jitted_step,
     predict=task.predict_fns,
+    servers=_servers(config, abstract_state),
   )
+
+
+def _step_fns(
+  config: Config, task: Any, tx: optax.GradientTransformation
+) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
+  """(init, train_step), pure, of train.mode."""
+  ema = config.train.ema_decay
+  options = dict(accum_steps=config.train.accum_steps, ema_decay=ema)
+  init_fn = step.make_init(task, tx, ema=ema is not None)
+  if config.train.mode == 'sync':
+    return init_fn, step.make_train_step(task, tx, **options)
+  section = config.train.downpour
+  placement.check_shards(config.task.class_multiple, section.head_shards)
+  simulated = downpour.Options(
+    workers=section.workers,
+    policy=section.policy,
+    event_sigma=section.event_sigma,
+    bn_updates=section.bn_updates,
+    decay_of_server=config.optim.get('decoupled', False),
+  )
+  return (
+    downpour.make_init(init_fn, simulated),
+    downpour.make_train_step(task, tx, simulated, **options),
+  )
+
+
+def _servers(config: Config, state: TrainState) -> str:
+  section = config.train.downpour
+  if config.train.mode != 'downpour':
+    return ''
+  return placement.describe(state, section.servers, section.head_shards)
 
 
 def build_task(config: Config, num_classes: int | None = None) -> Any:

@@ -4,6 +4,7 @@ Axes: 'data' and 'model'. The batch is split over both; the classifier's class
 axis over 'model'; all other parameters are replicated. Model code stays plain:
 one table of (path pattern, PartitionSpec) places the parameters, and optimizer
 slots and averages follow their parameter because their paths end in its path.
+The copies that asynchronous workers hold are split over 'data' by worker.
 See docs/sharding.md.
 """
 
@@ -18,6 +19,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 AXES = ('data', 'model')
 Rules = Sequence[tuple[str, PartitionSpec]]
 
+# Arrays whose leading axis is that of the workers (downpour.py).
+WORKERS = 'workers/params/'
 # First match wins; a leaf with fewer dims than the spec is replicated.
 RULES: Rules = (
   (r'(^|/)head/kernel$', PartitionSpec(None, 'model')),
@@ -103,7 +106,10 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
 
   def place(path, leaf):
     name = path_name(path)
-    spec = spec_for(name, leaf, rules)
+    if name.startswith(WORKERS):
+      spec = _worker_spec(name, leaf, mesh, rules)
+    else:
+      spec = spec_for(name, leaf, rules)
     for size, axis in zip(leaf.shape, spec):
       if axis is not None and size % mesh.shape[axis]:
         raise ValueError(
@@ -114,3 +120,15 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     return NamedSharding(mesh, spec)
 
   return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _worker_spec(
+  name: str, leaf: Any, mesh: Mesh, rules: Rules
+) -> PartitionSpec:
+  """As the parameter, after the axis of workers, which is split if it can."""
+  one = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+  inner = spec_for(name, one, rules)
+  split = leaf.shape[0] % mesh.shape['data'] == 0
+  if not split and not inner:
+    return PartitionSpec()
+  return PartitionSpec('data' if split else None, *inner)

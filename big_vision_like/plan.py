@@ -32,6 +32,7 @@ class Plan:
     param_bytes: parameters.
     slot_bytes: optimizer slots.
     ema_bytes: average of the parameters.
+    worker_bytes: copies of the parameters that asynchronous workers hold.
     grad_bytes: gradients.
     activation_bytes: what the backward pass keeps.
     batch_bytes: one batch.
@@ -44,6 +45,7 @@ class Plan:
   param_bytes: int
   slot_bytes: int
   ema_bytes: int
+  worker_bytes: int
   grad_bytes: int
   activation_bytes: int
   batch_bytes: int
@@ -58,6 +60,7 @@ class Plan:
       self.param_bytes
       + self.slot_bytes
       + self.ema_bytes
+      + self.worker_bytes
       + self.grad_bytes
       + self.activation_bytes
       + self.batch_bytes
@@ -97,6 +100,7 @@ def make(exp: Experiment) -> Plan:
     param_bytes=params,
     slot_bytes=bytes_per_device(state.opt_state),
     ema_bytes=bytes_per_device(state.ema),
+    worker_bytes=bytes_per_device(state.workers),
     grad_bytes=params,
     activation_bytes=_activation_bytes(exp),
     batch_bytes=bytes_per_device(exp.batch_spec),
@@ -185,6 +189,7 @@ def describe(exp: Experiment, plan: Plan) -> str:
     f'  parameters          {gib(plan.param_bytes)}',
     f'  optimizer slots     {gib(plan.slot_bytes)}',
     f'  average (EMA)       {gib(plan.ema_bytes)}',
+    f"  workers' copies     {gib(plan.worker_bytes)}",
     f'  gradients           {gib(plan.grad_bytes)}',
     f'  kept activations    {gib(plan.activation_bytes)}',
     f'  batch               {gib(plan.batch_bytes)}',
@@ -192,7 +197,8 @@ def describe(exp: Experiment, plan: Plan) -> str:
     '',
     'where the parameters live (first matching row)',
   ]
-  return '\n'.join(lines + _sharding_table(exp))
+  lines += _sharding_table(exp)
+  return '\n'.join([*lines, '', exp.servers] if exp.servers else lines)
 
 
 def _sharding_table(exp: Experiment) -> list[str]:

@@ -19,6 +19,7 @@ from configs import common
 Config = Any
 
 FILE = 'config.json'  # of a workdir
+TRAIN_MODES = ('sync', 'downpour')
 
 OPEN_SECTIONS = (
   'input.source', 'model', 'task', 'optim', 'schedule', 'evals', 'expected',
@@ -27,6 +28,7 @@ OPEN_SECTIONS = (
 FREE_SECTIONS = (
   'total_steps', 'total_epochs', 'total_examples', 'log_every_steps', 'mesh',
   'input.workers', 'input.threads', 'input.prefetch', 'input.max_bad_fraction',
+  'train.downpour.servers', 'train.downpour.head_shards',
   'ckpt', 'evals', 'on_eval_error', 'resume', 'plan', 'expected',
 )  # fmt: skip
 
@@ -133,6 +135,10 @@ def _check_ranges(config: Config) -> None:
     raise ValueError(
       f'train.accum_steps={config.train.accum_steps} does not divide '
       f'input.batch_size={config.input.batch_size}'
+    )
+  if config.train.mode not in TRAIN_MODES:
+    raise ValueError(
+      f'train.mode={config.train.mode!r}; valid: {", ".join(TRAIN_MODES)}'
     )
   if config.on_eval_error not in ('raise', 'log'):
     raise ValueError(

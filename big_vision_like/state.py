@@ -1,9 +1,24 @@
 """All that a run carries from step to step, and all that a resume needs."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+
+
+class Workers(NamedTuple):
+  """The N workers of asynchronous training (downpour.py).
+
+  Attributes:
+    params: params as each worker fetched them, leaves [N, ...].
+    version: int32 [N], number of finished updates when it fetched them.
+    remaining: float32 [N], time until each pushes; None unless the order of
+      the pushes follows from it.
+  """
+
+  params: Any
+  version: jax.Array
+  remaining: jax.Array | None
 
 
 @flax.struct.dataclass
@@ -19,6 +34,7 @@ class TrainState:
     ema: average of the parameters, or None.
     nonfinite_step: int32 scalar, -1, or the step whose loss or gradient was
       not finite; from then on no update is applied.
+    workers: of asynchronous training, else None.
   """
 
   step: jax.Array
@@ -28,6 +44,7 @@ class TrainState:
   rng: jax.Array
   ema: Any
   nonfinite_step: jax.Array
+  workers: Workers | None = None
 
   def for_evaluation(self) -> 'TrainState':
     """The state whose parameters are the averages, where they are kept."""

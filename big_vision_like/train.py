@@ -18,7 +18,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from big_vision_like import checkpoint, evaluate, experiment, settings, writers
+from big_vision_like import (
+  checkpoint,
+  downpour,
+  evaluate,
+  experiment,
+  settings,
+  writers,
+)
 from big_vision_like.clock import Clock, duration
 from big_vision_like.experiment import Experiment
 from big_vision_like.preemption import Guard, Preempted
@@ -92,6 +99,8 @@ def _open(
   stack.callback(ckpt.close)
   data_id = source.fingerprint()
   console.say(_headline(exp, source, folder))
+  if exp.servers:
+    console.say(exp.servers)
   state = _restore_or_init(exp, ckpt, data_id, console)
   _store_config(folder / settings.FILE, exp.config)
   data = pipeline.train(
@@ -300,6 +309,7 @@ def _restore_or_init(
     state, report = checkpoint.warm_start(
       state, path, exp.config.init_from.reinit
     )
+    state = downpour.refetch(state)
     console.say(f'warm start from {path}\n{report.summary()}')
   return state
 

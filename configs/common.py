@@ -45,6 +45,14 @@ def base() -> Any:
   c.train = ConfigDict()
   c.train.accum_steps = 1
   c.train.ema_decay = config_dict.placeholder(float)
+  c.train.mode = 'sync'  # or 'downpour': asynchronous workers, simulated
+  c.train.downpour = ConfigDict()
+  c.train.downpour.workers = 50
+  c.train.downpour.servers = 17
+  c.train.downpour.head_shards = 50
+  c.train.downpour.policy = 'round_robin'  # or 'random', 'event'
+  c.train.downpour.event_sigma = 0.25
+  c.train.downpour.bn_updates = 'all'  # or 'first'
 
   # Warm start: a workdir or a checkpoint, and what stays fresh.
   c.init_from = ConfigDict()

@@ -7,7 +7,9 @@ crops, reflections. The classifier is padded to 18,300 columns: 50 equal parts.
 
   python -m main --config configs/jft_resnet.py:path=DIR --workdir ...
   arguments: depth=101|50|152, fraction=0.1 (nested subset of the images, its
-  own 4 epochs), init=random|imagenet, init_path=WORKDIR (the ImageNet run)
+  own 4 epochs), init=random|imagenet, init_path=WORKDIR (the ImageNet run),
+  mode=sync|downpour (asynchronous as in the paper, simulated: 50 workers, 17
+  servers, each push one step; big_vision_like/downpour.py)
 
 DIR holds the splits 'train' and 'fasteval' as prepared records (docs/data.md).
 Hardware in the paper: 50 K80 GPUs for two months. The same number of examples
@@ -20,7 +22,7 @@ NUM_CLASSES = 18_291
 
 
 def get_config(arg=None):
-  """Arguments: path, depth, fraction, init, init_path, tiny."""
+  """Arguments: path, depth, fraction, init, init_path, mode, tiny."""
   arg = common.parse(
     arg,
     path='data/jft',
@@ -28,6 +30,7 @@ def get_config(arg=None):
     fraction=1.0,
     init=('random', 'imagenet'),
     init_path='workdirs/imagenet_resnet',
+    mode=('sync', 'downpour'),
     tiny=False,
   )
   common.check_fraction(arg.fraction)
@@ -53,6 +56,8 @@ def get_config(arg=None):
   c.schedule = dict(
     type='staircase', lr=1e-3, factor=0.9, decay_steps=3_000_000
   )
+  c.train.mode = arg.mode
+  c.train.downpour.update(dict(workers=50, servers=17, head_shards=50))
   if arg.init == 'imagenet':
     c.init_from.path = arg.init_path
 
@@ -69,6 +74,7 @@ def get_config(arg=None):
   if arg.tiny:
     common.shrink(c, num_classes=101, label=label)
     c.task.class_multiple = 8
+    c.train.downpour.update(dict(workers=3, servers=3, head_shards=8))
     c.input.workers = 0
   c.lock()
   return c
