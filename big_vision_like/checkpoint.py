@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
@@ -22,6 +23,7 @@ from big_vision_like import mesh as mesh_lib
 from big_vision_like.state import TrainState
 
 FOLDER = 'checkpoints'
+_HEAD = re.compile(r'(^|/)head/(kernel|bias)$')
 _TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
 
 
@@ -95,6 +97,10 @@ class Checkpointer:
     if not saved:
       raise RuntimeError(f'checkpoint of step {step} was not started')
 
+  def check(self) -> None:
+    """Raises what a save in the background has met."""
+    self._manager.check_for_errors()
+
   def wait(self) -> None:
     """Blocks until the save under way is complete; raises if it failed."""
     self._manager.wait_until_finished()
@@ -102,6 +108,9 @@ class Checkpointer:
 
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step, placed as `abstract` (shapes and shardings) says.
+
+    A head that is padded to another width (task.class_multiple) is padded or
+    cut to fit; the caller compares the true numbers of classes.
 
     Raises:
       ValueError: the checkpoint is of another model, head or optimizer.
@@ -115,13 +124,20 @@ class Checkpointer:
         'train.ema_decay or train.mode of this config:\n'
         + '\n'.join(differences)
       )
+    as_stored = {
+      item: _as_stored(tree, stored_shapes(self.path(step), item))
+      for item, tree in expected.items()
+    }
     items = self._manager.restore(
       step,
       args=ocp.args.Composite(
-        **{k: ocp.args.StandardRestore(v) for k, v in expected.items()}
+        **{k: ocp.args.StandardRestore(v) for k, v in as_stored.items()}
       ),
     )
-    return TrainState(params=items.params, extra=items.extra, **items.train)
+    items = {k: jax.tree.map(_fit, items[k], v) for k, v in expected.items()}
+    return TrainState(
+      params=items['params'], extra=items['extra'], **items['train']
+    )
 
   def meta(self, step: int) -> dict[str, Any]:
     """What was stored beside the arrays of a step."""
@@ -136,7 +152,7 @@ class Checkpointer:
     for item, tree in items.items():
       here, there = shapes(tree), stored_shapes(self.path(step), item)
       for name in sorted((here.keys() | there.keys()) - {'rng'}):
-        if here.get(name) != there.get(name):
+        if not _fits(name, here.get(name), there.get(name)):
           lines.append(
             f'  {name}: {there.get(name, "absent")} in the checkpoint, '
             f'{here.get(name, "absent")} in the config'
@@ -148,6 +164,40 @@ def _train_item(state: TrainState) -> dict[str, Any]:
   """What the item `train` holds; `workers` only where there are some."""
   train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
   return train if state.workers is None else {**train, 'workers': state.workers}
+
+
+def _fits(name: str, here: Any, there: Any) -> bool:
+  """Same shape, or a head of another padded width."""
+  if None in (here, there) or not _HEAD.search(name):
+    return here == there
+  return here[:-1] == there[:-1]
+
+
+def _as_stored(tree: Any, stored: Mapping[str, tuple[int, ...]]) -> Any:
+  """`tree` with the stored width of the head."""
+
+  def leaf(path, x):
+    shape = stored.get(mesh_lib.path_name(path), x.shape)
+    if shape == x.shape:
+      return x
+    whole = jax.sharding.NamedSharding(
+      x.sharding.mesh, jax.sharding.PartitionSpec()
+    )
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=whole)
+
+  return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _fit(x: jax.Array, abstract: jax.ShapeDtypeStruct) -> jax.Array:
+  """`x` padded with zeros or cut along its last axis."""
+  width = abstract.shape[-1] if abstract.shape else 0
+  if x.shape == abstract.shape:
+    return x
+  room = [(0, 0)] * (x.ndim - 1) + [(0, max(width - x.shape[-1], 0))]
+  fit = jax.jit(
+    lambda x: jnp.pad(x[..., :width], room), out_shardings=abstract.sharding
+  )
+  return fit(x)
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

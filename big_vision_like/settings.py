@@ -5,6 +5,7 @@ checked to be there; their options are checked by what they configure.
 """
 
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -27,9 +28,11 @@ OPEN_SECTIONS = (
 # Keys whose change leaves the training of a run as it was.
 FREE_SECTIONS = (
   'total_steps', 'total_epochs', 'total_examples', 'log_every_steps', 'mesh',
-  'input.workers', 'input.threads', 'input.prefetch', 'input.max_bad_fraction',
+  'device', 'input.workers', 'input.threads', 'input.prefetch',
+  'input.max_bad_fraction', 'input.timeout_s', 'task.class_multiple',
   'train.downpour.servers', 'train.downpour.head_shards',
-  'ckpt', 'evals', 'on_eval_error', 'resume', 'plan', 'expected',
+  'train.step_timeout_s', 'profile', 'ckpt', 'evals', 'on_eval_error',
+  'resume', 'plan', 'expected',
 )  # fmt: skip
 
 
@@ -111,6 +114,15 @@ def _check_ranges(config: Config) -> None:
     raise ValueError(
       f"config key 'input.max_bad_fraction' must be in [0, 1], got {bad}"
     )
+  for name, seconds in (
+    ('input.timeout_s', config.input.timeout_s),
+    ('train.step_timeout_s', config.train.step_timeout_s),
+  ):
+    if not 0 <= seconds < math.inf:
+      raise ValueError(
+        f'config key {name!r} must be seconds, or 0 for never, got {seconds}'
+      )
+  _check_profile(config.profile.steps)
   decay = config.train.ema_decay
   if decay is not None and not 0 <= decay < 1:
     raise ValueError(
@@ -143,6 +155,14 @@ def _check_ranges(config: Config) -> None:
   if config.on_eval_error not in ('raise', 'log'):
     raise ValueError(
       f'on_eval_error={config.on_eval_error!r}; valid: raise, log'
+    )
+
+
+def _check_profile(steps: Any) -> None:
+  whole = all(isinstance(s, int) and s > 0 for s in steps)
+  if steps and (len(steps) != 2 or not whole or steps[0] > steps[1]):
+    raise ValueError(
+      f'profile.steps={tuple(steps)} must be (first, last), such as (10, 15)'
     )
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import time
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -20,10 +21,14 @@ import numpy as np
 
 from big_vision_like import (
   checkpoint,
+  distributed,
   downpour,
   evaluate,
   experiment,
+  profiling,
   settings,
+  watchdog,
+  workdirs,
   writers,
 )
 from big_vision_like.clock import Clock, duration
@@ -35,6 +40,8 @@ from input_pipeline import device, pipeline
 
 _MAX_BATCHES_REMEMBERED = 10_000
 _NUM_KEYS_SHOWN = 10
+_STARVING_SHARE = 0.3  # of the time, over this many log intervals in a row
+_STARVING_INTERVALS = 3
 
 
 def run(config: Config, workdir: str) -> TrainState:
@@ -52,9 +59,26 @@ def run(config: Config, workdir: str) -> TrainState:
     FloatingPointError: the loss is not finite.
     Preempted: asked to stop by a signal; exits with its code.
   """
-  console = writers.Console()
+  console = writers.Console(silent=not distributed.is_first())
   with Guard() as guard, contextlib.ExitStack() as stack:
-    return _loop(_open(config, workdir, console, stack), console, guard)
+    run = _open(config, workdir, console, stack)
+    with _watchdog(run.exp.config) as dog:
+      return _loop(run, console, guard, dog)
+
+
+def _watchdog(config: Config) -> watchdog.Watchdog:
+  return watchdog.Watchdog(
+    {
+      'data': (
+        config.input.timeout_s,
+        'a data worker hangs or storage is too slow (input.timeout_s)',
+      ),
+      'step': (
+        config.train.step_timeout_s,
+        'a device or another process hangs (train.step_timeout_s)',
+      ),
+    }
+  )
 
 
 @dataclasses.dataclass
@@ -80,6 +104,7 @@ def _open(
 ) -> _Run:
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
+  distributed.check_platform(config.device)
   if config.init_from.path:
     checkpoint.find(config.init_from.path)
   source = pipeline.open_train(config)
@@ -89,7 +114,7 @@ def _open(
     num_examples=len(source),
     num_classes=len(source.vocabulary.names),
   )
-  folder = _prepare(workdir, exp.config)
+  folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda: source)
   ckpt = checkpoint.Checkpointer(
     workdir,
@@ -102,7 +127,9 @@ def _open(
   if exp.servers:
     console.say(exp.servers)
   state = _restore_or_init(exp, ckpt, data_id, console)
-  _store_config(folder / settings.FILE, exp.config)
+  if distributed.is_first():
+    _store_config(folder / settings.FILE, exp.config)
+  part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
   data = pipeline.train(
     source,
     ops,
@@ -113,8 +140,8 @@ def _open(
     threads=exp.config.input.threads,
     prefetch=exp.config.input.prefetch,
     max_bad_fraction=exp.config.input.max_bad_fraction,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=part,
+    process_count=num_parts,
   )
   stack.callback(data.close)
   meta = {
@@ -124,12 +151,14 @@ def _open(
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  writer = writers.MetricWriter(workdir)
+  writer = writers.MetricWriter(workdir, silent=not distributed.is_first())
   stack.callback(writer.close)
   return _Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
 
 
-def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
+def _loop(
+  run: _Run, console: writers.Console, guard: Guard, dog: watchdog.Watchdog
+) -> TrainState:
   exp, state = run.exp, run.state
   start = int(state.step)
   clock = Clock(exp.total_steps, exp.batch_size, start)
@@ -142,7 +171,7 @@ def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
     run.ckpt.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
-    if not guard.requested:
+    if not guard.must_stop(step):
       return
     if step == start:
       raise Preempted(f'asked to stop before step {start + 1}: nothing to save')
@@ -158,41 +187,92 @@ def _loop(run: _Run, console: writers.Console, guard: Guard) -> TrainState:
       stop_if_asked(step)
       raise
 
+  def fetch(step: int, running: Any) -> dict[str, jax.Array]:
+    """The batch of a step, on its way to the device.
+
+    Time counts as waiting for data if the device has nothing left to do.
+    """
+    begun = time.monotonic()
+    with dog.phase('data'):
+      host = next(run.data)
+    recent.append((step, host['_id']))
+    batch = device.to_global(host, exp.batch_sharding)
+    if running is None or running.is_ready():
+      clock.spend('data_wait', time.monotonic() - begun)
+    return batch
+
+  starving = _Starving(exp.config.input.workers)
+  tracer = profiling.Tracer(run.workdir, exp.config.profile.steps, console.say)
   run_evals(start)  # before the first step, or those that a stop cut short
+  batch = None
   for step in range(start + 1, exp.total_steps + 1):
     stop_if_asked(step - 1)
-    batch = next(run.data)
-    recent.append((step, batch['_id']))
-    state, metrics = exp.train_step(
-      state, device.to_global(batch, exp.batch_sharding)
-    )
-    if step == start + 1:
-      jax.block_until_ready(metrics)  # compiled; rates start after it
-      clock.restart(step)
+    dog.at(step - 1)
+    batch = fetch(step, None) if batch is None else batch
+    first = step == start + 1
+    tracer.before(step)
+    with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
+      begun = time.monotonic()
+      state, metrics = exp.train_step(state, batch)
+      clock.spend('dispatch', time.monotonic() - begun)
+      if first:
+        jax.block_until_ready(metrics)  # compiled; rates start after it
+        clock.restart(step)
+    # While the device computes, the next batch comes.
+    batch = fetch(step + 1, metrics['loss']) if step < exp.total_steps else None
+    tracer.after(step, metrics)
     if due(step, exp.config.log_every_steps):
-      _check_finite(state, recent, run.key)
-      recent.clear()
-      _log(run, step, metrics, clock, console)
+      begun = time.monotonic()
+      with dog.phase('step'):
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        _check_finite(state, recent, run.key)
+      clock.spend('device_wait', time.monotonic() - begun)
+      run.ckpt.check()
+      while recent and recent[0][0] <= step:
+        recent.popleft()
+      share = _log(run, step, values, clock, console)
+      starving.look(share, console)
     if due(step, save_every):
-      save(step)
+      begun = time.monotonic()
+      with dog.phase('step'):
+        save(step)
+      clock.spend('save', time.monotonic() - begun)
     run_evals(step)
   _finish(run, start, console)
   return state
 
 
+class _Starving:
+  """Says once that the device waits for data, and what helps."""
+
+  def __init__(self, workers: int):
+    self._workers = workers
+    self._intervals = 0
+
+  def look(self, share: float, console: writers.Console) -> None:
+    above = share > _STARVING_SHARE
+    self._intervals = self._intervals + 1 if above else 0
+    if self._intervals == _STARVING_INTERVALS:
+      console.say(
+        f'the device waits for data {share:.0%} of the time: raise '
+        f'input.workers (now {self._workers}) or see docs/performance.md'
+      )
+      self._intervals = -(10**9)  # once
+
+
 def _log(
   run: _Run,
   step: int,
-  metrics: dict[str, jax.Array],
+  values: dict[str, float],
   clock: Clock,
   console: writers.Console,
-) -> None:
+) -> float:
+  """Writes and shows the figures; returns the share of waiting for data."""
   exp = run.exp
-  values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+  breakdown = clock.breakdown(step)
   times = clock.read(step)
   lr = float(exp.schedule(step - 1))
-  line = {f'train/{k}': v for k, v in values.items()}
-  line |= {f'train/{k}': v for k, v in times.items()}
+  line = {f'train/{k}': v for k, v in {**values, **breakdown, **times}.items()}
   line |= {
     'train/lr': lr,
     'train/examples': step * exp.batch_size,
@@ -207,6 +287,7 @@ def _log(
     f'step {step}/{exp.total_steps}  loss {values["loss"]:.4g}  '
     f'lr {lr:.3g}  {rate}  {eta}'.rstrip()
   )
+  return breakdown.get('data_wait_share', 0.0)
 
 
 def _finish(run: _Run, start: int, console: writers.Console) -> None:
@@ -248,18 +329,14 @@ def _check_finite(
   )
 
 
-def _prepare(workdir: str, config: Config) -> pathlib.Path:
-  """Makes the workdir; refuses one that another config has written."""
+def _prepare(
+  workdir: str, config: Config, stack: contextlib.ExitStack
+) -> pathlib.Path:
+  """Makes and locks the workdir; refuses one of another config."""
   folder = pathlib.Path(workdir)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / '.writable'
-    probe.write_text('')
-    probe.unlink()
-  except OSError as error:
-    raise ValueError(
-      f'--workdir={workdir!r} cannot be written: {error.strerror}'
-    ) from error
+  if distributed.is_first():
+    stack.enter_context(workdirs.locked(folder))
+  distributed.decide(True)  # the folder is there
   stored = folder / settings.FILE
   if stored.exists() and not config.resume.accept_config_change:
     changes = settings.differences(settings.from_json(stored), config)
@@ -290,7 +367,7 @@ def _restore_or_init(
   console: writers.Console,
 ) -> TrainState:
   """Resume, else warm start, else scratch."""
-  step = ckpt.latest_step()
+  step = distributed.decide(ckpt.latest_step())
   if step is not None:
     meta = ckpt.meta(step)
     if meta['data'] != data_id and not exp.config.resume.accept_data_change:

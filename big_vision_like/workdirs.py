@@ -41,4 +41,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     file.truncate()
     file.write(f'pid {os.getpid()} on {socket.gethostname()}\n')
     file.flush()
-    yield
+    try:
+      yield
+    finally:
+      file.truncate(0)

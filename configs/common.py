@@ -23,8 +23,12 @@ def base() -> Any:
   c.total_examples = config_dict.placeholder(int)
   c.log_every_steps = 50
 
+  # What the run needs: any, cpu, gpu, tpu, accelerator (gpu or tpu).
+  c.device = 'any'
+
   # Devices: -1 takes all that remain. 'model' splits the classifier.
   c.mesh = ConfigDict(dict(data=-1, model=1))
+  c.mesh.shard_slots = False  # optimizer slots split over 'data' too
 
   c.input = ConfigDict()
   c.input.source = ConfigDict()
@@ -35,6 +39,7 @@ def base() -> Any:
   c.input.prefetch = 4  # batches held ready
   c.input.fraction = 1.0  # of the records, nested: 0.1 lies within 0.3
   c.input.max_bad_fraction = 1e-3
+  c.input.timeout_s = 600.0  # without a batch the run ends; 0: never
 
   c.model = ConfigDict(dict(type='resnet'))
   c.task = ConfigDict(dict(type='multilabel'))
@@ -53,6 +58,7 @@ def base() -> Any:
   c.train.downpour.policy = 'round_robin'  # or 'random', 'event'
   c.train.downpour.event_sigma = 0.25
   c.train.downpour.bn_updates = 'all'  # or 'first'
+  c.train.step_timeout_s = 1800.0  # without a step the run ends; 0: never
 
   # Warm start: a workdir or a checkpoint, and what stays fresh.
   c.init_from = ConfigDict()
@@ -72,8 +78,12 @@ def base() -> Any:
   c.resume.accept_config_change = False
   c.resume.accept_data_change = False
 
+  c.profile = ConfigDict()
+  c.profile.steps = ()  # (first, last): a trace of these to <workdir>/profile
+
   c.plan = ConfigDict()
   c.plan.num_devices = config_dict.placeholder(int)  # None: those present
+  c.plan.device_memory_gib = config_dict.placeholder(float)  # does it fit?
 
   c.expected = ConfigDict()  # the numbers that a run should reach
   return c
@@ -228,6 +238,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
   c.input.batch_size = 16
   c.total_epochs = c.total_examples = None
   c.total_steps = 6
+  c.device = 'any'
   c.log_every_steps = 2
   c.expected = ConfigDict()
   c.ckpt.every_steps = 4

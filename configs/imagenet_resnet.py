@@ -36,6 +36,7 @@ def get_config(arg=None):
   c = common.base()
   c.total_steps = 5_000_000
   c.log_every_steps = 1000
+  c.device = 'accelerator'
 
   c.input.source = dict(source, split='train')
   c.input.ops = common.train_ops(340, 299, label)

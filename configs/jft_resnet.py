@@ -39,6 +39,7 @@ def get_config(arg=None):
   c = common.base()
   c.total_steps = round(36_000_000 * arg.fraction)
   c.log_every_steps = 1000
+  c.device = 'accelerator'
 
   c.input.source = dict(type='records', path=arg.path, split='train')
   c.input.fraction = arg.fraction

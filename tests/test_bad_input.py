@@ -194,9 +194,30 @@ CASES = {
   'records of a damaged set': (
     [
       '--config=configs/jft_resnet.py:path={tmp}/halfset',
+      '--config.device=any',
       '--workdir={work}',
     ],
     ['halfset'],
+  ),
+  'no accelerator for a config that wants one': (
+    ['--config=configs/jft_resnet.py:path={tmp}/halfset', '--workdir={work}'],
+    ["config.device='accelerator'", "'cpu'", '--config.device=any'],
+  ),
+  'a kind of device that does not exist': (
+    [QUICK, '--workdir={work}', '--config.device=cuda'],
+    ["device='cuda'", 'any, cpu, gpu, tpu'],
+  ),
+  'half a world': (
+    [QUICK, '--workdir={work}', '--num_processes=2'],
+    ['--coordinator', '--process_id', 'belong together'],
+  ),
+  'a trace of steps that are none': (
+    [QUICK, '--workdir={work}', '--config.profile.steps=(5,3)'],
+    ['profile.steps=(5, 3)', '(10, 15)'],
+  ),
+  'a limit that is none': (
+    [QUICK, '--workdir={work}', '--config.input.timeout_s=-1'],
+    ["'input.timeout_s'", '0 for never'],
   ),
   'unknown op': (
     ["CODE:c.input.ops = [dict(op='crop', size=3)]", '--workdir={work}'],
@@ -453,9 +474,19 @@ REFUSED = {
   'another head': (
     [
       '--config.resume.accept_config_change=True',
-      '--config.task.class_multiple=8',
+      '--config.resume.accept_data_change=True',
+      '--config.task.num_classes=25',
+      '--config.input.source.num_classes=25',
+      '--config.evals.fasteval.data.num_classes=25',
     ],
-    ['head/kernel', 'checkpoint', 'config'],
+    ['23 classes', '25', 'checkpoint', 'task.num_classes'],
+  ),
+  'another backbone': (
+    [
+      '--config.resume.accept_config_change=True',
+      '--config.model.width=16',
+    ],
+    ['backbone/', 'checkpoint', 'config'],
   ),
   'another data set': (
     [
