@@ -115,12 +115,41 @@ class TestPaperRecipe:
     assert c.init_from.path
     assert get('jft_resnet').init_from.path is None
 
+  def test_asynchronous_training(self):
+    assert get('jft_resnet').train.mode == 'sync'
+    train = get('jft_resnet', 'mode=downpour').train
+    assert train.mode == 'downpour'
+    assert train.downpour.to_dict() == dict(
+      workers=50,
+      servers=17,
+      head_shards=50,
+      policy='round_robin',
+      event_sigma=0.25,
+      bn_updates='all',
+    )
+
   def test_large_batch_sees_as_many_examples(self):
     c = get('jft_resnet_large_batch')
     assert c.input.batch_size >= 1024
     assert c.total_examples == 36_000_000 * 32
     assert c.model.compute_dtype == 'bfloat16'
     assert c.schedule.warmup_examples > 0
+
+
+class TestDownpourStudy:
+  """All runs of downpour_study.py see as many images."""
+
+  @pytest.mark.parametrize('batch', [32, 288, 1632])
+  def test_equal_examples(self, batch):
+    c = get('downpour_study', f'mode=sync,batch={batch}')
+    assert c.total_steps * batch == pytest.approx(700 * 32, rel=0.03)
+    assert c.schedule.lr == pytest.approx(0.01 * (batch / 32) ** 0.5)
+    assert c.train.mode == 'sync'
+
+  def test_workers(self):
+    c = get('downpour_study', 'workers=51,policy=event')
+    assert (c.train.downpour.workers, c.train.downpour.policy) == (51, 'event')
+    assert (c.total_steps, c.input.batch_size, c.model.bn) == (700, 32, 'batch')
 
 
 class TestArguments:
