@@ -1,6 +1,7 @@
 """Hung workers and steps, starving devices, two trainers, failing saves."""
 
 import gzip
+import io
 import json
 import time
 
@@ -85,9 +86,23 @@ def test_a_hung_data_worker_ends_the_run_with_a_message(
   assert 'Thread 0x' in result['err']
 
 
+def test_starving_is_announced_once_after_three_intervals_in_a_row():
+  out = io.StringIO()
+  starving, console = train._Starving(4), writers.Console(out)
+  for share in (0.9, 0.9, 0.1, 0.31, 0.31):
+    starving.look(share, console)
+  assert not out.getvalue()
+  for _ in range(10):
+    starving.look(0.5, console)
+  assert out.getvalue().count('waits for data 50% of the time') == 1
+  assert 'raise input.workers (now 4)' in out.getvalue()
+
+
+@pytest.mark.slow
 def test_a_starving_device_is_announced_with_the_remedy(tmp_path, capsys):
-  config = stalling(seconds=0.15)
-  config.total_steps = 10
+  config = stalling(seconds=0.2)
+  config.input.threads = config.input.prefetch = 1
+  config.total_steps = 8
   train.run(config, str(tmp_path))
   said = capsys.readouterr().out
   assert said.count('the device waits for data') == 1
