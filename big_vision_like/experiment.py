@@ -22,6 +22,7 @@ from big_vision_like import (
   plugins,
   schedules,
   settings,
+  slot_sharding,
   step,
   vocabulary,
 )
@@ -135,10 +136,12 @@ def build(
   with jax.set_mesh(mesh):
     params, _ = jax.eval_shape(task.init, rng, batch_spec)
   tx = optim.build(config.optim, schedule, params)
+  if config.mesh.shard_slots:
+    tx = slot_sharding.split_update(tx, mesh)
   init_fn, step_fn = _step_fns(config, task, tx)
   with jax.set_mesh(mesh):
     state = jax.eval_shape(init_fn, rng, batch_spec)
-  placed = mesh_lib.shardings(state, mesh)
+  placed = mesh_lib.shardings(state, mesh, shard_slots=config.mesh.shard_slots)
   abstract_state = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     state,

@@ -137,9 +137,10 @@ def _per_example(
   if not {'data', 'model'} <= axes.keys():
     return local(logits, labels, None)
   sharding.check_divisible(logits.shape, ('data', 'model'))
+  axis = 'model' if axes['model'] > 1 else None  # no sum over one device
   loss = jax.shard_map(
-    lambda logits, labels: local(logits, labels, 'model'),
-    in_specs=(P('data', 'model'), labels_spec),
+    lambda logits, labels: local(logits, labels, axis),
+    in_specs=(P('data', axis), labels_spec),
     out_specs=P('data'),
     axis_names={'data', 'model'},
   )(logits, labels)

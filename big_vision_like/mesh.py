@@ -21,6 +21,9 @@ Rules = Sequence[tuple[str, PartitionSpec]]
 
 # Arrays whose leading axis is that of the workers (downpour.py).
 WORKERS = 'workers/params/'
+# Optimizer slots, which `shard_slots` splits over 'data' besides.
+SLOTS = 'opt_state/slots/'
+
 # First match wins; a leaf with fewer dims than the spec is replicated.
 RULES: Rules = (
   (r'(^|/)head/kernel$', PartitionSpec(None, 'model')),
@@ -97,8 +100,18 @@ def spec_for(name: str, leaf: Any, rules: Rules = RULES) -> PartitionSpec:
   return PartitionSpec()
 
 
-def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+def shardings(
+  tree: Any, mesh: Mesh, rules: Rules = RULES, shard_slots: bool = False
+) -> Any:
   """Tree of NamedSharding for a tree of arrays or ShapeDtypeStructs.
+
+  Args:
+    tree: a TrainState, or any part of one.
+    mesh: device mesh with axes 'data' and 'model'.
+    rules: table of (path pattern, PartitionSpec).
+    shard_slots: split optimizer slots over 'data' too, instead of a copy on
+      every device (optimizer state partitioning, ZeRO stage 1: Rajbhandari et
+      al. 2020, section 5.1).
 
   Raises:
     ValueError: the mesh does not divide a partitioned axis.
@@ -108,6 +121,8 @@ def shardings(tree: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     name = path_name(path)
     if name.startswith(WORKERS):
       spec = _worker_spec(name, leaf, mesh, rules)
+    elif shard_slots and name.startswith(SLOTS):
+      spec = slot_spec(name, leaf, mesh, rules)
     else:
       spec = spec_for(name, leaf, rules)
     for size, axis in zip(leaf.shape, spec):
@@ -132,3 +147,19 @@ def _worker_spec(
   if not split and not inner:
     return PartitionSpec()
   return PartitionSpec('data' if split else None, *inner)
+
+
+def slot_spec(
+  name: str, leaf: Any, mesh: Mesh, rules: Rules = RULES
+) -> PartitionSpec:
+  """PartitionSpec of split slots: the parameter's, with 'data' besides.
+
+  'data' goes to the first dim that is whole and that it divides; where there
+  is none the slot stays as the parameter.
+  """
+  spec, num = spec_for(name, leaf, rules), mesh.shape['data']
+  axes = [*spec, *(None for _ in leaf.shape[len(spec) :])]
+  for dim, size in enumerate(leaf.shape):
+    if num > 1 and axes[dim] is None and size % num == 0:
+      return PartitionSpec(*axes[:dim], 'data', *axes[dim + 1 :])
+  return spec

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from big_vision_like import experiment, settings
+from big_vision_like import experiment, memory_advice, settings
 from big_vision_like import mesh as mesh_lib
 from big_vision_like.experiment import Experiment
 from big_vision_like.settings import Config
@@ -75,11 +75,23 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   if _needs_data(config):
     source = pipeline.open_train(config)
     num_examples, num_classes = len(source), len(source.vocabulary.names)
-  exp = experiment.build(
-    config, num_examples=num_examples, num_classes=num_classes
-  )
+
+  def build(config: Config) -> Experiment:
+    return experiment.build(
+      config, num_examples=num_examples, num_classes=num_classes
+    )
+
+  exp = build(config)
   plan = make(exp)
   print(describe(exp, plan))
+  if config.plan.device_memory_gib is not None:
+    advice = memory_advice.lines(
+      config,
+      plan,
+      exp.mesh.shape,
+      lambda changed: make(build(changed), count_flops=False),
+    )
+    print('\n' + '\n'.join(advice))
   return plan
 
 
@@ -91,8 +103,8 @@ def _needs_data(config: Config) -> bool:
   return any(k.endswith('_epochs') and v for k, v in flat.items())
 
 
-def make(exp: Experiment) -> Plan:
-  """The figures of an experiment."""
+def make(exp: Experiment, count_flops: bool = True) -> Plan:
+  """The figures of an experiment; FLOPs, which take longest, NaN if not."""
   state = exp.abstract_state
   params = bytes_per_device(state.params)
   return Plan(
@@ -104,7 +116,7 @@ def make(exp: Experiment) -> Plan:
     grad_bytes=params,
     activation_bytes=_activation_bytes(exp),
     batch_bytes=bytes_per_device(exp.batch_spec),
-    flops_per_image=_flops_per_image(exp),
+    flops_per_image=_flops_per_image(exp) if count_flops else math.nan,
     total_steps=exp.total_steps,
     total_examples=exp.total_steps * exp.batch_size,
   )

@@ -52,6 +52,31 @@ def test_parameters_slots_and_averages_follow_the_table():
   assert placed['step'].spec == P()
 
 
+@pytest.mark.parametrize(
+  'name, shape, expected',
+  [
+    ('backbone/conv1/kernel', (7, 7, 3, 8), P(None, None, None, 'data')),
+    ('backbone/conv2/kernel', (3, 3, 8, 8), P(None, None, 'data', None)),
+    ('backbone/bn1/scale', (8,), P('data')),
+    ('backbone/bn1/bias', (6,), P()),
+    ('head/kernel', (4, 16), P('data', 'model')),
+    ('head/kernel', (6, 16), P(None, 'model')),
+    ('head/bias', (16,), P('model')),
+  ],
+)
+def test_split_slots_take_the_first_whole_dim(name, shape, expected):
+  leaf = np.zeros(shape)
+  tree = {name: leaf, f'opt_state/slots/ms/{name}': leaf}
+  created = mesh.create(dict(data=4, model=2))
+  placed = mesh.shardings(tree, created, shard_slots=True)
+  assert placed[f'opt_state/slots/ms/{name}'].spec == expected
+  assert placed[name].spec == mesh.spec_for(name, leaf)
+  whole = mesh.shardings(tree, created)
+  assert whole[f'opt_state/slots/ms/{name}'].spec == whole[name].spec
+  alone = mesh.create(dict(data=1, model=8))
+  assert mesh.slot_spec(name, leaf, alone) == mesh.spec_for(name, leaf)
+
+
 def test_odd_class_count_is_refused_with_the_key_to_change():
   tree = {'head': {'kernel': np.zeros((4, 101))}}
   with pytest.raises(ValueError, match=r'head/kernel.*task\.class_multiple'):

@@ -12,6 +12,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from big_vision_like.ops import sharding
 
@@ -79,17 +80,53 @@ class ClassifierHead(nn.Module):
     )
     kernel = sharding.constrain(kernel, None, 'model')
     bias = sharding.constrain(bias, 'model')
-    # Gathered along 'model', which is small; the transpose of this line
-    # brings the gradient back by a sum over 'model' and a slice.
     features = sharding.constrain(features, sharding.BATCH, None)
-    features = sharding.constrain(features, 'data', None)
-    logits = jax.lax.dot_general(
-      features.astype(self.dtype),
-      kernel.astype(self.dtype),
-      (((1,), (0,)), ((), ())),
-      preferred_element_type=jnp.float32,
-    )
+    logits = _class_parallel_product(features, kernel, self.dtype)
     return sharding.constrain(logits + bias, 'data', 'model')  # [B, C_pad]
+
+
+def _class_parallel_product(
+  features: jax.Array, kernel: jax.Array, dtype: str
+) -> jax.Array:
+  """features [B, D] over both axes times kernel [D, C] over 'model'.
+
+  Every device gathers the rows of its 'data' shard along 'model' and
+  multiplies them with its own columns. Written per shard because of the
+  gradient: the transpose of the gather is a reduce-scatter, each device
+  receives the sum for its own rows only, where the compiler's own partition of
+  a plain product may sum all rows on all devices and cut afterwards.
+
+  Returns:
+    float32 [B, C], rows over 'data', columns over 'model'.
+  """
+  axes = sharding.mesh_axes()
+  if not {'data', 'model'} <= axes.keys() or axes['model'] == 1:
+    return _product(features, kernel, dtype)
+  sharding.check_divisible(features.shape, (sharding.BATCH,))
+  # Named where it has one device, 'data' would bring a sum over that device.
+  data = 'data' if axes['data'] > 1 else None
+  rows = sharding.BATCH if data else 'model'
+
+  def local(features: jax.Array, kernel: jax.Array) -> jax.Array:
+    features = jax.lax.all_gather(features, 'model', tiled=True)
+    return _product(features, kernel, dtype)
+
+  return jax.shard_map(
+    local,
+    in_specs=(P(rows), P(None, 'model')),
+    out_specs=P(data, 'model'),
+    axis_names={'data', 'model'},
+  )(features, kernel)
+
+
+def _product(features: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+  """[B, D] x [D, C] -> float32 [B, C], operands in `dtype`."""
+  return jax.lax.dot_general(
+    features.astype(dtype),
+    kernel.astype(dtype),
+    (((1,), (0,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
 
 
 def _logit(probability: float | None) -> float:

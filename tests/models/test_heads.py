@@ -114,3 +114,22 @@ def test_indivisible_batch_is_named():
   params = head.init(jax.random.key(0), jnp.ones((1, 32)))
   with jax.set_mesh(mesh), pytest.raises(ValueError, match=r'is 12, .*batch'):
     jax.jit(head.apply)(params, jnp.ones((12, 32)))
+
+
+@pytest.mark.parametrize('shape', [(4, 2), (1, 8)])
+def test_inside_shard_map_the_plain_product_runs(shape):
+  mesh = jax.make_mesh(
+    shape, ('data', 'model'), axis_types=(AxisType.Auto,) * 2
+  )
+  head = heads.ClassifierHead(11, class_multiple=8)
+  x = np.random.default_rng(0).normal(size=(16, 32)).astype(np.float32)
+  params = head.init(jax.random.key(0), x)
+  rows = P(('data', 'model'))
+  with jax.set_mesh(mesh):
+    manual = jax.shard_map(head.apply, in_specs=(P(), rows), out_specs=rows)
+    actual = jax.jit(manual)(params, x)
+    split = jax.jit(head.apply)(params, x)
+  np.testing.assert_allclose(
+    actual, head.apply(params, x), rtol=1e-5, atol=1e-6
+  )
+  np.testing.assert_allclose(split, actual, rtol=1e-5, atol=1e-6)
