@@ -40,4 +40,3 @@ def process_part(sharding: Any, batch_size: int) -> tuple[int, int]:
       'that the devices of a process lie together'
     )
   return first // num, batch_size // num
-
