@@ -63,6 +63,8 @@ def initialize(
   if coordinator is None or num_processes in (None, 1):
     return
   assert num_processes is not None and process_id is not None
+  if num_processes < 1:
+    raise ValueError(f'--num_processes={num_processes} must be at least 1')
   if not 0 <= process_id < num_processes:
     raise ValueError(
       f'--process_id={process_id} must be 0 to {num_processes - 1} '
@@ -92,7 +94,9 @@ def _detect(timeout_s: float) -> tuple[Any, Any, Any, Any]:
 def _address(coordinator: str) -> tuple[str, int]:
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-    raise ValueError(f'--coordinator={coordinator!r} must be host:port')
+    raise ValueError(
+      f'--coordinator={coordinator!r} must be host:port, the port 1 to 65535'
+    )
   return host.strip('[]'), int(port)
 
 
@@ -109,8 +113,7 @@ def roll_call(
   if process_id == 0:
     problem = _call(_address(coordinator)[1], num_processes, me, deadline)
   else:
-    # The first process answers at its own deadline.
-    problem = _report(coordinator, process_id, me, deadline + _GRACE_S)
+    problem = _report(coordinator, process_id, me, deadline)
   if problem:
     raise TimeoutError(problem)
 
@@ -169,7 +172,7 @@ def _report(coordinator: str, process_id: int, me: str, deadline: float) -> str:
     try:
       with socket.create_connection(address, timeout=min(left, 10)) as line:
         line.sendall(json.dumps([process_id, me]).encode())
-        line.settimeout(left)
+        line.settimeout(left + _GRACE_S)  # it answers at its own deadline
         answer = line.recv(_ANSWER_BYTES)
         if answer:
           return json.loads(answer)

@@ -22,6 +22,8 @@ class Tracer:
     self, workdir: str, steps: Sequence[int], say: Callable[[str], None]
   ):
     self._folder = pathlib.Path(workdir) / FOLDER
+    if jax.process_count() > 1:  # traces are named by host and second
+      self._folder /= f'process_{jax.process_index()}'
     self._first, self._last = steps or (0, 0)
     self._say = say
     self._running = False

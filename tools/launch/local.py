@@ -28,6 +28,9 @@ from typing import IO, NoReturn
 
 MAIN = (sys.executable, '-m', 'main')
 STOPPED = 143
+_USAGE = (
+  'python -m tools.launch.local --processes=N --devices=M -- arguments of main'
+)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OWN_FLAGS = ('coordinator', 'num_processes', 'process_id')
 _POLL_S = 0.05
@@ -211,7 +214,7 @@ def _say(text: str) -> None:
 
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
-    print(f'error: {message}', file=sys.stderr)
+    print(f'error: {message}; usage: {_USAGE}', file=sys.stderr)
     sys.exit(2)
 
 
@@ -219,8 +222,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   argv = list(argv)
   split = argv.index('--') if '--' in argv else len(argv)
   parser = _Parser(
-    prog='python -m tools.launch.local',
-    usage='%(prog)s --processes=N --devices=M -- arguments of main',
+    usage=_USAGE,
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
