@@ -18,6 +18,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from big_vision_like import checkpoint, distributed, mesh, writers
+from configs import quickstart
+from input_pipeline import pipeline
 from tests.test_configs import ROOT
 
 CONFIG = ROOT / 'configs' / 'quickstart.py'
@@ -149,12 +151,27 @@ def test_two_processes_train_as_one_does(one_process, tmp_path):
   assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def order_of_records(num_steps):
+  """[num_steps, batch] indices, read in this process."""
+  config = quickstart.get_config('tiny')
+  source = pipeline.open_train(config)
+  data = pipeline.train(
+    source,
+    pipeline.build_ops(config.input.ops, source),
+    batch_size=config.input.batch_size,
+    seed=config.seed,
+  )
+  ids = [next(data)['_id'] for _ in range(num_steps)]
+  data.close()
+  return np.stack(ids)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('asked', [0, 1])
-def test_sigterm_to_one_stops_both_at_the_same_step(asked, tmp_path):
-  long = ['--config.total_steps=4000', '--config.ckpt.every_steps=100000']
+def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
+  long = ['--config.schedule.type=constant', '--config.ckpt.every_steps=100000']
   long += ['--config.evals.fasteval.every_steps=100000']
-  with World(2, 4, tmp_path, *long) as world:
+  with World(2, 4, tmp_path, *long, '--config.total_steps=4000') as world:
     world.wait_for('step 3/')
     world.processes[asked].send_signal(signal.SIGTERM)
     codes = world.wait(120)
@@ -162,6 +179,20 @@ def test_sigterm_to_one_stops_both_at_the_same_step(asked, tmp_path):
   assert codes == {0: 143, 1: 143}, world.output(0) + world.output(1)
   assert said[0] == said[1] != []
   assert checkpoint.find(world.workdir).name == said[0][0]
+  step = int(said[0][0])
+  expected = order_of_records(step + 3)
+  np.testing.assert_array_equal(world.ids()[:step], expected[:step])
+  if asked == 0:
+    return
+  saved = params_of(world.workdir)
+  (tmp_path / 'ids0').unlink()
+  length = f'--config.total_steps={step + 3}'
+  with World(1, 8, tmp_path, *long, length) as again:
+    assert again.wait() == {0: 0}, again.output(0)
+  assert f'resuming from step {step}' in again.output(0)
+  np.testing.assert_array_equal(again.ids(), expected[step:])
+  assert params_of(world.workdir).keys() == saved.keys()
+  assert np.isfinite(list(again.figures('train/loss').values())).all()
 
 
 @pytest.mark.slow
