@@ -23,7 +23,6 @@ from big_vision_like import mesh as mesh_lib
 from big_vision_like.state import TrainState
 
 FOLDER = 'checkpoints'
-_HEAD = re.compile(r'(^|/)head/(kernel|bias)$')
 _TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
 
 
@@ -80,7 +79,7 @@ class Checkpointer:
 
   def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
     """Starts a save in the background; raises what an earlier save met."""
-    self._manager.check_for_errors()
+    self.check()
     if step in self._manager.all_steps():
       return
     train = _train_item(state)
@@ -104,7 +103,7 @@ class Checkpointer:
   def wait(self) -> None:
     """Blocks until the save under way is complete; raises if it failed."""
     self._manager.wait_until_finished()
-    self._manager.check_for_errors()
+    self.check()
 
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step, placed as `abstract` (shapes and shardings) says.
@@ -117,17 +116,15 @@ class Checkpointer:
     """
     train = _train_item(abstract)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
-    differences = self._differences(expected, step)
+    stored = {item: stored_shapes(self.path(step), item) for item in expected}
+    differences = _differences(expected, stored)
     if differences:
       raise ValueError(
         f'checkpoint {self.path(step)} does not fit the model, the optimizer, '
         'train.ema_decay or train.mode of this config:\n'
         + '\n'.join(differences)
       )
-    as_stored = {
-      item: _as_stored(tree, stored_shapes(self.path(step), item))
-      for item, tree in expected.items()
-    }
+    as_stored = {k: _as_stored(v, stored[k]) for k, v in expected.items()}
     items = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -147,17 +144,21 @@ class Checkpointer:
     """Waits for the save under way and stops the background threads."""
     self._manager.close()
 
-  def _differences(self, items: Mapping[str, Any], step: int) -> list[str]:
-    lines = []
-    for item, tree in items.items():
-      here, there = shapes(tree), stored_shapes(self.path(step), item)
-      for name in sorted((here.keys() | there.keys()) - {'rng'}):
-        if not _fits(name, here.get(name), there.get(name)):
-          lines.append(
-            f'  {name}: {there.get(name, "absent")} in the checkpoint, '
-            f'{here.get(name, "absent")} in the config'
-          )
-    return lines[:10]
+
+def _differences(
+  items: Mapping[str, Any], stored: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+  """Lines on the arrays that do not fit those of the checkpoint."""
+  lines = []
+  for item, tree in items.items():
+    here, there = shapes(tree), stored[item]
+    for name in sorted((here.keys() | there.keys()) - {'rng'}):
+      if not _fits(name, here.get(name), there.get(name)):
+        lines.append(
+          f'  {name}: {there.get(name, "absent")} in the checkpoint, '
+          f'{here.get(name, "absent")} in the config'
+        )
+  return lines[:10]
 
 
 def _train_item(state: TrainState) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _train_item(state: TrainState) -> dict[str, Any]:
 
 def _fits(name: str, here: Any, there: Any) -> bool:
   """Same shape, or a head of another padded width."""
-  if None in (here, there) or not _HEAD.search(name):
+  if None in (here, there) or not mesh_lib.has_rule(name):
     return here == there
   return here[:-1] == there[:-1]
 

@@ -44,6 +44,13 @@ class Clock:
     """Counts seconds as `name`, for `breakdown`."""
     self._spent[name] = self._spent.get(name, 0.0) + seconds
 
+  @contextmanager
+  def timed(self, name: str) -> Iterator[None]:
+    """Counts the time inside as `name`."""
+    start = self._now()
+    yield
+    self.spend(name, self._now() - start)
+
   def breakdown(self, step: int) -> dict[str, float]:
     """Seconds per step since the last reading; call it before `read`.
 

@@ -160,12 +160,7 @@ def changed(config: Config, changes: Changes) -> Config:
   """A copy of a complete config with the changes made."""
   copy = settings.complete(config)
   with copy.unlocked():
-    for name, value in changes.items():
-      *parents, key = name.split('.')
-      section = copy
-      for parent in parents:
-        section = section[parent]
-      section[key] = value
+    copy.update_from_flattened_dict(changes)
   return copy
 
 

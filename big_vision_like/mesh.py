@@ -92,6 +92,11 @@ def path_name(path: Sequence[Any]) -> str:
   return '/'.join(str(k) for k in keys)
 
 
+def has_rule(name: str, rules: Rules = RULES) -> bool:
+  """Whether the table names the array: the head, whose last axis is classes."""
+  return any(re.search(pattern, name) for pattern, _ in rules)
+
+
 def spec_for(name: str, leaf: Any, rules: Rules = RULES) -> PartitionSpec:
   """PartitionSpec of the array at path `name`."""
   for pattern, spec in rules:

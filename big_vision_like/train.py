@@ -212,9 +212,8 @@ def _loop(
     first = step == start + 1
     tracer.before(step)
     with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
-      begun = time.monotonic()
-      state, metrics = exp.train_step(state, batch)
-      clock.spend('dispatch', time.monotonic() - begun)
+      with clock.timed('dispatch'):
+        state, metrics = exp.train_step(state, batch)
       if first:
         jax.block_until_ready(metrics)  # compiled; rates start after it
         clock.restart(step)
@@ -222,21 +221,17 @@ def _loop(
     batch = fetch(step + 1, metrics['loss']) if step < exp.total_steps else None
     tracer.after(step, metrics)
     if due(step, exp.config.log_every_steps):
-      begun = time.monotonic()
-      with dog.phase('step'):
+      with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         _check_finite(state, recent, run.key)
-      clock.spend('device_wait', time.monotonic() - begun)
       run.ckpt.check()
       while recent and recent[0][0] <= step:
         recent.popleft()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
     if due(step, save_every):
-      begun = time.monotonic()
-      with dog.phase('step'):
+      with clock.timed('save'), dog.phase('step'):
         save(step)
-      clock.spend('save', time.monotonic() - begun)
     run_evals(step)
   _finish(run, start, console)
   return state
@@ -248,16 +243,17 @@ class _Starving:
   def __init__(self, workers: int):
     self._workers = workers
     self._intervals = 0
+    self._said = False
 
   def look(self, share: float, console: writers.Console) -> None:
     above = share > _STARVING_SHARE
     self._intervals = self._intervals + 1 if above else 0
-    if self._intervals == _STARVING_INTERVALS:
+    if self._intervals >= _STARVING_INTERVALS and not self._said:
+      self._said = True
       console.say(
         f'the device waits for data {share:.0%} of the time: raise '
         f'input.workers (now {self._workers}) or see docs/performance.md'
       )
-      self._intervals = -(10**9)  # once
 
 
 def _log(

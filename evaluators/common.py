@@ -7,6 +7,7 @@ any batch size, number of devices or hosts.
 
 import dataclasses
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -311,17 +312,13 @@ def run_over(
   """
   step = data.compile(fn)
   ahead, num_seen = None, 0
-  for batch in data.batches():
-    started = step(state, batch)
+  for batch in itertools.chain(data.batches(), [None]):
+    started = None if batch is None else step(state, batch)
     if ahead is not None:
       counted = _counted(*ahead)
       num_seen += len(counted[1]['_id'])
       yield counted
     ahead = started
-  if ahead is not None:
-    counted = _counted(*ahead)
-    num_seen += len(counted[1]['_id'])
-    yield counted
   assert num_seen == len(data.source), (num_seen, len(data.source))
 
 
