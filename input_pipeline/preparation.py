@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from input_pipeline import annotations, records
 from input_pipeline import manifest as manifests
-from input_pipeline import records
 from input_pipeline.errors import BadExample
 from input_pipeline.ops import bilinear
 from input_pipeline.ops.context import OpContext
@@ -217,7 +217,12 @@ def _record(
     if not recipe.keep_bad:
       return None, reason
   record = records.Record(
-    source.key(index), image, example['labels'], example.get('label_conf')
+    source.key(index),
+    image,
+    example['labels'],
+    example.get('label_conf'),
+    example.get('negatives'),
+    {k: example[k] for k in annotations.FIELDS if k in example} or None,
   )
   return record, reason
 

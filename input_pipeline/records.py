@@ -7,6 +7,9 @@ A record is a msgpack map, so it describes itself and holds no code:
     image       the encoded image file, untouched
     labels      raw label ids, ints >= 0 (positions in the vocabulary)
     label_conf  optional, one confidence in [0, 1] a label
+    negatives   optional, ids of labels known to be absent; where it is there,
+                even empty, labels in neither list are unknown
+    annotations optional map: boxes, keypoints, masks (annotations.py)
     dedup_hash  optional bytes, for near-duplicate removal
 
 Shards are uncompressed ArrayRecord files of group size 1: a random read costs
@@ -17,18 +20,23 @@ import collections
 import dataclasses
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgpack
 import numpy as np
 from array_record.python import array_record_module
 
+from input_pipeline import annotations as annotation_fields
+
 VERSION = 1
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 _READER_BUFFER_BYTES = 1 << 15
-_FIELDS = ('v', 'key', 'image', 'labels', 'label_conf', 'dedup_hash')
+_FIELDS = (
+  'v', 'key', 'image', 'labels', 'label_conf', 'negatives', 'annotations',
+  'dedup_hash',
+)  # fmt: skip
 _REQUIRED = ('v', 'key', 'image', 'labels')
 _MAX_LABEL = np.iinfo(np.int32).max
 
@@ -41,6 +49,8 @@ class Record:
   image: bytes
   labels: np.ndarray  # int32 [n]
   label_conf: np.ndarray | None = None  # float32 [n]
+  negatives: np.ndarray | None = None  # int32 [k]
+  annotations: Mapping[str, Any] | None = None
   dedup_hash: bytes | None = None
 
 
@@ -58,6 +68,12 @@ def encode(record: Record) -> bytes:
   }
   if record.label_conf is not None:
     fields['label_conf'] = np.asarray(record.label_conf, np.float32).tolist()
+  if record.negatives is not None:
+    fields['negatives'] = np.asarray(record.negatives).tolist()
+  if record.annotations is not None:
+    fields['annotations'] = annotation_fields.pack(
+      record.annotations, f'annotations of {record.key!r}'
+    )
   if record.dedup_hash is not None:
     fields['dedup_hash'] = bytes(record.dedup_hash)
   _check(fields)
@@ -79,12 +95,21 @@ def decode(data: bytes) -> Record:
   if not isinstance(fields, dict) or 'v' not in fields:
     raise ValueError('not a record: no map with a version')
   _check(fields)
-  conf = fields.get('label_conf')
+
+  def array(name: str, dtype: Any) -> np.ndarray | None:
+    return np.array(fields[name], dtype) if name in fields else None
+
+  annotations = fields.get('annotations')
+  if annotations is not None:
+    where = f'annotations of {fields["key"]!r}'
+    annotations = annotation_fields.unpack(annotations, where)
   return Record(
     key=fields['key'],
     image=fields['image'],
     labels=np.array(fields['labels'], np.int32),
-    label_conf=None if conf is None else np.array(conf, np.float32),
+    label_conf=array('label_conf', np.float32),
+    negatives=array('negatives', np.int32),
+    annotations=annotations,
     dedup_hash=fields.get('dedup_hash'),
   )
 
@@ -106,12 +131,19 @@ def _check(fields: dict[Any, Any]) -> None:
   if not isinstance(fields['image'], bytes):
     raise ValueError(f'image of {fields["key"]!r} must be bytes')
   labels, conf = fields['labels'], fields.get('label_conf', ())
-  if not isinstance(labels, list) or not all(
-    type(i) is int and 0 <= i <= _MAX_LABEL for i in labels
-  ):
+  negatives = fields.get('negatives', [])
+  for name, ids in (('labels', labels), ('negatives', negatives)):
+    if not isinstance(ids, list) or not all(
+      type(i) is int and 0 <= i <= _MAX_LABEL for i in ids
+    ):
+      raise ValueError(
+        f'{name} of {fields["key"]!r} must be a list of ids >= 0, '
+        f'got {ids!r:.80}'
+      )
+  if negatives and not set(labels).isdisjoint(negatives):
+    both = min(set(labels) & set(negatives))
     raise ValueError(
-      f'labels of {fields["key"]!r} must be a list of ids >= 0, '
-      f'got {labels!r:.80}'
+      f'label {both} of {fields["key"]!r} is both in labels and in negatives'
     )
   if 'label_conf' in fields and (
     not isinstance(conf, list)
@@ -122,6 +154,8 @@ def _check(fields: dict[Any, Any]) -> None:
       f'label_conf of {fields["key"]!r} must be one number in [0, 1] a label, '
       f'got {conf!r:.80}'
     )
+  if not isinstance(fields.get('annotations', {}), dict):
+    raise ValueError(f'annotations of {fields["key"]!r} must be a map')
   if not isinstance(fields.get('dedup_hash', b''), bytes):
     raise ValueError(f'dedup_hash of {fields["key"]!r} must be bytes')
 

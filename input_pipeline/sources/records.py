@@ -83,7 +83,10 @@ class Source:
       raise BadExample(f'corrupt record: {error}') from None
 
   def __getitem__(self, index: int) -> dict:
-    """'image' bytes, 'labels' int32 [n], 'key', and 'label_conf' if stored."""
+    """'image' bytes, 'labels' int32 [n], 'key', and what else is stored.
+
+    That is 'label_conf', 'negatives' and the fields of annotations.py.
+    """
     record = self.read(int(index))
     example = {
       'image': record.image,
@@ -92,6 +95,10 @@ class Source:
     }
     if record.label_conf is not None:
       example['label_conf'] = record.label_conf
+    if record.negatives is not None:
+      example['negatives'] = record.negatives
+    if record.annotations is not None:
+      example |= record.annotations
     return example
 
   def labels(self, index: int) -> np.ndarray:
