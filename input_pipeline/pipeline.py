@@ -28,8 +28,9 @@ from input_pipeline.ops.context import OpContext
 
 # The fields that a batch may have; all else of an example is dropped.
 FIELDS = (
-  'image', 'label_ids', 'label', 'boxes', 'box_mask', 'box_labels',
-  'segmentation', 'keypoints', 'image_size',
+  'image', 'label_ids', 'label_conf', 'negative_ids', 'label', 'boxes',
+  'box_mask', 'box_labels', 'box_crowd', 'box_difficult', 'box_area', 'box_ids',
+  'segmentation', 'keypoints', 'image_size', 'original_size',
 )  # fmt: skip
 _FIELDS = frozenset(FIELDS)
 _REASON_BYTES = 160
@@ -51,7 +52,7 @@ def open_source(
   """Builds the source that `dict(type=..., **options)` describes.
 
   Args:
-    config: type and options of the source.
+    config: type and options of the source, and `subset` (subset.py).
     where: config key, for messages.
     fraction: of its records, a nested random subset (subset.py).
 
@@ -65,10 +66,12 @@ def open_source(
       f'{", ".join(plugins.names("source"))}'
     )
   source_class = plugins.get('source', options.pop('type'))
+  chosen = options.pop('subset', {})
   plugins.check_kwargs(where, source_class, options)
   source = source_class(**options)
   if len(source) == 0:
     raise ValueError(f'{where}: the data set is empty: {dict(config)}')
+  source = subset.select(source, chosen, f'{where}.subset')
   return subset.take(source, fraction)
 
 
@@ -348,7 +351,9 @@ class _Load:
     """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = _rng(self._seed, epoch, index)
-      example = _select(_apply(self._ops, self._source[index], rng))
+      example = dict(self._source[index])
+      example.setdefault('key', self._source.key(index))
+      example = _select(_apply(self._ops, example, rng))
     except BadExample as bad:
       if self._strict:
         raise ValueError(

@@ -5,6 +5,7 @@ Here the subset of m records is the first m positions of one fixed random
 permutation of all of them: 10M lies within 30M, in O(1) memory and time.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import grain
@@ -62,3 +63,14 @@ def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
   if not 0 < fraction <= 1:
     raise ValueError(f'{where}={fraction} must be in (0, 1]')
   return source if fraction == 1 else Subset(source, fraction)
+
+
+def select(source: Any, options: Mapping[str, Any], where: str) -> Any:
+  """The records and labels of a source that `options` choose; see Options.
+
+  Raises:
+    ValueError: unknown option or invalid value; names `where`.
+  """
+  if options:
+    raise ValueError(f'{where}: unknown option {next(iter(options))!r}')
+  return source
