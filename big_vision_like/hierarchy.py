@@ -208,13 +208,15 @@ def _extended(vocabulary: Vocabulary, added: Sequence[str]) -> Vocabulary:
     )
   zeros = [0] * len(added)
   counts, parents = vocabulary.counts, vocabulary.parents
-  known = vocabulary.imagenet_ids
+  nothing = (None,) * len(added)
+  known, described = vocabulary.imagenet_ids, vocabulary.descriptions
   return Vocabulary(
     (*vocabulary.names, *added),
     counts=None if counts is None else np.concatenate([counts, zeros]),
     weights=vocabulary.weights,
     parents=None if parents is None else (*parents, *((),) * len(added)),
-    imagenet_ids=None if known is None else (*known, *(None,) * len(added)),
+    imagenet_ids=None if known is None else (*known, *nothing),
+    descriptions=None if described is None else (*described, *nothing),
   )
 
 

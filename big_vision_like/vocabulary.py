@@ -2,9 +2,11 @@
 
 File formats (docs/label-hierarchy.md), .gz too:
   .jsonl  one object a line: name, and optionally id (must be the position),
-          parents (names or ids), n_images, popularity_weight, imagenet_id
+          description, parents (names or ids), n_images, popularity_weight,
+          imagenet_id
   .txt    one name a line
-The id of a label is its position. Names are data: nothing interprets them.
+The id of a label is its position. Names are data: nothing interprets them. A
+name may be an id of its own ('n01440764'); its description is for people.
 """
 
 import dataclasses
@@ -24,6 +26,7 @@ from big_vision_like import text_lines
 _KEYS = (
   'id',
   'name',
+  'description',
   'parents',
   'n_images',
   'imagenet_id',
@@ -43,6 +46,8 @@ class Vocabulary:
     parents: names of the direct parents of each label, or None.
     imagenet_ids: ImageNet synset of each label (None where it has none), or
       None.
+    descriptions: what each name means to people ('n01440764' -> 'tench'; None
+      where the name says it), or None.
     origin: file it was read from, for messages; '' if from none.
   """
 
@@ -51,6 +56,7 @@ class Vocabulary:
   weights: np.ndarray | None = None
   parents: tuple[tuple[str, ...], ...] | None = None
   imagenet_ids: tuple[str | None, ...] | None = None
+  descriptions: tuple[str | None, ...] | None = None
   origin: str = ''
 
   def __post_init__(self):
@@ -65,13 +71,19 @@ class Vocabulary:
       value = getattr(self, field)
       if value is not None:
         object.__setattr__(self, field, self._checked(field, value, dtype))
-    for field in ('parents', 'imagenet_ids'):
+    for field in ('parents', 'imagenet_ids', 'descriptions'):
       value = getattr(self, field)
-      if value is not None and len(value) != len(self.names):
+      if value is None:
+        continue
+      object.__setattr__(self, field, tuple(value))
+      if len(value) != len(self.names):
         raise ValueError(
           f'{self.origin or "vocabulary"}: {len(value)} {field} for '
           f'{len(self.names)} labels'
         )
+    for i, description in enumerate(self.descriptions or ()):
+      if description is not None:
+        text_lines.check_name(description, f'{self.where(i)}: description')
 
   def _checked(self, field: str, value: Any, dtype: type) -> np.ndarray:
     array = np.array(value, dtype)
@@ -128,6 +140,11 @@ class Vocabulary:
       f'{self.origin or "the vocabulary"}{suggestion(name, self.names)}'
     )
 
+  def readable_name(self, label: int) -> str:
+    """What to show people for a label: its description, or else its name."""
+    described = None if self.descriptions is None else self.descriptions[label]
+    return self.names[label] if described is None else described
+
   def fingerprint(self) -> str:
     """16 hex digits of the names in their order."""
     joined = '\n'.join(self.names).encode()
@@ -154,6 +171,8 @@ class Vocabulary:
 
   def _entry(self, i: int) -> dict[str, Any]:
     entry: dict[str, Any] = {'id': i, 'name': self.names[i]}
+    if self.descriptions is not None:
+      entry['description'] = self.descriptions[i]
     if self.parents is not None:
       entry['parents'] = list(self.parents[i])
     if self.counts is not None:
@@ -201,12 +220,14 @@ def load(path: str | os.PathLike[str]) -> Vocabulary:
   ]
   names = tuple(entry['name'] for entry in entries)
   imagenet_ids = tuple(entry.get('imagenet_id') for entry in entries)
+  descriptions = tuple(entry.get('description') for entry in entries)
   return Vocabulary(
     names,
     counts=_column(entries, 'n_images', np.int64, path),
     weights=_column(entries, 'popularity_weight', np.float64, path),
     parents=_parents(entries, names, path),
     imagenet_ids=imagenet_ids if any(imagenet_ids) else None,
+    descriptions=descriptions if any(descriptions) else None,
     origin=path,
   )
 
@@ -248,8 +269,9 @@ def _parse_entry(line: str, position: int, where: str) -> dict[str, Any]:
     )
   if not isinstance(entry.get('parents', []), list):
     raise ValueError(f'{where}: parents must be a list of names or ids')
-  if 'imagenet_id' in entry:
-    text_lines.check_name(entry['imagenet_id'], f'{where}: imagenet_id')
+  for key in ('imagenet_id', 'description'):
+    if key in entry:
+      text_lines.check_name(entry[key], f'{where}: {key}')
   return entry
 
 

@@ -150,10 +150,13 @@ def test_traverse_leaves_out_what_lies_beside_the_labels():
 def test_attach_adds_ancestors_as_labels(tmp_path):
   path = tmp_path / 'edges.tsv'
   path.write_text('\n'.join('\t'.join(e) for e in [*EDGES, ('x', 'y')]))
-  labels = Vocabulary(('apple', 'food'), counts=[3, 4])
+  labels = Vocabulary(
+    ('apple', 'food'), counts=[3, 4], descriptions=('an apple', None)
+  )
   extended, dag = hierarchy.attach(labels, str(path), unlisted='add')
   assert extended.names == ('apple', 'food', 'entity', 'fruit', 'plant')
   assert extended.counts.tolist() == [3, 4, 0, 0, 0]
+  assert extended.descriptions == ('an apple', None, None, None, None)
   assert dag.num_labels == 5 and dag.statistics.num_unlisted == 0
   assert dag.close(np.array([0])).tolist() == [0, 1, 2, 3, 4]
   weighted = Vocabulary(('apple', 'food'), weights=[3.0, 4.0])

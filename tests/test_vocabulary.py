@@ -161,6 +161,8 @@ def test_mistakes_about_the_file_itself(tmp_path):
     ({'counts': [1, -1]}, "counts of 'b' must be finite and not negative"),
     ({'weights': [np.nan, 1]}, "weights of 'a' must be finite"),
     ({'parents': ((),)}, '1 parents for 2 labels'),
+    ({'descriptions': ('x',)}, '1 descriptions for 2 labels'),
+    ({'descriptions': (None, ' x')}, 'label 1: description: a name must not'),
   ],
 )
 def test_fields_must_fit_the_names(fields, message):
@@ -187,6 +189,8 @@ def test_save_and_load_agree(tmp_path, names, data):
     counts=column(st.integers(0, 2**63 - 1)),
     weights=column(st.floats(0, allow_infinity=False, width=64)),
     parents=column(st.lists(NAMES, max_size=2).map(tuple)),
+    imagenet_ids=column(st.none() | NAMES),
+    descriptions=column(st.none() | NAMES),
   )
   path = tmp_path / 'labels.jsonl'
   saved.save(path)
@@ -196,6 +200,10 @@ def test_save_and_load_agree(tmp_path, names, data):
   np.testing.assert_array_equal(loaded.weights, saved.weights)
   if saved.parents is not None and any(saved.parents):
     assert loaded.parents == tuple(saved.parents)
+  for field in ('imagenet_ids', 'descriptions'):
+    values = getattr(saved, field)
+    if values is not None and any(values):
+      assert getattr(loaded, field) == tuple(values)
   assert loaded.fingerprint() == saved.fingerprint()
   saved.save(tmp_path / 'labels.txt')
   assert vocabulary.load(tmp_path / 'labels.txt').names == saved.names
@@ -203,6 +211,25 @@ def test_save_and_load_agree(tmp_path, names, data):
     'labels.jsonl',
     'labels.txt',
   ]
+
+
+def test_descriptions_are_what_people_see(tmp_path):
+  lines = [
+    {'name': 'n01440764', 'description': 'tench, Tinca tinca'},
+    {'name': 'n01443537', 'description': None},
+    {'name': 'dog'},
+  ]
+  text = '\n'.join(json.dumps(line) for line in lines)
+  labels = vocabulary.load(write(tmp_path, text, 'v.jsonl'))
+  assert labels.descriptions == ('tench, Tinca tinca', None, None)
+  shown = [labels.readable_name(i) for i in range(3)]
+  assert shown == ['tench, Tinca tinca', 'n01443537', 'dog']
+  assert Vocabulary(('a',)).readable_name(0) == 'a'
+  # They are no part of what makes two label sets the same.
+  assert labels.fingerprint() == Vocabulary(labels.names).fingerprint()
+  wrong = write(tmp_path, '{"name": "a", "description": 3}', 'w.jsonl')
+  with pytest.raises(ValueError, match=r'w\.jsonl:1: description: a name must'):
+    vocabulary.load(wrong)
 
 
 def test_is_picklable_and_read_only():
