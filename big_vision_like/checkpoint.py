@@ -231,6 +231,30 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     return reader.restore(path / 'meta')
 
 
+def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
+  """(params, extra) of a stored checkpoint, for predictions only.
+
+  The parameters are their averages (EMA) where the run kept them. Optimizer
+  slots are not read.
+
+  Args:
+    path: checkpoint folder of one step, from `find`.
+    sharding: where each array goes.
+  """
+
+  def read(item: str, tree: Any) -> Any:
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    target = jax.tree.map(place, tree)
+    return _load_into(target, path, item, list(shapes(target)))
+
+  ema = stored_tree(path, 'train').get('ema')
+  if jax.tree.leaves(ema):
+    params = read('train', {'ema': ema})['ema']
+  else:
+    params = read('params', stored_tree(path, 'params'))
+  return params, read('extra', stored_tree(path, 'extra'))
+
+
 def find(
   path: str | pathlib.Path, where: str = 'init_from.path'
 ) -> pathlib.Path:

@@ -234,7 +234,9 @@ class Evaluation:
   """Every record of a source exactly once, in order; can be iterated again.
 
   Batches all have the same size: the last is padded with blanks whose `_mask`
-  is False. All processes see the same number of batches.
+  is False. All processes see the same number of batches. A record that cannot
+  be used is an error; with `strict=False` it is masked, and `bad` has its key
+  and the reason once its batch is out.
   """
 
   def __init__(
@@ -246,14 +248,18 @@ class Evaluation:
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 2,
+    workers: int = 0,
     where: str = 'ops',
+    strict: bool = True,
   ):
     _check_divides(batch_size, process_count)
     self.source = source
-    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=True)
+    self.bad: dict[str, str] = {}
+    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=strict)
     self._batch_size = batch_size
     self._process = (process_index, process_count)
     self._threads = threads
+    self._workers = workers
 
   def __len__(self) -> int:
     return math.ceil(len(self.source) / self._batch_size)
@@ -262,9 +268,12 @@ class Evaluation:
     rows = _rows(self._batch_size, *self._process)
     order = _InOrder(self._batch_size, rows)
     batches = grain.MapDataset.range(len(self)).map(order).map(self._load)
-    iterator = _iterate(batches, 0, self._threads, 2)
+    iterator = _iterate(batches, self._workers, self._threads, 2)
     try:
       for batch in iterator:
+        for row in np.flatnonzero(~batch['_mask'] & (batch['_id'] >= 0)):
+          key = self.source.key(int(batch['_id'][row]))
+          self.bad[key] = _decode_reason(batch['_reason'][row])
         yield {k: v for k, v in batch.items() if k != '_reason'}
     finally:
       close = getattr(iterator, 'close', None)
