@@ -110,7 +110,7 @@ def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
         f'{where}: the size of {name!r} follows the input image ({a.shape} '
         f'and {b.shape}); end with an op that fixes it, such as resize or crop'
       )
-  fills = {'label_ids': -1, 'label': -1}
+  fills = {'label_ids': -1, 'negative_ids': -1, 'label': -1}
   return {k: np.full_like(v, fills.get(k, 0)) for k, v in outs[0].items()}
 
 
@@ -455,6 +455,7 @@ def _dummy(height: int, width: int) -> Example:
   return {
     'image': np.full((height, width, 3), 127, np.uint8),
     'labels': np.zeros(1, np.int32),
+    'negatives': np.zeros(0, np.int32),
   }
 
 

@@ -1,86 +1,211 @@
-"""Raw label ids -> the fixed-width fields of a batch.
+"""Raw labels -> the fixed-width fields of a batch.
 
 `labels` completes the raw ids through the hierarchy (Sun et al. 2017, section
 3.1: an image labelled 'apple' also counts as a positive of 'fruit') and pads
-them; `single_label` is for data with exactly one label an image.
+them, with the confidences and the verified negatives where asked to;
+`single_label` is for data with exactly one label an image.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from big_vision_like.hierarchy import Hierarchy
+from input_pipeline import label_states
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 
+# What makes a field that a task or an evaluator misses, for their messages.
+FIELD_HINTS = {
+  'label_ids': "the op 'labels' makes it",
+  'label_conf': "set confidence=True of the op 'labels'",
+  'negative_ids': "set max_negatives of the op 'labels'",
+  'label': "the op 'single_label' makes it",
+}
 
-def _label_ids(context: OpContext, example: dict) -> np.ndarray:
-  """Sorted unique int32 [n] label ids of the example.
+
+def _checked_ids(
+  context: OpContext, example: dict, field: str = 'labels'
+) -> np.ndarray:
+  """int64 [n] ids of a field of the example, in their order.
 
   Raises:
     ValueError: an id outside the vocabulary. That is a mistake of the whole
       data set, not of one record, so it is no BadExample.
   """
-  ids = np.unique(np.asarray(example['labels'], np.int64).reshape(-1))
+  ids = np.asarray(example[field], np.int64).reshape(-1)
   if context.vocabulary is not None and ids.size:
     num_classes = len(context.vocabulary.names)
-    outside = ids[(ids < 0) | (ids >= num_classes)]
-    if outside.size:
+    if ids.min() < 0 or ids.max() >= num_classes:
+      outside = ids[(ids < 0) | (ids >= num_classes)]
       key = f' of {example["key"]!r}' if 'key' in example else ''
+      name = 'label' if field == 'labels' else f'label in {field}:'
       raise ValueError(
-        f'{context.where}: label {outside[0]}{key} is outside the vocabulary '
-        f'of {num_classes} names (valid ids: 0 to {num_classes - 1})'
+        f'{context.where}: {name} {outside.min()}{key} is outside the '
+        f'vocabulary of {num_classes} names (valid ids: 0 to '
+        f'{num_classes - 1})'
       )
-  return ids.astype(np.int32)
+  return ids
+
+
+def _label_ids(context: OpContext, example: dict) -> np.ndarray:
+  """Sorted unique int32 [n] label ids of the example; see `_checked_ids`."""
+  return np.unique(_checked_ids(context, example)).astype(np.int32)
+
+
+def _without_raw_confidences(example: dict) -> dict:
+  """They are one a raw label: no field of fixed width."""
+  return {k: v for k, v in example.items() if k != 'label_conf'}
 
 
 class Labels:
   """'labels' -> 'label_ids', int32 [max_labels]: ascending ids, then -1.
 
+  With `confidence` also 'label_conf', float32 [max_labels]: how sure each
+  label is, 1 where the example does not say, 0 where padded. With
+  `max_negatives` also 'negative_ids', int32 [max_negatives]: the labels known
+  to be absent, ascending, then -1. docs/label-states.md explains them.
+
   Args (options):
     max_labels: width of the field. An example with more labels is a bad one,
       it is never cut short silently.
-    fill_in: add all ancestors of each label; needs a hierarchy.
+    fill_in: add all ancestors of each label; needs a hierarchy. An ancestor is
+      as sure as the surest label below it.
+    confidence: make 'label_conf'.
+    min_confidence: drop labels that are less sure, before fill-in.
+    max_negatives: width of 'negative_ids'; None: no such field. Too many are a
+      bad example too; an example that records no negatives at all (not even an
+      empty list) is an error, because then nothing of it is known.
+    fill_in_negatives: add all descendants of each negative; needs a hierarchy.
+      Positives win: a negative above a positive is dropped.
   """
 
   def __init__(
-    self, context: OpContext, *, max_labels: int, fill_in: bool = False
+    self,
+    context: OpContext,
+    *,
+    max_labels: int,
+    fill_in: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
+    max_negatives: int | None = None,
+    fill_in_negatives: bool = False,
   ):
-    if (
-      isinstance(max_labels, bool)
-      or not isinstance(max_labels, int | np.integer)
-      or max_labels < 1
-    ):
+    where = context.where
+    for name, width in (
+      ('max_labels', max_labels), ('max_negatives', max_negatives),
+    ):  # fmt: skip
+      if name == 'max_negatives' and width is None:
+        continue
+      if (
+        isinstance(width, bool)
+        or not isinstance(width, int | np.integer)
+        or width < 1
+      ):
+        raise ValueError(
+          f'{where}: {name} must be a positive number, got {width!r}'
+        )
+    for name, flag in (
+      ('fill_in', fill_in), ('confidence', confidence),
+      ('fill_in_negatives', fill_in_negatives),
+    ):  # fmt: skip
+      if not isinstance(flag, bool):
+        raise ValueError(f'{where}: {name} must be True or False, got {flag!r}')
+      if flag and name != 'confidence' and context.hierarchy is None:
+        raise ValueError(
+          f'{where}: {name}=True needs a hierarchy, but the data source has '
+          f'none; give the source one or set {name}=False'
+        )
+    if fill_in_negatives and max_negatives is None:
+      raise ValueError(f'{where}: fill_in_negatives=True needs max_negatives')
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
       raise ValueError(
-        f'{context.where}: max_labels must be a positive number, got '
-        f'{max_labels!r}'
-      )
-    if not isinstance(fill_in, bool):
-      raise ValueError(
-        f'{context.where}: fill_in must be True or False, got {fill_in!r}'
-      )
-    if fill_in and context.hierarchy is None:
-      raise ValueError(
-        f'{context.where}: fill_in=True needs a hierarchy, but the data source '
-        'has none; give the source one or set fill_in=False'
+        f'{where}: min_confidence must be in [0, 1], got {min_confidence!r}'
       )
     self.context = context
     self.max_labels = int(max_labels)
+    self.max_negatives = max_negatives
     self.hierarchy: Hierarchy | None = context.hierarchy if fill_in else None
+    self._confidence = confidence
+    self._min_confidence = min_confidence
+    self._negatives = label_states.Negatives(
+      context.hierarchy if fill_in_negatives else None,
+      fill_in=fill_in_negatives,
+    )
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    ids = _label_ids(self.context, example)
-    if self.hierarchy is not None:
-      ids = self.hierarchy.close(ids)
-    if len(ids) > self.max_labels:
-      filled = ' after fill-in' if self.hierarchy is not None else ''
-      raise BadExample(
-        f'{len(ids)} labels{filled} do not fit into max_labels='
-        f'{self.max_labels} of {self.context.where}'
+    made: dict[str, Any] = {}
+    if self._confidence or self._min_confidence is not None:
+      ids, confidences = self._sure_labels(example)
+      if self._confidence:
+        made['label_conf'] = np.zeros(self.max_labels, np.float32)
+        made['label_conf'][: len(ids)] = confidences[: self.max_labels]
+    else:
+      ids = _label_ids(self.context, example)
+      if self.hierarchy is not None:
+        ids = self.hierarchy.close(ids)
+    made['label_ids'] = self._padded(
+      ids, 'max_labels', self.hierarchy is not None
+    )
+    if self.max_negatives is not None:
+      made['negative_ids'] = self._negative_ids(example, ids)
+    if 'label_conf' in example:
+      example = _without_raw_confidences(example)
+    return example | made
+
+  def _sure_labels(self, example: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending unique ids [n] and the confidence float32 [n] of each."""
+    raw = _checked_ids(self.context, example)
+    given = example.get('label_conf')
+    if given is None:
+      given = np.ones(len(raw), np.float32)
+    given = np.asarray(given, np.float32)
+    if given.shape != raw.shape or not ((given >= 0) & (given <= 1)).all():
+      raise ValueError(
+        f'{self.context.where}: label_conf must be one number in [0, 1] a '
+        f'label, got {given.tolist()!s:.80} for {len(raw)} labels'
       )
-    padded = np.full(self.max_labels, -1, np.int32)
+    if self._min_confidence is not None:
+      kept = given >= np.float32(self._min_confidence)
+      raw, given = raw[kept], given[kept]
+    if self.hierarchy is not None:
+      return label_states.close_confidences(self.hierarchy, raw, given)
+    ids, position = np.unique(raw, return_inverse=True)
+    sure = np.zeros(len(ids), np.float32)
+    np.maximum.at(sure, position, given)
+    return ids.astype(np.int32), sure
+
+  def _negative_ids(self, example: dict, positives: np.ndarray) -> np.ndarray:
+    if 'negatives' not in example:
+      key = f' of {example["key"]!r}' if 'key' in example else ''
+      raise ValueError(
+        f'{self.context.where}: max_negatives is set, but the example{key} '
+        'records no negatives, not even an empty list. Where labels that are '
+        "absent were never verified, leave max_negatives out and keep unknown='"
+        "negative'"
+      )
+    raw = _checked_ids(self.context, example, 'negatives')
+    ids, _ = self._negatives.resolve(raw, positives)
+    return self._padded(ids, 'max_negatives', self._negatives.fills_in)
+
+  def _padded(self, ids: np.ndarray, option: str, filled: bool) -> np.ndarray:
+    """int32 [width]: ids, then -1.
+
+    Raises:
+      BadExample: more ids than the option `option` allows.
+    """
+    width = getattr(self, option)
+    if len(ids) > width:
+      what = 'labels' if option == 'max_labels' else 'negatives'
+      after = ' after fill-in' if filled else ''
+      raise BadExample(
+        f'{len(ids)} {what}{after} do not fit into {option}={width} of '
+        f'{self.context.where}'
+      )
+    padded = np.full(width, -1, np.int32)
     padded[: len(ids)] = ids
-    return example | {'label_ids': padded}
+    return padded
 
 
 class SingleLabel:
@@ -95,6 +220,8 @@ class SingleLabel:
       raise BadExample(
         f'{len(ids)} labels where {self.context.where} needs exactly one'
       )
+    if 'label_conf' in example:
+      example = _without_raw_confidences(example)
     return example | {'label': ids[0]}
 
 
