@@ -53,6 +53,7 @@ class Manifest:
     vocabulary: file name of the vocabulary.
     hierarchy: file name of the hierarchy or None.
     hierarchy_unlisted: how nodes outside the vocabulary are treated.
+    notes: of each split, lines on what the preparation met and left out.
   """
 
   splits: Mapping[str, tuple[Shard, ...]]
@@ -61,6 +62,7 @@ class Manifest:
   vocabulary: str = 'vocabulary.jsonl'
   hierarchy: str | None = None
   hierarchy_unlisted: str = 'error'
+  notes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
   def num_records(self, split: str) -> int:
     return sum(shard.records for shard in self.splits[split])

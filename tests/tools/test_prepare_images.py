@@ -16,7 +16,7 @@ from PIL import Image
 from input_pipeline import manifest as manifests
 from input_pipeline.sources import folder as folder_source
 from input_pipeline.sources.records import Source
-from tools import prepare_images
+from tools import prepare_images, preparer
 
 CLASSES = ('apple', 'car', 'fruit')
 
@@ -243,7 +243,7 @@ def test_killed_work_goes_on_where_it_stopped(tmp_path, workers, capsys):
 def test_two_at_once_are_refused(photos, tmp_path, capsys):
   out = tmp_path / 'out'
   out.mkdir()
-  with prepare_images._locked(str(out)):
+  with preparer._locked(str(out)):
     assert run(input=photos, output=out) == 2
   assert 'another preparation is writing' in capsys.readouterr().err
 

@@ -1,0 +1,328 @@
+"""The command line that all preparers share (docs/preparing-data.md).
+
+A preparer is a description, the arguments that say what to read, and a
+function that opens it:
+
+  def add_arguments(parser): parser.add_argument('--input', ...)
+  def open_sources(args): return {'train': MySource(...), 'val': ...}
+
+  def main(argv=None):
+    return preparer.main(
+      argv, prog='python -m tools.prepare_x', description=__doc__,
+      add_arguments=add_arguments, open_sources=open_sources,
+    )
+
+Everything else is here: output, sizes of images and shards, locking, resuming,
+progress, bad images, label index, manifest, report, --verify, exit codes.
+
+Exit codes: 0 done; 1 too many bad images, a worker process died, or --verify
+found a difference; 2 a mistake in the command or its input; 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import process
+from typing import Any
+
+import tqdm
+
+from input_pipeline import finishing, preparation
+from input_pipeline import manifest as manifests
+from input_pipeline.preparation import Recipe
+
+EXIT_CODES = __doc__[__doc__.index('Exit codes:') :]
+_LOCK_FILE = '.lock'
+_NUM_SHOWN = 10
+
+
+class TooManyBadImages(Exception):
+  """The budget of --max_bad_fraction is exceeded."""
+
+
+def main(
+  argv: Sequence[str] | None,
+  *,
+  prog: str,
+  description: str,
+  add_arguments: Callable[[argparse.ArgumentParser], None],
+  open_sources: Callable[[argparse.Namespace], dict[str, Any]],
+) -> int:
+  """Runs a preparer.
+
+  Args:
+    argv: the command line without the program; None for sys.argv.
+    prog: how it is called, for messages.
+    description: of --help; the exit codes are added.
+    add_arguments: adds the preparer's own arguments. None of them may be
+      `required`, since --verify does without them: check in `open_sources`.
+      `input` (a path or a list of them) is checked not to hold the output;
+      `hierarchy` (a path) is copied into the data set, unless the sources have
+      `hierarchy_edges`.
+    open_sources: arguments -> {split: source} (docs/add-a-source.md), all with
+      the same vocabulary; called once here, and once in each worker where the
+      work is spread over machines. A source may have, beside the protocol:
+      `hierarchy_edges`: (child, parent) names, written as hierarchy.tsv;
+      `report_lines()`: lines for the report, also kept in the manifest, so
+      that nothing that was left out goes unsaid.
+
+  Returns:
+    the exit code.
+  """
+  args = parser(prog, description, add_arguments).parse_args(argv)
+  try:
+    if args.verify:
+      return verify(args.output)
+    prepare(args, open_sources)
+    return 0
+  except TooManyBadImages as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except process.BrokenProcessPool:
+    print(
+      'error: a worker process died (out of memory?); finished shards are '
+      'kept, repeat the command to go on, perhaps with fewer --workers',
+      file=sys.stderr,
+    )
+    return 1
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(
+      '\ninterrupted; finished shards are kept, repeat the command to go on',
+      file=sys.stderr,
+    )
+    return 130
+
+
+def parser(
+  prog: str,
+  description: str,
+  add_arguments: Callable[[argparse.ArgumentParser], None],
+) -> argparse.ArgumentParser:
+  """The command line; every default is in its help."""
+  p = argparse.ArgumentParser(
+    prog=prog,
+    description=description,
+    epilog=None if EXIT_CODES in description else EXIT_CODES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add_arguments(p)
+  p.add_argument('--output', required=True, help='folder of the data set')
+  p.add_argument(
+    '--verify', action='store_true', help='check a finished data set'
+  )
+  group = p.add_argument_group('stored images and shards')
+  add = group.add_argument
+  add('--num_shards', type=int, help='of each split; default by --shard_mb')
+  add('--shard_mb', type=float, default=256, help='default: %(default)s')
+  add(
+    '--resize', type=int, metavar='PIXELS',
+    help='store JPEGs of this many pixels squared (bilinear, aspect ratio not '
+    'kept) instead of the files as they are',
+  )  # fmt: skip
+  add(
+    '--quality', type=int, default=95,
+    help='JPEG quality of resized images; default: %(default)s',
+  )  # fmt: skip
+  add('--limit', type=int, help='images to take of each split')
+  add('--keep_bad', action='store_true', help='store undecodable images too')
+  add(
+    '--max_bad_fraction', type=float, default=0.01,
+    help='stop above this part of bad images; default: %(default)s',
+  )  # fmt: skip
+  add('--seed', type=int, default=0, help='of the order; default: %(default)s')
+  add(
+    '--workers', type=int, default=os.cpu_count(),
+    help='processes; default: %(default)s',
+  )  # fmt: skip
+  return p
+
+
+def verify(folder: str) -> int:
+  """Prints every difference between files and manifest; 1 if there is any."""
+  manifest = manifests.load(folder)
+  problems = []
+  for split, shards in manifest.splits.items():
+    found = manifests.verify(folder, manifest, split)
+    good = len(shards) - len(found)
+    print(
+      f'{split}: {good} of {len(shards)} shards are right, '
+      f'{manifest.num_records(split):,} records, '
+      f'{manifest.num_bytes(split) / 1e6:,.1f} MB'
+    )
+    problems += found
+  for problem in problems:
+    print(f'  {problem}')
+  print('DIFFERENT from the manifest' if problems else 'all as in the manifest')
+  return 1 if problems else 0
+
+
+def prepare(
+  args: argparse.Namespace,
+  open_sources: Callable[[argparse.Namespace], dict[str, Any]],
+) -> None:
+  """Writes the data set, or what is missing of it."""
+  if args.workers < 1:
+    raise ValueError(f'--workers must be at least 1, got {args.workers}')
+  if not 0 <= args.max_bad_fraction <= 1:
+    raise ValueError(
+      f'--max_bad_fraction must be in [0, 1], got {args.max_bad_fraction}'
+    )
+  recipe = Recipe(
+    **{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)}
+  )
+  _check_output(args)
+  sources = open_sources(args)
+  _check_sources(sources)
+  settings = _settings(recipe, sources)
+  with _locked(args.output):
+    if os.path.exists(os.path.join(args.output, manifests.FILE_NAME)):
+      manifest = manifests.load(args.output)
+      preparation.check_settings(args.output, manifest.options, settings)
+      for split in manifest.splits:
+        manifests.check(args.output, manifest, split)
+      print('the data set is finished already; --verify checks it in full')
+      return
+    progress = preparation.Progress(args.output, settings)
+    start = time.monotonic()
+    written = _write_shards(args, recipe, sources, progress)
+    hierarchy = getattr(args, 'hierarchy', None)
+    finishing.finish(args.output, hierarchy, sources, progress, settings)
+    seconds = time.monotonic() - start
+    for line in finishing.report(args.output):
+      print(line)
+    classes = len(next(iter(sources.values())).vocabulary)
+    print(
+      f'{classes:,} classes; {written:,} images in {seconds:.1f} s, '
+      f'{written / max(seconds, 1e-9):,.0f} images/s; wrote {args.output}'
+    )
+
+
+def _check_sources(sources: Mapping[str, Any]) -> None:
+  """The splits have file names, images, and the same labels."""
+  first, labels = next(
+    (split, source.vocabulary) for split, source in sources.items()
+  )
+  for split, source in sources.items():
+    if not split or split != os.path.basename(split):
+      raise ValueError(f'split {split!r} cannot be part of a file name')
+    if len(source) == 0:
+      raise ValueError(f'split {split!r} has no images')
+    if source.vocabulary.names != labels.names:
+      raise ValueError(
+        f'splits {first!r} and {split!r} have different labels; give the '
+        'option --vocabulary'
+      )
+
+
+def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
+  """All that decides the bytes of the output, as plain data."""
+  settings = dataclasses.asdict(recipe)
+  settings['input'] = {s: source.fingerprint() for s, source in sources.items()}
+  return settings
+
+
+def _check_output(args: argparse.Namespace) -> None:
+  """Makes the folder; refuses one with anything else in it."""
+  output = os.path.realpath(args.output)
+  given = getattr(args, 'input', None) or ()
+  for path in [given] if isinstance(given, str) else given:
+    source = os.path.realpath(path)
+    if os.path.isdir(source) and os.path.commonpath([source, output]) == source:
+      raise ValueError(f'--output {args.output!r} lies inside --input {path!r}')
+  try:
+    os.makedirs(output, exist_ok=True)
+    found = set(os.listdir(output)) - {_LOCK_FILE}
+  except OSError as error:
+    raise OSError(f'--output {args.output!r}: {error.strerror}') from None
+  ours = {manifests.FILE_NAME, preparation.PROGRESS_FILE}
+  if found and not found & ours:
+    raise ValueError(
+      f'--output {args.output!r} holds other files ({sorted(found)[0]!r}, ...)'
+      '; give an empty or new folder'
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+  """Holds the folder against a second preparation; the kernel frees it."""
+  path = os.path.join(folder, _LOCK_FILE)
+  try:
+    file = open(path, 'w')  # noqa: SIM115
+  except OSError as error:
+    raise OSError(
+      f'--output {folder!r} cannot be written to: {error.strerror}'
+    ) from None
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(
+        f'another preparation is writing to {folder!r}'
+      ) from None
+    yield
+
+
+def _write_shards(
+  args: argparse.Namespace,
+  recipe: Recipe,
+  sources: Mapping[str, Any],
+  progress: preparation.Progress,
+) -> int:
+  """Writes the shards that are missing; number of images written."""
+  tasks, needed = [], 0
+  for split, source in sources.items():
+    shards, num_bytes = preparation.plan(split, source, recipe)
+    missing = [t for t in shards if t.name not in progress.done]
+    needed += num_bytes * len(missing) // len(shards)
+    tasks += missing
+  kept = len(progress.done)
+  if kept:
+    print(f'{kept} finished shards are kept, {len(tasks)} are to be written')
+  free = shutil.disk_usage(args.output).free
+  if needed > free:
+    raise ValueError(
+      f'--output {args.output!r}: about {needed / 1e9:.1f} GB are to be '
+      f'written, {free / 1e9:.1f} GB are free'
+    )
+  bar = tqdm.tqdm(
+    total=sum(len(t.indices) for t in tasks), unit='image', smoothing=0.05
+  )
+  limits = {
+    split: args.max_bad_fraction * min(len(source), recipe.limit or len(source))
+    for split, source in sources.items()
+  }
+  with bar, contextlib.closing(
+    preparation.run(
+      args.output, tasks, sources, recipe,
+      workers=args.workers, advance=bar.update,
+    )
+  ) as finished:  # fmt: skip
+    _check_budget(progress, limits)
+    for done in finished:
+      progress.add(done)
+      _check_budget(progress, limits)
+  return bar.n
+
+
+def _check_budget(
+  progress: preparation.Progress, limits: Mapping[str, float]
+) -> None:
+  for split, limit in limits.items():
+    bad = [b for d in progress.done.values() if d.split == split for b in d.bad]
+    if len(bad) > limit:
+      shown = '\n'.join(f'  {k}: {r}' for k, r in bad[:_NUM_SHOWN])
+      raise TooManyBadImages(
+        f'{len(bad)} bad images in split {split!r} are more than '
+        f'--max_bad_fraction allows ({limit:g}):\n{shown}\n'
+        'repeat the command with a larger --max_bad_fraction to go on'
+      )
