@@ -26,6 +26,8 @@ class Evaluator:
     ctx: see `common.EvalContext`.
     data, ops, batch_size: the evaluation set; ops must make 'label'.
     predict_fn: which prediction gives the logits.
+    exclude_ids: near-duplicates of training images, see
+      `common.read_excluded`. Figures without them are '<name>/dedup'.
   """
 
   def __init__(
@@ -37,27 +39,27 @@ class Evaluator:
     ops: Sequence[Mapping[str, Any]],
     batch_size: int,
     predict_fn: str = 'logits',
+    exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self._ctx = ctx
     self._predict = common.choose(predict, predict_fn, ctx)
     self._data = common.EvalData(
-      ctx, data, ops, batch_size, fields=('image', 'label')
-    )
+      ctx, data, ops, batch_size,
+      fields=('image', 'label'), exclude_ids=exclude_ids,
+    )  # fmt: skip
 
   def run(self, state: Any) -> dict[str, float]:
     """The figures of a state; every example counts once."""
-    ranks, losses = [], []
+    ids, ranks, losses = [], [], []
     for outputs, batch in common.run_over(self._outputs, state, self._data):
       self._check_finite(outputs['loss'], batch['_id'])
+      ids.append(batch['_id'])
       ranks.append(outputs['rank'])
       losses.append(outputs['loss'])
     rank, loss = np.concatenate(ranks), np.concatenate(losses)
-    return {
-      'top1': float(100 * (rank < 1).mean()),
-      'top5': float(100 * (rank < 5).mean()),
-      'loss': float(loss.mean(dtype=np.float64)),
-      'num_images': len(rank),
-    }
+    return self._data.figures(
+      np.concatenate(ids), lambda keep: _figures(rank[keep], loss[keep])
+    )
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
     logits = self._predict(state, batch)['logits']
@@ -71,6 +73,15 @@ class Evaluator:
         f'{self._ctx.where}: the loss of {int(broken.sum())} images of a batch '
         f'is not finite: {", ".join(keys)}'
       )
+
+
+def _figures(rank: np.ndarray, loss: np.ndarray) -> dict[str, float]:
+  return {
+    'top1': float(100 * (rank < 1).mean()),
+    'top5': float(100 * (rank < 5).mean()),
+    'loss': float(loss.mean(dtype=np.float64)),
+    'num_images': len(rank),
+  }
 
 
 def rank_and_loss(

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from big_vision_like import mesh as mesh_lib
-from big_vision_like import plugins
+from big_vision_like import plugins, text_lines
 from input_pipeline import device, pipeline
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
@@ -157,6 +157,7 @@ class EvalData:
     batch_size: global batch size, a multiple of the devices.
     fields: batch fields that the ops must produce.
     classes: whether the labels are the model's classes, to be compared.
+    exclude_ids: see `read_excluded`; `figures` gives both sets of figures.
 
   Raises:
     ValueError or FileNotFoundError: naming the key of the config.
@@ -171,6 +172,7 @@ class EvalData:
     *,
     fields: Sequence[str] = ('image',),
     classes: bool = True,
+    exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self.ctx = ctx
     self.source = pipeline.open_source(
@@ -200,6 +202,9 @@ class EvalData:
         )
     if classes:
       self._check_classes()
+    self.excluded = read_excluded(
+      exclude_ids, self.source, f'{ctx.where}.exclude_ids'
+    )
     self._compiled: dict[PredictFn, Callable[..., Any]] = {}
 
   def _check_classes(self) -> None:
@@ -241,6 +246,24 @@ class EvalData:
     if counts is None or source.hierarchy is None:
       return counts
     return source.hierarchy.close_counts(counts)
+
+  def figures(
+    self, ids: np.ndarray, compute: Callable[[np.ndarray], dict[str, float]]
+  ) -> dict[str, float]:
+    """Figures of all examples and, as '<name>/dedup', without the excluded.
+
+    Args:
+      ids: int [n] indices of the examples in the source, `_id` of batches.
+      compute: bool [n], which examples count -> figures by name.
+
+    Returns:
+      The figures of all; those of the rest too where `exclude_ids` is given.
+    """
+    found = compute(np.ones(len(ids), bool))
+    if self.excluded is not None:
+      rest = compute(~np.isin(ids, self.excluded))
+      found |= {f'{name}/dedup': value for name, value in rest.items()}
+    return found
 
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
     """This process's host batches, from the start."""
@@ -293,6 +316,65 @@ class EvalData:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:
         yield np.atleast_1d(example['label'])
+
+
+def read_excluded(
+  exclude: str | Sequence[str | int] | None, source: Any, where: str
+) -> np.ndarray | None:
+  """Indices of the records that `exclude_ids` names: int64 [n], ascending.
+
+  Args:
+    exclude: text file of record keys, one a line, such as the drop_ids.txt of
+      tools/dedup.py; or a list of keys or indices; None excludes nothing. A
+      key that several records share excludes all of them.
+    source: the evaluation set.
+    where: config key, for messages.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: naming the config key or `file:line`: a key or index that the
+      set does not have, or nothing is left.
+  """
+  if exclude is None:
+    return None
+  if isinstance(exclude, str):
+    named: list[tuple[str, Any]] = [
+      (f'{exclude}:{number}', line)
+      for number, line in enumerate(text_lines.read(exclude), 1)
+      if line.strip()
+    ]
+  else:
+    named = [(where, key) for key in exclude]
+  index_of = _indices_of_keys(source, [k for _, k in named])
+  found: set[int] = set()
+  for place, key in named:
+    if isinstance(key, str):
+      indices = index_of.get(key) or index_of.get(key.strip(), [])
+    elif isinstance(key, numbers.Integral) and not isinstance(key, bool):
+      indices = [int(key)] if 0 <= key < len(source) else []
+    else:
+      raise ValueError(f'{place}: {key!r} is neither a key nor an index')
+    if not indices:
+      raise ValueError(
+        f'{place}: no record {key!r} among the {len(source)} of the '
+        f'evaluation set; its first is {source.key(0)!r}'
+      )
+    found.update(indices)
+  if len(found) == len(source):
+    raise ValueError(f'{where} excludes every record')
+  return np.array(sorted(found), np.int64)
+
+
+def _indices_of_keys(source: Any, keys: Sequence[Any]) -> dict[str, list[int]]:
+  """Key -> indices, for those keys wanted that the source has."""
+  texts = [key for key in keys if isinstance(key, str)]
+  wanted = {*texts, *(key.strip() for key in texts)}
+  found: dict[str, list[int]] = {}
+  for index in range(len(source)) if wanted else ():
+    key = source.key(index)
+    if key in wanted:
+      found.setdefault(key, []).append(index)
+  return found
 
 
 def run_over(

@@ -210,26 +210,9 @@ class Evaluator:
 
   def _read_excluded(self, exclude: Any) -> np.ndarray | None:
     """int64 indices of the excluded records, sorted."""
-    if exclude is None:
-      return None
-    where, source = f'{self._ctx.where}.exclude_ids', self._data.source
-    if isinstance(exclude, str):
-      where, exclude = exclude, class_files.read_list(exclude)
-    index_of: dict[str, int] = {}
-    if any(isinstance(key, str) for key in exclude):
-      index_of = {source.key(i): i for i in range(len(source))}
-    found = set()
-    for key in exclude:
-      index = index_of.get(key, -1) if isinstance(key, str) else int(key)
-      if not 0 <= index < len(source):
-        raise ValueError(
-          f'{where}: no record {key!r} among the {len(source)} of the '
-          'evaluation set'
-        )
-      found.add(index)
-    if len(found) == len(source):
-      raise ValueError(f'{where} excludes every record')
-    return np.array(sorted(found), np.int64)
+    return common.read_excluded(
+      exclude, self._data.source, f'{self._ctx.where}.exclude_ids'
+    )
 
   def _read_buckets(
     self, tail_below: int, head_from: int, path: str | None

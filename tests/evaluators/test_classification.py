@@ -92,3 +92,59 @@ def test_the_label_op_is_required():
   entry = _entry([0], 2)
   with pytest.raises(ValueError, match=r'evals\.fasteval\.ops: no op makes'):
     harness.build(entry | dict(ops=harness.IMAGE_OPS), harness.context(2))
+
+
+def test_excluded_records_give_second_figures(tmp_path):
+  """Both sets of figures against scikit-learn, for every way to name them."""
+  scores, labels = _random()
+  path = tmp_path / 'drop_ids.txt'
+  path.write_text('record-3\n\nrecord-20 \n')
+  keep = np.setdiff1d(np.arange(21), [3, 20])
+  classes = np.arange(_NUM_CLASSES)
+  probability = np.exp(scores.astype(float))
+  probability /= probability.sum(1, keepdims=True)
+  for exclude in (str(path), ['record-3', 20], [3, 20, 3]):
+    entry = _entry(labels.tolist(), _NUM_CLASSES, exclude_ids=exclude)
+    figures = harness.build(entry, harness.context(_NUM_CLASSES)).run(scores)
+    for suffix, rows in (('', np.arange(21)), ('/dedup', keep)):
+      for k in (1, 5):
+        expected = top_k_accuracy_score(
+          labels[rows], scores[rows], k=k, labels=classes
+        )
+        assert figures[f'top{k}{suffix}'] == pytest.approx(100 * expected)
+      assert figures[f'loss{suffix}'] == pytest.approx(
+        log_loss(labels[rows], probability[rows], labels=classes), rel=1e-6
+      )
+      assert figures[f'num_images{suffix}'] == len(rows)
+    assert figures['loss'] != figures['loss/dedup']
+  plain = harness.build(
+    _entry(labels.tolist(), _NUM_CLASSES), harness.context(_NUM_CLASSES)
+  ).run(scores)
+  assert not any(name.endswith('/dedup') for name in plain)
+
+
+@pytest.mark.parametrize(
+  ('exclude', 'message'),
+  [
+    (['record-9'], r"exclude_ids: no record 'record-9' among the 5 .*record-0"),
+    ([5], r'exclude_ids: no record 5'),
+    ([-1], r'exclude_ids: no record -1'),
+    ([True], r'exclude_ids: True is neither a key nor an index'),
+    ([0, 1, 2, 3, 4], r'exclude_ids excludes every record'),
+    ('no.txt', r'no\.txt: no such file'),
+  ],
+)
+def test_bad_exclusions_are_refused_at_construction(exclude, message):
+  entry = _entry([0, 1, 2, 3, 4], _NUM_CLASSES, exclude_ids=exclude)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    harness.build(entry, harness.context(_NUM_CLASSES))
+
+
+def test_unknown_keys_in_a_file_name_the_line(tmp_path):
+  path = tmp_path / 'drop_ids.txt'
+  path.write_text('record-1\nrecord-7\n')
+  entry = _entry([0, 1, 2], _NUM_CLASSES, exclude_ids=str(path))
+  with pytest.raises(
+    ValueError, match=r"drop_ids\.txt:2: no record 'record-7'"
+  ):
+    harness.build(entry, harness.context(_NUM_CLASSES))
