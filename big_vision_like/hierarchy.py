@@ -136,7 +136,7 @@ def load(
   unlisted: str = 'error',
   max_depth: int | None = None,
 ) -> Hierarchy:
-  """Reads a hierarchy (.tsv, .csv, .json, .jsonl, each .gz too).
+  """Reads a hierarchy (hierarchy_files.py has the formats).
 
   Args:
     path: file of child -> parent edges.

@@ -2,7 +2,10 @@
 
   .tsv .csv  child, parent on each line; first '# ' comments, then a header
              'child parent' are allowed before the first edge
-  .json      {"is_a": [[child, parent], ...]}; other keys are ignored
+  .txt       parent and child on each line, a space between them: the order of
+             ImageNet's wordnet.is_a.txt
+  .json      {"is_a": [[child, parent], ...]}; other keys are ignored. Or the
+             tree of Open Images: {"LabelName": ..., "Subcategory": [...]}
   .jsonl     a vocabulary with `parents` (vocabulary.py)
 Each may be gzipped (.gz). Nothing here knows which nodes are labels.
 """
@@ -35,6 +38,7 @@ def read(path: str | os.PathLike[str]) -> Edges:
   readers = {
     '.tsv': lambda path: _read_rows(path, '\t'),
     '.csv': lambda path: _read_rows(path, ','),
+    '.txt': _read_is_a,
     '.json': _read_json,
     '.jsonl': lambda path: of_vocabulary(vocabulary.load(path)),
   }
@@ -81,13 +85,36 @@ def _read_rows(path: str, delimiter: str) -> Edges:
   return Edges(pairs, lambda i: f'{path}:{numbers[i]}')
 
 
+def _read_is_a(path: str) -> Edges:
+  """ImageNet's wordnet.is_a.txt: the parent comes first."""
+  pairs: list[tuple[str, str]] = []
+  numbers: list[int] = []
+  for number, line in enumerate(text_lines.read(path), 1):
+    fields = line.split()
+    if not fields:
+      continue
+    if len(fields) != 2:
+      raise ValueError(
+        f'{path}:{number}: expected parent and child with a space between '
+        f'them, got {len(fields)} fields: {line!r:.80}'
+      )
+    for name in fields:
+      text_lines.check_name(name, f'{path}:{number}')
+    pairs.append((fields[1], fields[0]))
+    numbers.append(number)
+  return Edges(pairs, lambda i: f'{path}:{numbers[i]}')
+
+
 def _read_json(path: str) -> Edges:
   text = '\n'.join(text_lines.read(path))
   content = text_lines.parse_json(text, path)
+  if isinstance(content, dict) and 'LabelName' in content:
+    return _read_tree(path, content)
   entries = content.get('is_a') if isinstance(content, dict) else None
   if not isinstance(entries, list):
     raise ValueError(
-      f'{path}: expected an object {{"is_a": [[child, parent], ...]}}'
+      f'{path}: expected an object {{"is_a": [[child, parent], ...]}} or the '
+      'tree of Open Images, {"LabelName": ..., "Subcategory": [...]}'
     )
 
   def where(i: int) -> str:
@@ -106,6 +133,38 @@ def _read_json(path: str) -> Edges:
         text_lines.check_name(name, where(i))
     pairs.append((entry[0], entry[1]))
   return Edges(pairs, where)
+
+
+def _read_tree(path: str, root: dict[str, Any]) -> Edges:
+  """The nested objects of Open Images; a `Part` is no kind of its whole.
+
+  A label with several parents stands below each of them with all that is below
+  it, so an edge that occurs again says nothing new.
+  """
+  places: dict[tuple[str, str], str] = {}  # edge -> where it is first
+  waiting = [(root, 'the root')]
+  while waiting:
+    node, place = waiting.pop()
+    name, below = node['LabelName'], node.get('Subcategory', [])
+    text_lines.check_name(name, f'{path}: {place}')
+    if not isinstance(below, list):
+      raise ValueError(
+        f'{path}: Subcategory of {place} must be a list, got {below!r:.80}'
+      )
+    for i, child in enumerate(below):
+      inside = f'Subcategory {i + 1} of {name!r}'
+      if not isinstance(child, dict) or 'LabelName' not in child:
+        raise ValueError(
+          f'{path}: {inside}: not an object with a "LabelName": {child!r:.80}'
+        )
+      edge = (
+        text_lines.check_name(child['LabelName'], f'{path}: {inside}'),
+        name,
+      )
+      places.setdefault(edge, inside)
+      waiting.append((child, inside))
+  pairs, where = list(places), list(places.values())
+  return Edges(pairs, lambda i: f'{path}: {where[i]}')
 
 
 def _line_of_element(text: str, key: str, index: int) -> int:

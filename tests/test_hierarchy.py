@@ -181,13 +181,27 @@ def test_attach_without_a_file_uses_the_vocabulary():
 TSV = '# made by hand\n# second comment\nchild\tparent\n' + '\n'.join(
   '\t'.join(edge) for edge in EDGES
 )
+
+
+def tree(name):
+  below = [tree(child) for child, parent in EDGES if parent == name]
+  part = {'Part': [{'LabelName': 'core'}]} if name == 'apple' else {}
+  return {
+    'LabelName': name,
+    **({'Subcategory': below} if below else {}),
+    **part,
+  }
+
+
 FILES = {
   'edges.tsv': TSV,
+  'wordnet.is_a.txt': '\n'.join(f'{p} {c}' for c, p in EDGES) + '\n',
   'crlf.tsv': TSV.replace('\n', '\r\n') + '\r\n',
   'edges.tsv.gz': TSV,
   'edges.csv': 'Child,Parent\n' + '\n'.join(f'"{a}",{b}' for a, b in EDGES),
   'edges.json': json.dumps({'classes': {'is_a': 1}, 'is_a': EDGES}),
   'pretty.json.gz': json.dumps({'is_a': EDGES}, indent=1),
+  'open_images.json': json.dumps(tree('entity')),
   'labels.jsonl': '\n'.join(
     json.dumps({'name': n, 'parents': [p for c, p in EDGES if c == n]})
     for n in NAMES
@@ -264,9 +278,30 @@ BAD = {
   'not UTF-8': ('e.tsv', b'apple\tfruit\nfruit\t\xed\xa0\x80\n', ':2: not UTF'),
   'huge line': ('e.tsv', 'apple\tfruit\n' + 'x' * 2_000_000, ':2: longer than'),
   'huge CSV field': ('e.csv', 'a,b\nx,' + 'y' * 200_000, ':2: field larger'),
+  'is_a with three': ('e.txt', 'fruit apple\na b c\n', r'\.txt:2: .*3 fields'),
+  'is_a backwards': (
+    'e.txt',
+    'food fruit\napple fruit\nfood apple\nfruit food\n',
+    r'e\.txt:1: cycle of 2 edges',
+  ),
+  'tree without a name': (
+    'e.json',
+    '{"LabelName": "food", "Subcategory": [{"LabelName": "fruit"}, {}]}',
+    "e.json: Subcategory 2 of 'food': not an object",
+  ),
+  'tree with a wrong list': (
+    'e.json',
+    '{"LabelName": "food", "Subcategory": {"LabelName": "fruit"}}',
+    'e.json: Subcategory of the root must be a list',
+  ),
+  'tree of unknown names': (
+    'e.json',
+    '{"LabelName": "food", "Subcategory": [{"LabelName": "/m/0x"}]}',
+    "Subcategory 1 of 'food': child '/m/0x' is not in the vocabulary",
+  ),
   'empty': ('e.tsv', '', r'e\.tsv: no child -> parent edges'),
   'only a header': ('e.tsv', 'child\tparent\n', 'no child -> parent edges'),
-  'suffix': ('e.xml', '<a/>', r"'\.xml'; valid suffixes: \.tsv, \.csv, \.js"),
+  'suffix': ('e.xml', '<a/>', r"'\.xml'; valid suffixes: \.tsv, \.csv, \.txt"),
   'JSON without is_a': ('e.json', '{"isa": []}', 'expected an object .*"is_a"'),
   'JSON list': ('e.json', '[["apple", "fruit"]]', 'expected an object'),
   'JSON triple': (

@@ -60,6 +60,21 @@ def test_closure_agrees_with_networkx(real_data, name):
     assert {int(dag.depth[vocabulary.index(n)]) for n in level} == {depth}
 
 
+def test_tree_of_open_images(real_data):
+  path = real_data / 'hierarchy' / 'openimages_bbox_labels_600_hierarchy.json'
+  vocabulary, _ = read(path)
+  dag = hierarchy.load(path, vocabulary)
+  # As a recursive count over the parsed file has them.
+  assert (dag.num_labels, dag.statistics.num_edges) == (602, 647)
+  assert dag.statistics.num_roots == 1
+  (root,) = np.flatnonzero(dag.depth == 0)
+  assert vocabulary.names[root] == '/m/0bl9f'
+  tortoise = vocabulary.index('/m/011k07')
+  above = {vocabulary.names[i] for i in dag.close(np.array([tortoise]))}
+  # Turtle, reptile, animal, entity.
+  assert above == {'/m/011k07', '/m/09dzg', '/m/06bt6', '/m/0jbk', '/m/0bl9f'}
+
+
 def test_imagenet_labels_under_wordnet(real_data):
   folder = real_data / 'hierarchy'
   synsets = (folder / 'imagenet_synsets.txt').read_text().split()
