@@ -95,7 +95,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return found
 
 
-_DECODER = json.JSONDecoder(
+DECODER = json.JSONDecoder(
   parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
 )
 
@@ -107,7 +107,7 @@ def parse_json(text: str, where: str) -> Any:
     ValueError: not such JSON; the message starts with `where`.
   """
   try:
-    return _DECODER.decode(text)
+    return DECODER.decode(text)
   except json.JSONDecodeError as error:
     place = f'line {error.lineno} column {error.colno}'
     raise ValueError(f'{where}: not JSON: {error.msg} at {place}') from None
