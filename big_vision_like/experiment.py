@@ -31,6 +31,7 @@ from big_vision_like.settings import Config
 from big_vision_like.state import TrainState
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
+from input_pipeline.ops import labels
 from input_pipeline.ops.context import OpContext
 
 
@@ -129,7 +130,8 @@ def build(
     if field not in batch_spec:
       raise ValueError(
         f'task {config.task.type!r} needs the field {field!r}, which '
-        f'input.ops do not make; they make {", ".join(batch_spec)}'
+        f'input.ops do not make{labels.hint(field)}; they make '
+        f'{", ".join(batch_spec)}'
       )
 
   rng = jax.eval_shape(lambda: jax.random.key(0))

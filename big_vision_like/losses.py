@@ -5,6 +5,9 @@ exclusive (Sun et al. 2017, section 3.2),
 
     sum_c softplus(z_c) - y_c z_c  =  sum_c softplus(z_c) - sum_{c in ids} z_c.
 
+Labels that are merely unknown, and labels that are only probable, change the
+two terms: see `sigmoid_sparse`.
+
 Logits stay split by class over the mesh's 'model' axis; each device looks at
 its own columns, and only the sums [batch] travel. Without a mesh the same
 functions run on the whole array.
@@ -21,6 +24,8 @@ from jax.sharding import PartitionSpec as P
 from big_vision_like.ops import sharding
 
 REDUCTIONS = ('sum_classes', 'mean_classes')
+UNKNOWN = ('negative', 'ignore')
+CONFIDENCE = ('ignore', 'target', 'weight')
 
 
 def sigmoid_sparse(
@@ -28,13 +33,31 @@ def sigmoid_sparse(
   label_ids: jax.Array,
   num_classes: int,
   reduction: str = 'sum_classes',
+  *,
+  unknown: str = 'negative',
+  confidence: str = 'ignore',
+  label_conf: jax.Array | None = None,
+  negative_ids: jax.Array | None = None,
 ) -> jax.Array:
-  """Logistic loss over all classes; absent labels are negatives.
+  """Logistic loss over the classes, each present, absent or unknown.
 
-  Ids outside [0, num_classes) contribute nothing to the picked sum, so -1 pads
-  a row. The input pipeline is where labels are validated. Ids of one row
-  must be unique: a repeated id is picked, and its gradient counted, once per
-  occurrence.
+  With s(z) = softplus(z), the loss if a class is absent, and s(-z) that if it
+  is present, the loss of an image with labels P of confidence q is
+
+      unknown='negative':  sum of s(z_c) over all classes c not in P
+      unknown='ignore':    sum of s(z_c) over the verified negatives
+
+  plus, over the labels c in P,
+
+      confidence='ignore':  s(-z_c)
+      confidence='target':  q s(-z_c) + (1 - q) s(z_c), a soft target q
+      confidence='weight':  q s(-z_c)
+
+  The default is the paper's: all that is not labelled counts as absent.
+
+  Ids outside [0, num_classes) contribute nothing, so -1 pads a row. The input
+  pipeline is where labels are validated. Ids of one row must be unique, and
+  labels and negatives disjoint: a repeated id is counted once per occurrence.
 
   Args:
     logits: float [B, C_pad], C_pad >= num_classes; further columns are padding
@@ -42,28 +65,67 @@ def sigmoid_sparse(
     label_ids: int32 [B, L] positive labels, padded with -1.
     num_classes: number of classes, without padding.
     reduction: 'sum_classes', or 'mean_classes' for the sum over num_classes
-      (pair that one with a small RMSProp epsilon).
+      (pair that one with a small RMSProp epsilon); with unknown='ignore' over
+      the number of known labels of the image, at least 1.
+    unknown: what a class that is not listed is.
+    confidence: what `label_conf` does.
+    label_conf: float [B, L] in [0, 1], q of each label; a constant, no
+      gradient. Needed unless confidence='ignore'.
+    negative_ids: int32 [B, N] labels known to be absent, padded with -1.
+      Needed, and read, where unknown='ignore'.
 
   Returns:
     float32 [B] loss per example, in nats.
 
   Raises:
-    ValueError: unknown reduction, or shapes that do not fit.
+    ValueError: unknown choice, a missing array, or shapes that do not fit.
   """
-  if reduction not in REDUCTIONS:
-    raise ValueError(
-      f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}'
-    )
+  for name, value, valid in (
+    ('reduction', reduction, REDUCTIONS),
+    ('unknown', unknown, UNKNOWN),
+    ('confidence', confidence, CONFIDENCE),
+  ):
+    if value not in valid:
+      raise ValueError(
+        f'{name} must be one of {", ".join(valid)}, got {value!r}'
+      )
   _check(logits, num_classes, label_ids, rank=2)
+  if confidence == 'ignore':
+    label_conf = None
+  elif label_conf is None or label_conf.shape != label_ids.shape:
+    raise ValueError(
+      f'confidence={confidence!r} needs label_conf of shape {label_ids.shape}, '
+      f'got {None if label_conf is None else label_conf.shape}'
+    )
+  if unknown == 'negative':
+    negative_ids = None
+  elif negative_ids is None:
+    raise ValueError("unknown='ignore' needs negative_ids")
+  else:
+    _check(logits, num_classes, negative_ids, rank=2)
 
-  def local(logits: jax.Array, ids: jax.Array, axis: str | None) -> jax.Array:
+  def local(logits: jax.Array, labels: Any, axis: str | None) -> jax.Array:
+    ids, conf, negatives = labels
     valid = _valid_columns(logits.shape[1], num_classes, axis)
+    weights = _weights(unknown, confidence, ids, conf, negatives)
+    if negatives is not None:
+      ids = jnp.concatenate([ids, negatives], axis=1)
     ids = _local_ids(ids, logits.shape[1], num_classes, axis)
-    loss = _softplus_minus_picked(logits, ids, valid)
+    loss: Any = _sparse_logistic(
+      unknown == 'negative', logits, ids, weights, valid
+    )
     return loss if axis is None else jax.lax.psum(loss, axis)
 
-  loss = _per_example(local, logits, label_ids, P('data', None))
-  return loss / num_classes if reduction == 'mean_classes' else loss
+  loss = _per_example(local, logits, (label_ids, label_conf, negative_ids))
+  if reduction == 'sum_classes':
+    return loss
+  if negative_ids is None:
+    return loss / num_classes
+  known = sum(
+    jnp.sum((ids >= 0) & (ids < num_classes), axis=1)
+    for ids in (label_ids, negative_ids)
+  )
+  return loss / jnp.maximum(known, 1)
 
 
 def softmax_sparse(
@@ -95,7 +157,7 @@ def softmax_sparse(
     )
   _check(logits, num_classes, label, rank=1)
 
-  def local(logits: jax.Array, ids: jax.Array, axis: str | None) -> jax.Array:
+  def local(logits: jax.Array, ids: Any, axis: str | None) -> jax.Array:
     counted = (ids >= 0) & (ids < num_classes)
     valid = _valid_columns(logits.shape[1], num_classes, axis)
     ids = _local_ids(ids[:, None], logits.shape[1], num_classes, axis)
@@ -105,7 +167,7 @@ def softmax_sparse(
     )
     return jnp.where(counted, loss, 0.0)
 
-  return _per_example(local, logits, label, P('data'))
+  return _per_example(local, logits, label)
 
 
 def _check(
@@ -126,12 +188,14 @@ def _check(
 
 
 def _per_example(
-  local: Callable[[jax.Array, jax.Array, str | None], jax.Array],
+  local: Callable[[jax.Array, Any, str | None], jax.Array],
   logits: jax.Array,
-  labels: jax.Array,
-  labels_spec: P,
+  labels: Any,
 ) -> jax.Array:
-  """Runs `local` on every device's columns, or on the whole array."""
+  """Runs `local` on every device's columns, or on the whole array.
+
+  `labels` is a tree of [B, ...] arrays, of which each device sees its rows.
+  """
   logits = logits.astype(jnp.float32)
   axes = sharding.mesh_axes()
   if not {'data', 'model'} <= axes.keys():
@@ -140,7 +204,7 @@ def _per_example(
   axis = 'model' if axes['model'] > 1 else None  # no sum over one device
   loss = jax.shard_map(
     lambda logits, labels: local(logits, labels, axis),
-    in_specs=(P('data', axis), labels_spec),
+    in_specs=(P('data', axis), P('data')),
     out_specs=P('data'),
     axis_names={'data', 'model'},
   )(logits, labels)
@@ -166,19 +230,25 @@ def _local_ids(
   return jnp.where(here, local, width)
 
 
-def _picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
-  """Sum of logits [b, c] at ids [b, L]; id c picks nothing. -> [b]"""
+def _taken(logits: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """logits [b, c] at ids [b, L], and where the id is not c; [b, L] each."""
   last = logits.shape[1] - 1
   values = jnp.take_along_axis(logits, jnp.minimum(ids, last), axis=1)
-  return jnp.sum(jnp.where(ids <= last, values, 0.0), axis=1)
+  return values, ids <= last
+
+
+def _picked(logits: jax.Array, ids: jax.Array) -> jax.Array:
+  """Sum of logits [b, c] at ids [b, L]; id c picks nothing. -> [b]"""
+  values, here = _taken(logits, ids)
+  return jnp.sum(jnp.where(here, values, 0.0), axis=1)
 
 
 def _subtract_at(
   array: jax.Array, ids: jax.Array, values: jax.Array
 ) -> jax.Array:
-  """array [b, c] minus values [b] at ids [b, L]; id c is dropped."""
+  """array [b, c] minus values [b, L or 1] at ids [b, L]; id c is dropped."""
   rows = jnp.arange(array.shape[0])[:, None]
-  return array.at[rows, ids].add(-values[:, None], mode='drop')
+  return array.at[rows, ids].add(-values, mode='drop')
 
 
 def _without_padding(logits: jax.Array, valid: jax.Array) -> jax.Array:
@@ -195,30 +265,81 @@ def _softplus(x: jax.Array) -> jax.Array:
   return 0.5 * (x + jnp.abs(x)) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
-@jax.custom_vjp
-def _softplus_minus_picked(
-  logits: jax.Array, ids: jax.Array, valid: jax.Array
+def _weights(
+  unknown: str,
+  confidence: str,
+  ids: jax.Array,
+  conf: jax.Array | None,
+  negatives: jax.Array | None,
+) -> tuple[jax.Array, jax.Array] | None:
+  """What softplus(z) and -z count at each listed id, [b, L + N] each.
+
+  None: 0 and 1, the paper's labels, for which nothing need be multiplied.
+  """
+  if unknown == 'negative' and conf is None:
+    return None
+  one = jnp.ones(ids.shape, jnp.float32)
+  linear = one if conf is None else conf.astype(jnp.float32)
+  curved = linear if confidence == 'weight' else one
+  if unknown == 'negative':
+    return curved - 1, linear  # all classes count softplus(z) once already
+  assert negatives is not None
+  absent = jnp.ones(negatives.shape, jnp.float32)
+  curved = jnp.concatenate([curved, absent], axis=1)
+  return curved, jnp.concatenate([linear, 0 * absent], axis=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sparse_logistic(
+  background: bool,
+  logits: jax.Array,
+  ids: jax.Array,
+  weights: tuple[jax.Array, jax.Array] | None,
+  valid: jax.Array,
 ) -> jax.Array:
-  """logits [b, c], local ids [b, L], valid [c] -> [b].
+  """sum_c softplus(z_c) + sum_i a_i softplus(z_i) - b_i z_i, [b].
 
   The gradient is written by hand: sigmoid(z) - y in one [b, c] array that the
   labels are subtracted from in place, with nothing but the logits kept.
+
+  Args:
+    background: whether the first sum is there: all classes, as negatives.
+    logits: [b, c] of this device.
+    ids: [b, M] local ids of the second sum, c where not on this device.
+    weights: a and b, [b, M] each; None: 0 and 1.
+    valid: [c].
   """
-  positive = jnp.sum(_softplus(_without_padding(logits, valid)), axis=1)
-  return positive - _picked(logits, ids)
+  total = jnp.zeros(logits.shape[0], jnp.float32)
+  if background:
+    total = jnp.sum(_softplus(_without_padding(logits, valid)), axis=1)
+  if weights is None:
+    return total - _picked(logits, ids)
+  (curved, linear), (z, here) = weights, _taken(logits, ids)
+  # a softplus(z) - b z in a form that cancels nowhere.
+  slope = jnp.where(z > 0, curved - linear, -linear)
+  listed = curved * jnp.log1p(jnp.exp(-jnp.abs(z))) + slope * z
+  return total + jnp.sum(jnp.where(here, listed, 0.0), axis=1)
 
 
-def _softplus_forward(logits, ids, valid):
-  return _softplus_minus_picked(logits, ids, valid), (logits, ids, valid)
+def _logistic_forward(background, logits, ids, weights, valid):
+  loss = _sparse_logistic(background, logits, ids, weights, valid)
+  return loss, (logits, ids, weights, valid)
 
 
-def _softplus_backward(residuals, g):
-  logits, ids, valid = residuals
-  gradient = jnp.where(valid, jax.nn.sigmoid(logits) * g[:, None], 0.0)
-  return _subtract_at(gradient, ids, g), None, None
+def _logistic_backward(background, residuals, g):
+  logits, ids, weights, valid = residuals
+  if background:
+    gradient = jnp.where(valid, jax.nn.sigmoid(logits) * g[:, None], 0.0)
+  else:
+    gradient = jnp.zeros_like(logits)
+  at_ids = g[:, None]
+  if weights is not None:
+    (curved, linear), (z, _) = weights, _taken(logits, ids)
+    at_ids = (linear - curved * jax.nn.sigmoid(z)) * at_ids
+  return _subtract_at(gradient, ids, at_ids), None, None, None
 
 
-_softplus_minus_picked.defvjp(_softplus_forward, _softplus_backward)
+_sparse_logistic.defvjp(_logistic_forward, _logistic_backward)
 
 
 def _log_sum_exp(
@@ -276,7 +397,8 @@ def _cross_entropy_backward(axis, per_class, smoothing, residuals, g):
   probability = jnp.exp(logits - normaliser[:, None])
   gradient = (probability - per_class) * g[:, None]
   gradient = jnp.where(valid, gradient, 0.0)
-  return _subtract_at(gradient, ids, (1 - smoothing) * g), None, None
+  gradient = _subtract_at(gradient, ids, (1 - smoothing) * g[:, None])
+  return gradient, None, None
 
 
 _cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)

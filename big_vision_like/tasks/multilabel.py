@@ -1,7 +1,8 @@
 """Multi-label classification: a logistic loss per label.
 
 Labels are not mutually exclusive; absent labels are negatives (Sun et al. 2017,
-section 4). Labels travel as id lists: no [batch, classes] target exists.
+section 4), or, where absence was verified label by label, unknown. Labels
+travel as id lists: no [batch, classes] target exists.
 """
 
 from typing import Any
@@ -16,12 +17,19 @@ from big_vision_like.tasks import common
 class Task(common.Classifier):
   """Per-label logistic loss on batch['label_ids'] int32 [B, L], padded -1.
 
+  batch['label_conf'] float32 [B, L] and batch['negative_ids'] int32 [B, N],
+  padded -1, are read where the options below ask for them.
+
   Args:
     backbone: see `common.Classifier`.
     num_classes: true number of labels; None: that of the training source.
     class_multiple: pad the class axis to a multiple of it (50 in the paper).
     reduction: 'sum_classes' (the paper's scale) or 'mean_classes'.
     prior: probability that the fresh bias predicts for every label; None: 0.5.
+    unknown: a label that is neither given nor verified as absent is a
+      'negative', as in the paper, or has no part in the loss, 'ignore'.
+    confidence: of a label is left alone ('ignore'), is its soft 'target', or
+      the 'weight' of its loss; see `losses.sigmoid_sparse`.
   """
 
   fields = ('image', 'label_ids')
@@ -34,13 +42,24 @@ class Task(common.Classifier):
     class_multiple: int = 1,
     reduction: str = 'sum_classes',
     prior: float | None = None,
+    unknown: str = 'negative',
+    confidence: str = 'ignore',
   ):
     super().__init__(backbone, num_classes, class_multiple, prior)
-    if reduction not in losses.REDUCTIONS:
-      raise ValueError(
-        f'task.reduction={reduction!r}; valid: {", ".join(losses.REDUCTIONS)}'
-      )
+    for name, value, valid in (
+      ('reduction', reduction, losses.REDUCTIONS),
+      ('unknown', unknown, losses.UNKNOWN),
+      ('confidence', confidence, losses.CONFIDENCE),
+    ):
+      if value not in valid:
+        raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
+    if confidence != 'ignore':
+      self.fields = (*self.fields, 'label_conf')
+    if unknown == 'ignore':
+      self.fields = (*self.fields, 'negative_ids')
     self._reduction = reduction
+    self._unknown = unknown
+    self._confidence = confidence
 
   def loss(
     self,
@@ -52,9 +71,22 @@ class Task(common.Classifier):
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """(per-example loss [B], new extra, aux of per-example [B] values)."""
     logits, extra = self.logits(params, extra, batch, rng, train)
-    label_ids = batch['label_ids']
     per_example = losses.sigmoid_sparse(
-      logits, label_ids, self.num_classes, reduction=self._reduction
+      logits,
+      batch['label_ids'],
+      self.num_classes,
+      self._reduction,
+      unknown=self._unknown,
+      confidence=self._confidence,
+      label_conf=batch.get('label_conf'),
+      negative_ids=batch.get('negative_ids'),
     )
-    num_labels = jnp.sum(label_ids >= 0, axis=-1).astype(jnp.float32)
-    return per_example, extra, {'labels_per_image': num_labels}
+    aux = {'labels_per_image': _num_listed(batch['label_ids'])}
+    if 'negative_ids' in batch:
+      aux['negatives_per_image'] = _num_listed(batch['negative_ids'])
+    return per_example, extra, aux
+
+
+def _num_listed(ids: jax.Array) -> jax.Array:
+  """float32 [B]: ids [B, L] that are not padding."""
+  return jnp.sum(ids >= 0, axis=-1).astype(jnp.float32)

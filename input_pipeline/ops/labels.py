@@ -16,13 +16,17 @@ from input_pipeline import label_states
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 
-# What makes a field that a task or an evaluator misses, for their messages.
-FIELD_HINTS = {
+_MADE_BY = {
   'label_ids': "the op 'labels' makes it",
   'label_conf': "set confidence=True of the op 'labels'",
   'negative_ids': "set max_negatives of the op 'labels'",
   'label': "the op 'single_label' makes it",
 }
+
+
+def hint(field: str) -> str:
+  """' (...)' that says how to get a missing batch field, or ''."""
+  return f' ({_MADE_BY[field]})' if field in _MADE_BY else ''
 
 
 def _checked_ids(
