@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from big_vision_like.ops import ranks
 from evaluators import common
 
 
@@ -63,7 +63,7 @@ class Evaluator:
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
     logits = self._predict(state, batch)['logits']
-    return rank_and_loss(logits, batch['label'], self._ctx.num_classes)
+    return ranks.rank_and_loss(logits, batch['label'], self._ctx.num_classes)
 
   def _check_finite(self, loss: np.ndarray, ids: np.ndarray) -> None:
     broken = ~np.isfinite(loss)
@@ -82,26 +82,3 @@ def _figures(rank: np.ndarray, loss: np.ndarray) -> dict[str, float]:
     'loss': float(loss.mean(dtype=np.float64)),
     'num_images': len(rank),
   }
-
-
-def rank_and_loss(
-  logits: jax.Array, label: jax.Array, num_classes: int
-) -> dict[str, jax.Array]:
-  """How many classes come before the true one, and the cross-entropy.
-
-  Args:
-    logits: float [B, C_pad]; columns from `num_classes` on are padding.
-    label: int [B].
-    num_classes: C.
-
-  Returns:
-    'rank' int32 [B] (0: the true class is first), 'loss' float32 [B].
-  """
-  column = jnp.arange(logits.shape[1])
-  logits = logits.astype(jnp.float32)
-  logits = jnp.where(column < num_classes, logits, -jnp.inf)
-  is_label = column == label[:, None]  # [B, C_pad], fused into the sums
-  true = jnp.sum(jnp.where(is_label, logits, 0.0), axis=1, keepdims=True)
-  before = (logits > true) | ((logits == true) & (column < label[:, None]))
-  loss = jax.nn.logsumexp(logits, axis=1) - true[:, 0]
-  return {'rank': before.sum(axis=1, dtype=jnp.int32), 'loss': loss}

@@ -158,6 +158,7 @@ class EvalData:
     fields: batch fields that the ops must produce.
     classes: whether the labels are the model's classes, to be compared.
     exclude_ids: see `read_excluded`; `figures` gives both sets of figures.
+    key: the evaluator's option that `data` is the value of, for messages.
 
   Raises:
     ValueError or FileNotFoundError: naming the key of the config.
@@ -173,11 +174,11 @@ class EvalData:
     fields: Sequence[str] = ('image',),
     classes: bool = True,
     exclude_ids: str | Sequence[str | int] | None = None,
+    key: str = 'data',
   ):
     self.ctx = ctx
-    self.source = pipeline.open_source(
-      _plain(data, f'{ctx.where}.data'), f'{ctx.where}.data'
-    )
+    where = f'{ctx.where}.{key}'
+    self.source = pipeline.open_source(_plain(data, where), where)
     self._specs = [_plain(op, f'{ctx.where}.ops') for op in ops]
     self._ops = pipeline.build_ops(self._specs, self.source, f'{ctx.where}.ops')
     part, num_parts = 0, 1
@@ -350,7 +351,7 @@ def read_excluded(
   for place, key in named:
     if isinstance(key, str):
       indices = index_of.get(key) or index_of.get(key.strip(), [])
-    elif isinstance(key, numbers.Integral) and not isinstance(key, bool):
+    elif isinstance(key, int | np.integer) and not isinstance(key, bool):
       indices = [int(key)] if 0 <= key < len(source) else []
     else:
       raise ValueError(f'{place}: {key!r} is neither a key nor an index')
