@@ -160,13 +160,13 @@ def test_mistakes(workdir, options, words):
 
 
 def test_no_checkpoint(tmp_path):
-  with pytest.raises(FileNotFoundError, match='--teacher=.*no checkpoint'):
+  with pytest.raises(FileNotFoundError, match=r'--teacher=.*no checkpoint'):
     features.Embedder(tmp_path, where='--teacher')
 
 
 @pytest.mark.parametrize('indices', [[60], [-1], [0.5], [[1]]])
 def test_wrong_indices(source, embedder, indices):
-  with pytest.raises(ValueError, match='outside the 60 records|of integers'):
+  with pytest.raises(ValueError, match=r'outside the 60 records|of integers'):
     embedder.embed_all(source, indices)
 
 

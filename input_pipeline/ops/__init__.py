@@ -33,6 +33,7 @@ OPS = {
   'labels': 'labels.Labels',
   'single_label': 'labels.SingleLabel',
   'keep': 'labels.Keep',
+  'label_noise': 'noise.LabelNoise',
 }
 
 
