@@ -127,13 +127,14 @@ def rescale(
   to the caller: the one is an image, the other does not change.
   """
   out = dict(annotations)
-  pair = np.array([height_ratio, width_ratio], np.float32)
-  if 'boxes' in out:
-    out['boxes'] = out['boxes'] * np.tile(pair, 2)
-  if 'box_area' in out:
-    out['box_area'] = out['box_area'] * np.prod(pair)
-  if 'keypoints' in out:
-    out['keypoints'] = out['keypoints'] * np.append(pair, 1).astype(np.float32)
+  ratios = np.array([height_ratio, width_ratio])  # float64: edges stay edges
+  factors = {
+    'boxes': np.tile(ratios, 2),
+    'box_area': np.prod(ratios),
+    'keypoints': np.append(ratios, 1),
+  }
+  for name in factors.keys() & out.keys():
+    out[name] = (out[name] * factors[name]).astype(np.float32)
   if 'box_outlines' in out:
     out['box_outlines'] = [
       _rescale_outline(outline, height_ratio, width_ratio)

@@ -14,7 +14,7 @@ the run stops above `max_bad_fraction`.
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -23,24 +23,17 @@ import numpy as np
 from big_vision_like import plugins
 from input_pipeline import ops as example_ops
 from input_pipeline import subset
+from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
+from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
+from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 
-# The fields that a batch may have; all else of an example is dropped.
-FIELDS = (
-  'image', 'label_ids', 'label_conf', 'negative_ids', 'label', 'boxes',
-  'box_mask', 'box_labels', 'box_crowd', 'box_difficult', 'box_area', 'box_ids',
-  'segmentation', 'keypoints', 'image_size', 'original_size',
-)  # fmt: skip
-_FIELDS = frozenset(FIELDS)
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
 _MIN_BAD_BASE = 10_000
 _NUM_KEYS_SHOWN = 10
 _MAX_KEYS_KEPT = 10_000
-
-Example = dict[str, Any]
-Op = Callable[[Example, np.random.Generator], Example]
 
 
 def open_source(
@@ -88,39 +81,6 @@ def build_ops(
     vocabulary=source.vocabulary, hierarchy=source.hierarchy, where=where
   )
   return example_ops.build(specs, context)
-
-
-def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
-  """Shapes and dtypes of one example, found by running the ops on two blanks.
-
-  Returns:
-    dict of zero arrays; label fields are filled with -1.
-
-  Raises:
-    ValueError: the ops do not fix the shape of every field.
-  """
-  shapes = [(480, 640), (331, 500)]
-  outs = [
-    _select(_apply(ops, _dummy(*shape), _rng(0, 0, 0))) for shape in shapes
-  ]
-  for name in outs[0]:
-    a, b = outs[0][name], outs[1][name]
-    if a.shape != b.shape:
-      raise ValueError(
-        f'{where}: the size of {name!r} follows the input image ({a.shape} '
-        f'and {b.shape}); end with an op that fixes it, such as resize or crop'
-      )
-  fills = {'label_ids': -1, 'negative_ids': -1, 'label': -1}
-  return {k: np.full_like(v, fills.get(k, 0)) for k, v in outs[0].items()}
-
-
-def batch_spec(example: Example, batch_size: int) -> dict[str, Any]:
-  """(shape, dtype) of every device field of a batch."""
-  spec = {
-    k: ((batch_size, *v.shape), v.dtype)
-    for k, v in {**example, '_id': np.int32(0), '_mask': np.bool_(0)}.items()
-  }
-  return spec
 
 
 @dataclasses.dataclass
@@ -359,10 +319,10 @@ class _Load:
   def _example(self, epoch: int, index: int) -> tuple[Example, str]:
     """The example, or a blank and the reason why it cannot be used."""
     try:
-      rng = _rng(self._seed, epoch, index)
+      rng = record_rng(self._seed, epoch, index)
       example = dict(self._source[index])
       example.setdefault('key', self._source.key(index))
-      example = _select(_apply(self._ops, example, rng))
+      example = select(apply(self._ops, example, rng))
     except BadExample as bad:
       if self._strict:
         raise ValueError(
@@ -418,18 +378,8 @@ def _mark_flags_parsed() -> None:
     flags.FLAGS.mark_as_parsed()
 
 
-def _apply(ops: Sequence[Op], example: Example, rng: Any) -> Example:
-  for op in ops:
-    example = op(example, rng)
-  return example
-
-
 def _shapes(example: Example) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
   return {k: (v.shape, v.dtype) for k, v in example.items()}
-
-
-def _select(example: Example) -> Example:
-  return {k: np.asarray(v) for k, v in example.items() if k in _FIELDS}
 
 
 def _mixed(seed: int, purpose: int) -> int:
@@ -441,22 +391,13 @@ def _mixed(seed: int, purpose: int) -> int:
   return int(words[0]) << 32 | int(words[1])
 
 
-def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-  """Generator of one record in one epoch; `seed` is mixed already."""
-  key = np.array([seed, epoch << 40 | index], np.uint64)
-  return np.random.Generator(np.random.Philox(key=key))
+def training_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+  """Generator of a record in one epoch of `train` with this seed."""
+  return record_rng(_mixed(seed, 1), epoch, index)
 
 
 def _decode_reason(packed: np.ndarray) -> str:
   return bytes(packed).rstrip(b'\0').decode(errors='replace')
-
-
-def _dummy(height: int, width: int) -> Example:
-  return {
-    'image': np.full((height, width, 3), 127, np.uint8),
-    'labels': np.zeros(1, np.int32),
-    'negatives': np.zeros(0, np.int32),
-  }
 
 
 def _rows(batch_size: int, process_index: int, process_count: int) -> range:

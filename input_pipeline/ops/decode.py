@@ -12,25 +12,33 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from input_pipeline import annotations
 from input_pipeline.errors import BadExample
+from input_pipeline.ops import target_geometry
 from input_pipeline.ops.context import OpContext
 
 _PILLOW_FORMATS = ('PNG', 'GIF', 'BMP', 'WEBP', 'TIFF')
 _PILLOW_LIMIT_MEGAPIXELS = 178  # above, Pillow itself refuses to open
+_JPEG = b'\xff\xd8'  # how one starts
 _ORIENTATION_TAG = 0x0112
+_LYING = (5, 6, 7, 8)  # orientations that swap height and width
 _WHITE = (255, 255, 255, 255)
 
 
 class Decode:
   """'image' bytes -> uint8 [H,W,3]; an array passes through as it is.
 
+  Adds `original_size` where the record has none (see the op `image_size`).
+
   Args (options):
     max_megapixels: largest image, in units of 10^6 pixels.
     max_megabytes: largest encoded size, in MiB.
     min_size: decode large JPEGs at 7/8, 6/8, ..., 1/8 of their size as long as
       both sides stay at least this many pixels. Faster, not pixel-equal.
+      Boxes and keypoints shrink with the image.
     apply_exif: turn the image as its EXIF orientation says. Off by default:
-      labels in pixel coordinates usually refer to the stored image.
+      labels in pixel coordinates usually refer to the stored image, and a
+      record with boxes or a segmentation is refused when it is on.
   """
 
   def __init__(
@@ -57,6 +65,7 @@ class Decode:
         f'{where}: min_size must be a number of pixels or None, got '
         f'{min_size!r}'
       )
+    self.where = where
     self.max_pixels = int(max_megapixels * 1e6)
     self.max_bytes = int(max_megabytes * 2**20)
     self.min_size = min_size or 0
@@ -70,8 +79,31 @@ class Decode:
           'image arrays must be uint8 [H,W,3], got '
           f'{image.dtype} {list(image.shape)}'
         )
-      return example
-    return example | {'image': self.decode(image)}
+      decoded, stored = image, image.shape[:2]
+    else:
+      decoded = self.decode(image)
+      stored = self._stored_size(image, decoded)
+    if target_geometry.present(example):
+      self._check_targets(example)
+      return target_geometry.decoded(example, decoded, stored)
+    size = example.get('original_size', np.array(stored, np.int32))
+    return example | {'image': decoded, 'original_size': size}
+
+  def _stored_size(self, encoded: bytes, image: np.ndarray) -> tuple[int, int]:
+    """(height, width) before a JPEG was reduced by `min_size`."""
+    if not self.min_size or encoded[:2] != _JPEG:
+      return image.shape[0], image.shape[1]
+    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
+    lying = self.apply_exif and _orientation(encoded) in _LYING
+    return (int(width), int(height)) if lying else (int(height), int(width))
+
+  def _check_targets(self, example: dict) -> None:
+    if self.apply_exif:
+      present = [n for n in annotations.FIELDS if n in example]
+      raise ValueError(
+        f'{self.where}: apply_exif=True turns images, and {present[0]} would '
+        'no longer fit; set it to False'
+      )
 
   def decode(self, encoded: bytes) -> np.ndarray:
     """uint8 [H,W,3] of an encoded image; BadExample where it is unusable."""
@@ -81,7 +113,7 @@ class Decode:
       raise BadExample(
         f'image of {len(encoded)} bytes is above the limit of {self.max_bytes}'
       )
-    if encoded[:2] != b'\xff\xd8':
+    if encoded[:2] != _JPEG:
       return self._other(encoded)
     image = self._jpeg(encoded)
     return _turned(image, _orientation(encoded)) if self.apply_exif else image
@@ -157,7 +189,7 @@ def _orientation(encoded: bytes) -> int:
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
   """The image as a viewer shows it; orientations 1 to 8 of the EXIF tag."""
-  if orientation in (5, 6, 7, 8):
+  if orientation in _LYING:
     image = image.transpose(1, 0, 2)
   if orientation in (2, 3, 6, 7):
     image = image[:, ::-1]

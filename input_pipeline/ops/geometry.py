@@ -3,7 +3,9 @@ details: 340x340 without keeping the aspect ratio, random 299x299 crop, random
 reflection).
 
 A resize, a crop and a flip in a row are fused into one resampling of the
-window that survives; `fuse` states the rule.
+window that survives; `fuse` states the rule. Boxes, keypoints, outlines and a
+decoded segmentation move with the image (target_geometry.py); an example that
+has none of them costs nothing more.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.errors import BadExample
-from input_pipeline.ops import bilinear
+from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext
 
@@ -22,7 +24,7 @@ def _is_int(value: Any) -> bool:
   return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _size(where: str, size: Any) -> tuple[int, int]:
+def parse_size(where: str, size: Any) -> tuple[int, int]:
   """(height, width) from one number or a pair; ValueError otherwise."""
   pair = (size, size) if _is_int(size) else size
   if (
@@ -37,6 +39,21 @@ def _size(where: str, size: Any) -> tuple[int, int]:
   return int(pair[0]), int(pair[1])
 
 
+def _side(where: str, name: str, value: Any, side: str) -> int:
+  if not _is_int(value) or value < 1:
+    raise ValueError(
+      f'{where}: {name} must be a positive number of pixels (the {side} '
+      f'side), got {value!r}'
+    )
+  return int(value)
+
+
+def _fraction(where: str, name: str, value: Any) -> float:
+  if not isinstance(value, int | float) or not 0 <= value <= 1:
+    raise ValueError(f'{where}: {name} must be in [0, 1], got {value!r}')
+  return float(value)
+
+
 def _flag(where: str, name: str, value: Any) -> bool:
   if not isinstance(value, bool):
     raise ValueError(f'{where}: {name} must be True or False, got {value!r}')
@@ -47,6 +64,17 @@ def _antialiased(image: np.ndarray, height: int, width: int) -> np.ndarray:
   picture = Image.fromarray(image)
   resized = picture.resize((width, height), Image.Resampling.BILINEAR)
   return np.asarray(resized)
+
+
+def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
+  """The example with its image and targets resized."""
+  image = example['image']
+  if target_geometry.present(example):
+    example = target_geometry.resize(example, height, width)
+  if image.shape[:2] != (height, width):
+    resize = _antialiased if antialias else bilinear.resize
+    image = resize(image, height, width)
+  return example | {'image': image}
 
 
 class Resize:
@@ -63,46 +91,107 @@ class Resize:
     size: int | Sequence[int],
     antialias: bool = False,
   ):
-    self.height, self.width = _size(context.where, size)
+    self.height, self.width = parse_size(context.where, size)
     self.antialias = _flag(context.where, 'antialias', antialias)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    return example | {'image': self.resize(example['image'])}
-
-  def resize(self, image: np.ndarray) -> np.ndarray:
-    if image.shape[:2] == (self.height, self.width):
-      return image
-    if self.antialias:
-      return _antialiased(image, self.height, self.width)
-    return bilinear.resize(image, self.height, self.width)
+    return _resized(example, self.height, self.width, self.antialias)
 
 
-class ResizeSmall:
-  """Bilinear resize of the shorter side to `size`, keeping the aspect ratio."""
+class _ResizeSide:
+  """Bilinear resize that keeps the aspect ratio; subclasses choose it."""
+
+  _SIDE = ''  # what `size` is the length of
 
   def __init__(self, context: OpContext, *, size: int, antialias: bool = False):
-    if not _is_int(size) or size < 1:
-      raise ValueError(
-        f'{context.where}: size must be a positive number of pixels (the '
-        f'shorter side), got {size!r}'
-      )
-    self.size = int(size)
+    self.size = _side(context.where, 'size', size, self._SIDE)
     self.antialias = _flag(context.where, 'antialias', antialias)
 
+  def ratio(self, height: int, width: int) -> float:
+    raise NotImplementedError
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    image = example['image']
-    ratio = self.size / min(image.shape[:2])
-    height, width = (max(1, round(n * ratio)) for n in image.shape[:2])
-    resize = _antialiased if self.antialias else bilinear.resize
-    return example | {'image': resize(image, height, width)}
+    shape = example['image'].shape[:2]
+    ratio = self.ratio(*shape)
+    height, width = (max(1, round(n * ratio)) for n in shape)
+    return _resized(example, height, width, self.antialias)
+
+
+class ResizeSmall(_ResizeSide):
+  """Bilinear resize of the shorter side to `size`, keeping the aspect ratio.
+
+  With `max_size`, an image whose longer side would become longer than that is
+  resized to `max_size` on its longer side instead: detection's 600 and 1024.
+  """
+
+  _SIDE = 'shorter'
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    size: int,
+    antialias: bool = False,
+    max_size: int | None = None,
+  ):
+    super().__init__(context, size=size, antialias=antialias)
+    self.max_size = None
+    if max_size is not None:
+      self.max_size = _side(context.where, 'max_size', max_size, 'longer')
+      if self.max_size < self.size:
+        raise ValueError(
+          f'{context.where}: max_size={max_size} (the longer side) must be at '
+          f'least size={size} (the shorter side)'
+        )
+
+  def ratio(self, height: int, width: int) -> float:
+    ratio, longer = self.size / min(height, width), max(height, width)
+    if self.max_size and round(longer * ratio) > self.max_size:
+      return self.max_size / longer
+    return ratio
+
+
+class ResizeLong(_ResizeSide):
+  """Bilinear resize of the longer side to `size`, keeping the aspect ratio."""
+
+  _SIDE = 'longer'
+
+  def ratio(self, height: int, width: int) -> float:
+    return self.size / max(height, width)
+
+
+def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
+  """The example with its image and targets cut to the window."""
+  image = example['image'][
+    window.top : window.top + window.height,
+    window.left : window.left + window.width,
+  ]
+  if target_geometry.present(example):
+    example = target_geometry.crop(example, window, min_box_overlap)
+  return example | {'image': image}
 
 
 class _Crop:
-  """A crop of fixed size; subclasses choose its place."""
+  """A crop of fixed size; subclasses choose its place.
 
-  def __init__(self, context: OpContext, *, size: int | Sequence[int]):
+  Args (options):
+    size: pixels of a side, or (height, width).
+    min_box_overlap: boxes of which a smaller share of the area lies in the
+      crop are dropped; those that miss it always are.
+  """
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    size: int | Sequence[int],
+    min_box_overlap: float = 0.0,
+  ):
     self.where = context.where
-    self.height, self.width = _size(context.where, size)
+    self.height, self.width = parse_size(context.where, size)
+    self.min_box_overlap = _fraction(
+      context.where, 'min_box_overlap', min_box_overlap
+    )
 
   def corner(
     self, height: int, width: int, rng: np.random.Generator
@@ -120,10 +209,9 @@ class _Crop:
     return Window(top, left, self.height, self.width)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    image = example['image']
-    w = self.window(image.shape[0], image.shape[1], rng)
-    cut = image[w.top : w.top + w.height, w.left : w.left + w.width]
-    return example | {'image': cut}
+    height, width = example['image'].shape[:2]
+    window = self.window(height, width, rng)
+    return _cut(example, window, self.min_box_overlap)
 
 
 class RandomCrop(_Crop):
@@ -148,38 +236,80 @@ class CenterCrop(_Crop):
 class CentralCrop:
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
 
-  def __init__(self, context: OpContext, *, fraction: float):
+  def __init__(
+    self, context: OpContext, *, fraction: float, min_box_overlap: float = 0.0
+  ):
     if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
       raise ValueError(
         f'{context.where}: fraction must be in (0, 1], got {fraction!r}'
       )
     self.fraction = float(fraction)
+    self.min_box_overlap = _fraction(
+      context.where, 'min_box_overlap', min_box_overlap
+    )
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     height, width = example['image'].shape[:2]
     top = int((height - height * self.fraction) / 2)
     left = int((width - width * self.fraction) / 2)
-    cut = example['image'][top : height - top, left : width - left]
-    return example | {'image': cut}
+    window = Window(top, left, height - 2 * top, width - 2 * left)
+    return _cut(example, window, self.min_box_overlap)
 
 
 class RandomFlip:
-  """Mirror image, left to right, with probability `probability`."""
+  """Mirror image, left to right, with probability `probability`.
 
-  def __init__(self, context: OpContext, *, probability: float = 0.5):
-    if not isinstance(probability, int | float) or not 0 <= probability <= 1:
-      raise ValueError(
-        f'{context.where}: probability must be in [0, 1], got {probability!r}'
-      )
-    self.probability = float(probability)
+  Args (options):
+    probability: of the flip.
+    keypoint_pairs: numbers of the keypoints that change places, [[1, 2], ...],
+      so that a left eye is a left eye in the mirror too; () for none. Default:
+      COCO's pairs, for 17 keypoints.
+  """
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    probability: float = 0.5,
+    keypoint_pairs: Sequence[Sequence[int]] | None = None,
+  ):
+    self.probability = _fraction(context.where, 'probability', probability)
+    self.pairs = _pairs(context.where, keypoint_pairs)
 
   def draw(self, rng: np.random.Generator) -> bool:
     return bool(rng.random() < self.probability)
 
+  def targets(self, example: dict, flip: bool) -> dict:
+    """The example with its targets mirrored, or checked if they stay."""
+    if not target_geometry.present(example):
+      return example
+    move = target_geometry.flip if flip else target_geometry.keep
+    return move(example, self.pairs)
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    if not self.draw(rng):
+    flip = self.draw(rng)
+    example = self.targets(example, flip)
+    if not flip:
       return example
     return example | {'image': np.ascontiguousarray(example['image'][:, ::-1])}
+
+
+def _pairs(where: str, given: Any) -> target_geometry.Pairs | None:
+  """Checked `keypoint_pairs`."""
+  if given is None:
+    return None
+  pairs = [tuple(p) if isinstance(p, Sequence) else (p,) for p in given]
+  numbers = [n for pair in pairs for n in pair]
+  if (
+    any(len(pair) != 2 for pair in pairs)
+    or not all(_is_int(n) and n >= 0 for n in numbers)
+    or len(set(numbers)) < len(numbers)
+  ):
+    raise ValueError(
+      f'{where}: keypoint_pairs must be pairs of keypoint numbers, each number '
+      f'once, such as [[1, 2], [3, 4]]; got {given!r}'
+    )
+  return [(int(pair[0]), int(pair[-1])) for pair in pairs]
 
 
 class ResizedWindow:
@@ -206,7 +336,22 @@ class ResizedWindow:
     flip = self.flip is not None and self.flip.draw(rng)
     window = Window(window.top, window.left, window.height, window.width, flip)
     image = bilinear.resize(example['image'], height, width, window)
+    if target_geometry.present(example):
+      example = self._targets(example, window, image)
     return example | {'image': image}
+
+  def _targets(self, example: dict, window: Window, image: np.ndarray) -> dict:
+    """Targets as the single ops would move them."""
+    height, width = self.resize.height, self.resize.width
+    example = target_geometry.resize(example, height, width)
+    if self.crop:
+      whole = np.broadcast_to(np.uint8(0), (height, width))  # of this size
+      example = target_geometry.crop(
+        example | {'image': whole}, window, self.crop.min_box_overlap
+      )
+    if self.flip:
+      example = self.flip.targets(example | {'image': image}, window.flip)
+    return example
 
 
 def fuse(ops: list) -> list:

@@ -8,13 +8,16 @@ stored: any number of images, any one of them at once. docs/synthetic-world.md.
 
 import dataclasses
 import hashlib
+import io
 import json
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
+from input_pipeline import annotations as annotation_fields
 from input_pipeline.synthetic_world.options import Options, check_integer
 from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
 from input_pipeline.synthetic_world.scene import Scene
@@ -76,8 +79,9 @@ class Source:
       split: one of SPLITS.
       num_images: length; None: 100,000 for training, 4,000 for evaluation.
       image_size: side of the square images, in pixels.
-      annotations: examples also hold 'boxes', 'box_labels', 'instance_map'
-        and 'keypoints' (see Rendered).
+      annotations: examples also hold 'boxes', 'box_labels' and 'keypoints'
+        (see Rendered) of the objects that can be seen, 'instance_map', and for
+        up to 254 classes 'segmentation'.
       single_label: the labels of an image are just the true class of its
         largest object: the world's stand-in for ImageNet.
       num_classes ... num_keypoints: see Options in synthetic_world/options.py.
@@ -138,7 +142,8 @@ class Source:
     Returns:
       'image' uint8 [S, S, 3], 'labels' int32 [n] ascending, and with
       annotations 'boxes' float32 [N, 4], 'box_labels' int32 [N],
-      'instance_map' int16 [S, S], 'keypoints' float32 [N, K, 3].
+      'instance_map' int16 [S, S], 'keypoints' float32 [N, K, 3] and
+      'segmentation', a PNG: 0 background, else label id + 1.
 
     Raises:
       IndexError: index outside 0..len-1.
@@ -149,15 +154,26 @@ class Source:
     if not self.annotations:
       image = self.world.image(scene, self.image_size)
       return {'image': image, 'labels': labels}
+    return {'labels': labels, **self._annotated(scene)}
+
+  def _annotated(self, scene: Scene) -> dict[str, Any]:
+    """The image and the truth about its objects; those hidden are left out."""
     drawn = self.world.render(scene, self.image_size)
-    return {
+    seen = drawn.boxes[:, 2] > drawn.boxes[:, 0]
+    example: dict[str, Any] = {
       'image': drawn.image,
-      'labels': labels,
-      'boxes': drawn.boxes,
-      'box_labels': drawn.classes,
+      'boxes': drawn.boxes[seen],
+      'box_labels': drawn.classes[seen],
       'instance_map': drawn.instance_map,
-      'keypoints': drawn.keypoints,
+      'keypoints': drawn.keypoints[seen],
     }
+    if len(self.vocabulary) < annotation_fields.IGNORE:
+      ids = np.append(0, drawn.classes + 1).astype(np.uint8)
+      picture = Image.fromarray(ids[drawn.instance_map])
+      encoded = io.BytesIO()
+      picture.save(encoded, 'PNG', compress_level=1)
+      example['segmentation'] = encoded.getvalue()
+    return example
 
   def labels(self, index: int) -> np.ndarray:
     """Labels of example `index` without drawing it: int32 [n]."""

@@ -1,0 +1,287 @@
+"""Boxes, keypoints and segmentation -> the fixed-size fields of a batch.
+
+A chain for detection, after Huang et al. 2017 as Sun et al. 2017 use it
+(section 4): decode, resize_small(size=600, max_size=1024), random_flip,
+image_size, pad(size=1024), boxes(max_boxes=100); for segmentation decode,
+decode_segmentation, then the geometry. `boxes` comes after all geometry,
+`decode_segmentation` before it. docs/data.md lists the fields.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from input_pipeline import annotations, outlines
+from input_pipeline.errors import BadExample
+from input_pipeline.ops import geometry
+from input_pipeline.ops.context import OpContext
+
+_GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
+_BIT_DEPTH = slice(24, 25)  # of a PNG's header
+
+# Fields that `boxes` can make of a box: what one has whose record says nothing.
+_EXTRAS = {
+  'box_crowd': np.bool_(False),
+  'box_difficult': np.bool_(False),
+  'box_area': np.float32(0),  # the box's own area, where there is a box
+  'box_ids': np.int64(-1),
+}
+_MADE = ('boxes', 'box_labels', *_EXTRAS, 'keypoints')
+
+
+def raw_fields(example: dict) -> set[str]:
+  """Names of targets that no op has made into fields of a batch.
+
+  Their size differs between examples, or they are encoded still.
+  """
+  raw = {'box_outlines'}
+  if 'box_mask' not in example:
+    raw.update(_MADE)
+  if 'image_size' not in example:
+    raw.add('original_size')
+  if isinstance(example.get('segmentation'), bytes):
+    raw.add('segmentation')
+  return raw
+
+
+class Boxes:
+  """Pads boxes to a fixed number, `max_boxes`.
+
+  Makes `boxes` float32 [N, 4], `box_labels` int32 [N] (-1 where padded) and
+  `box_mask` bool [N] (True: a box), and what the options ask for. Other fields
+  of the boxes are dropped.
+
+  Args (options):
+    max_boxes: N. An example with more is a bad one, never cut short silently.
+    extras: more fields, of box_crowd, box_difficult (False where the record
+      says nothing), box_area (of the box where the record has none) and
+      box_ids (-1 where the record has none).
+    num_keypoints: K > 0 makes `keypoints` float32 [N, K, 3], all 0 where the
+      record has none.
+  """
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    max_boxes: int,
+    extras: Sequence[str] = (),
+    num_keypoints: int = 0,
+  ):
+    where = context.where
+    if max_boxes < 1:
+      raise ValueError(f'{where}: max_boxes must be positive, got {max_boxes}')
+    if num_keypoints < 0:
+      raise ValueError(
+        f'{where}: num_keypoints must be 0 (none) or more, got {num_keypoints}'
+      )
+    for name in extras:
+      if name not in _EXTRAS:
+        raise ValueError(
+          f'{where}: unknown field {name!r} in extras; valid: '
+          f'{", ".join(_EXTRAS)}'
+        )
+    self.context = context
+    self.max_boxes = int(max_boxes)
+    self.extras = tuple(extras)
+    self.num_keypoints = int(num_keypoints)
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    if 'box_mask' in example:
+      raise ValueError(f'{self.context.where}: the boxes are padded already')
+    boxes = np.asarray(
+      example.get('boxes', np.zeros((0, 4), np.float32)), np.float32
+    )
+    num = len(boxes)
+    if num > self.max_boxes:
+      raise BadExample(
+        f'{num} boxes do not fit into max_boxes={self.max_boxes} of '
+        f'{self.context.where}'
+      )
+    found = {'boxes': boxes, 'box_labels': self._labels(example, num)}
+    for name in self.extras:
+      found[name] = example.get(name, np.full(num, _EXTRAS[name]))
+      if name == 'box_area' and name not in example:
+        found[name] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    if self.num_keypoints:
+      found['keypoints'] = self._keypoints(example, num)
+    found['box_mask'] = np.ones(num, np.bool_)
+    padded = {name: self._pad(name, value) for name, value in found.items()}
+    rest = {
+      n: v for n, v in example.items() if n not in (*_MADE, 'box_outlines')
+    }
+    return rest | padded
+
+  def _pad(self, name: str, value: np.ndarray) -> np.ndarray:
+    shape = self.max_boxes, *value.shape[1:]
+    fill = {'box_labels': -1, 'box_ids': -1}.get(name, 0)
+    out = np.full(shape, fill, value.dtype)
+    out[: len(value)] = value
+    return out
+
+  def _labels(self, example: dict, num: int) -> np.ndarray:
+    """int32 [num]; an id outside the vocabulary is the data set's mistake."""
+    where = self.context.where
+    if num and 'box_labels' not in example:
+      raise ValueError(f'{where}: the record has boxes and no box_labels')
+    ids = np.asarray(example.get('box_labels', ()), np.int32)
+    vocabulary = self.context.vocabulary
+    if vocabulary is not None and ids.size:
+      outside = ids[(ids < 0) | (ids >= len(vocabulary.names))]
+      if outside.size:
+        raise ValueError(
+          f'{where}: box label {outside[0]} is outside the vocabulary of '
+          f'{len(vocabulary.names)} names'
+        )
+    return ids
+
+  def _keypoints(self, example: dict, num: int) -> np.ndarray:
+    blank = np.zeros((num, self.num_keypoints, 3), np.float32)
+    keypoints = example.get('keypoints', blank)
+    if num and keypoints.shape != blank.shape:
+      raise ValueError(
+        f'{self.context.where}: num_keypoints={self.num_keypoints}, but the '
+        f'record has {keypoints.shape[1]}'
+      )
+    return keypoints if num else blank
+
+
+class DecodeSegmentation:
+  """'segmentation' PNG -> uint8 [H, W] class ids, 255 where unknown.
+
+  The file has one channel: a palette, of which the indices count and never the
+  colours, or 8-bit grey. Other kinds, and another size than the stored image's,
+  make a bad example. An array passes through.
+
+  Args (options):
+    num_classes: ids from here on, but 255, make a bad example.
+  """
+
+  def __init__(self, context: OpContext, *, num_classes: int | None = None):
+    if num_classes is not None and not 1 <= num_classes <= annotations.IGNORE:
+      raise ValueError(
+        f'{context.where}: num_classes must be 1 to {annotations.IGNORE}, got '
+        f'{num_classes}'
+      )
+    self.where = context.where
+    self.num_classes = num_classes
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    if 'segmentation' not in example:
+      raise BadExample(
+        f'no segmentation for {self.where}: the record has none, or an op that '
+        'resizes, crops or flips comes before'
+      )
+    ids, image = example['segmentation'], example['image']
+    if isinstance(image, bytes):
+      raise ValueError(f'{self.where}: the image is encoded; decode it before')
+    if isinstance(ids, bytes):
+      ids = _class_ids(ids)
+    size = example.get('stored_size', image.shape[:2])
+    if ids.shape != size:
+      raise BadExample(
+        f'segmentation of {ids.shape[0]}x{ids.shape[1]} for an image of '
+        f'{size[0]}x{size[1]}'
+      )
+    if self.num_classes is not None:
+      wrong = ids[(ids >= self.num_classes) & (ids != annotations.IGNORE)]
+      if wrong.size:
+        raise BadExample(
+          f'class {wrong[0]} in the segmentation, {self.where} allows '
+          f'{self.num_classes} and {annotations.IGNORE}'
+        )
+    ids = outlines.nearest(ids, *image.shape[:2])  # a JPEG decoded smaller
+    return example | {'segmentation': ids}
+
+
+def _class_ids(encoded: bytes) -> np.ndarray:
+  """uint8 [H, W] of a PNG with a palette or 8-bit grey."""
+  try:
+    with Image.open(io.BytesIO(encoded), formats=('PNG',)) as picture:
+      # Pillow spreads grey of fewer bits over 0 to 255.
+      deep = picture.mode == 'P' or encoded[_BIT_DEPTH] == b'\x08'
+      if picture.mode not in ('P', 'L') or not deep:
+        raise BadExample(
+          f'segmentation PNG is of mode {picture.mode}; it must have a palette '
+          'or 8-bit grey'
+        )
+      return np.array(picture)
+  except BadExample:
+    raise
+  except Exception as error:  # a parser meets hostile bytes: any failure
+    raise BadExample(f'segmentation cannot be decoded: {error}') from None
+
+
+class Pad:
+  """Puts the image at the top left of a canvas of fixed size.
+
+  A segmentation is filled with 255; boxes and keypoints stay where they are. A
+  larger image is a bad example.
+
+  Args (options):
+    size: pixels of a side, or (height, width).
+    fill: grey level or [r, g, b], 0 to 255. Default: 128, which is 0 on the
+      device.
+  """
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    size: int | Sequence[int],
+    fill: int | Sequence[int] = _GREY,
+  ):
+    self.where = context.where
+    self.height, self.width = geometry.parse_size(context.where, size)
+    levels = fill if isinstance(fill, Sequence) else (fill,) * 3
+    if len(levels) != 3 or not all(
+      isinstance(n, int) and 0 <= n <= 255 for n in levels
+    ):
+      raise ValueError(
+        f'{context.where}: fill must be a level 0 to 255 or three, got {fill!r}'
+      )
+    self.fill = np.array(levels, np.uint8)
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    out: dict[str, Any] = {
+      'image': self._on_canvas(example['image'], self.fill)
+    }
+    segmentation = example.get('segmentation')
+    if isinstance(segmentation, np.ndarray):
+      out['segmentation'] = self._on_canvas(segmentation, annotations.IGNORE)
+    return example | out
+
+  def _on_canvas(self, image: np.ndarray, fill: Any) -> np.ndarray:
+    height, width = image.shape[:2]
+    if height > self.height or width > self.width:
+      raise BadExample(
+        f'image of {height}x{width} is larger than the canvas '
+        f'{self.height}x{self.width} of {self.where}'
+      )
+    canvas = np.empty((self.height, self.width, *image.shape[2:]), np.uint8)
+    canvas[...] = fill
+    canvas[:height, :width] = image
+    return canvas
+
+
+class ImageSize:
+  """Notes the size of the image as it is here: put it before `pad`.
+
+  Makes `image_size` int32 [2], height and width, and `original_size` int32
+  [2], those of the image before it was ever resized, to which predictions are
+  scaled back: the record's own, else that of the stored image.
+  """
+
+  def __init__(self, context: OpContext):
+    self.where = context.where
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    size = np.array(example['image'].shape[:2], np.int32)
+    if 'original_size' not in example:
+      raise ValueError(
+        f'{self.where}: the original size is not known; put decode before'
+      )
+    return example | {'image_size': size}
