@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
     prog='python -m tools.prepare_coco',
-    description=__doc__,
+    description=__doc__ or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

@@ -149,8 +149,9 @@ class Source:
       boxes = np.repeat(chosen, counts)
       sides = found.boxes[boxes, 2:] - found.boxes[boxes, :2]
       line = (
-        f'{part.folder}: {boxes.sum():,} boxes, {found.crowd[boxes].sum():,} '
-        f'of crowds, {(sides <= 0).any(axis=1).sum():,} without an area (kept), '
+        f'{part.folder}: {boxes.sum():,} boxes, '
+        f'{found.crowd[boxes].sum():,} of crowds, '
+        f'{(sides <= 0).any(axis=1).sum():,} without an area (kept), '
         f'{(counts[chosen] == 0).sum():,} images without a box (kept)'
       )
       if found.keypoints is not None:

@@ -1,0 +1,73 @@
+"""Pascal VOC as published -> data set in the record format.
+
+  python -m tools.prepare_voc --output data/voc0712 \\
+      --input VOCtrainval_06-Nov-2007.tar VOCtest_06-Nov-2007.tar \\
+      VOCtrainval_11-May-2012.tar
+  python -m tools.prepare_voc --input VOCdevkit/ --output data/voc12_seg \\
+      --task segmentation --trainaug_list trainaug.txt \\
+      --trainaug_masks SegmentationClassAug.zip
+
+Images are those of the lists in ImageSets, of every year found: boxes for
+detection, masks of class ids for segmentation; docs/preparing-data.md (VOC).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from input_pipeline.publishers import voc
+from tools import preparer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add(
+    '--input', nargs='+', metavar='PATH',
+    help='VOCdevkit folders, or the tars as downloaded, or a folder of them',
+  )  # fmt: skip
+  add(
+    '--task', choices=voc.TASKS, default='detection',
+    help='default: %(default)s',
+  )  # fmt: skip
+  add(
+    '--splits',
+    help='lists of ImageSets, with commas between; default: trainval,test for '
+    'detection; train,val, or trainaug,val, for segmentation; where they exist',
+  )  # fmt: skip
+  add(
+    '--trainaug_list', metavar='FILE',
+    help='images of the augmented training set, one a line: split trainaug',
+  )  # fmt: skip
+  add(
+    '--trainaug_masks', metavar='PATH',
+    help='its masks: a folder or .zip of NAME.png; default: the folder '
+    'SegmentationClassAug of the year',
+  )  # fmt: skip
+  add('--scratch', metavar='DIR', help='where .tar.gz files are decompressed')
+
+
+def open_sources(args: argparse.Namespace) -> dict[str, voc.Source]:
+  if not args.input:
+    raise ValueError('--input is needed: VOCdevkit folders, or the tars')
+  return voc.open_splits(
+    args.input,
+    task=args.task,
+    splits=None if args.splits is None else args.splits.split(','),
+    trainaug_list=args.trainaug_list,
+    trainaug_masks=args.trainaug_masks,
+    scratch=args.scratch,
+  )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  return preparer.main(
+    argv,
+    prog='python -m tools.prepare_voc',
+    description=__doc__ or '',
+    add_arguments=add_arguments,
+    open_sources=open_sources,
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main())
