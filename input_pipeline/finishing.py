@@ -9,16 +9,16 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from big_vision_like import text_lines
 from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import manifest as manifests
-from input_pipeline.preparation import Done, Progress
+from input_pipeline import progress, stored_labels
+from input_pipeline.preparation import Done
 
 BAD_FILE = 'bad_images.jsonl'
 _VOCABULARY_FILE = 'vocabulary.jsonl'
@@ -29,7 +29,7 @@ def finish(
   folder: str,
   hierarchy: str | None,
   sources: Mapping[str, Any],
-  progress: Progress,
+  done: Mapping[str, Done],
   settings: Mapping[str, Any],
 ) -> None:
   """Writes the files of a data set whose shards are all there.
@@ -38,43 +38,73 @@ def finish(
     folder: the data set.
     hierarchy: file to copy where the sources name no edges themselves.
     sources: split -> source.
-    progress: its shards; removed at the end.
+    done: its shards, by name.
     settings: how the data set was made, for the manifest.
   """
-  done: dict[str, list[Done]] = {split: [] for split in sources}
-  for _, one in sorted(progress.done.items()):
-    done[one.split].append(one)
+  shards: dict[str, list[Done]] = {split: [] for split in sources}
+  for _, one in sorted(done.items()):
+    shards[one.split].append(one)
   first = next(iter(sources.values()))
   labels = first.vocabulary
-  counted = 'train' if 'train' in done else 'all' if 'all' in done else None
+  counted = _counted_split(list(shards))
   if counted is not None:
-    labels = _counted(labels, done[counted])
+    counts = stored_labels.images_per_label(
+      _rows(folder, shards[counted]), len(labels)
+    )
+    labels = dataclasses.replace(labels, counts=counts, origin='')
   labels.save(os.path.join(folder, _VOCABULARY_FILE))
   name = _write_hierarchy(folder, hierarchy, first)
-  _save_bad(os.path.join(folder, BAD_FILE), done)
+  _save_bad(os.path.join(folder, BAD_FILE), shards)
   manifests.Manifest(
-    splits={s: tuple(d.shard for d in ones) for s, ones in done.items()},
-    labels={
-      split: sum(sum(d.label_counts.values()) for d in ones)
-      for split, ones in done.items()
-    },
-    options=settings,
+    splits={s: tuple(d.shard for d in ones) for s, ones in shards.items()},
+    labels={s: _num_labels(ones) for s, ones in shards.items()},
+    options={**settings, 'order': manifests.ORDER},
     vocabulary=_VOCABULARY_FILE,
     hierarchy=name,
     # What was to be added is in the vocabulary now.
     hierarchy_unlisted='error' if name is None else 'traverse',
+    label_index={s: _index(folder, s, ones) for s, ones in shards.items()},
     notes={s: tuple(_notes(source)) for s, source in sources.items()},
   ).save(folder)
-  progress.remove()
+  tidy(folder)
 
 
-def _counted(labels: Vocabulary, shards: Sequence[Done]) -> Vocabulary:
-  """The vocabulary with the number of images of each label as stored."""
-  counts = np.zeros(len(labels), np.int64)
+def tidy(folder: str) -> None:
+  """Removes what a finished data set does not need any more."""
+  progress.remove(folder)
+  stored_labels.remove_sides(folder)
+
+
+def _num_labels(shards: Sequence[Done]) -> int:
+  return sum(done.num_labels for done in shards)
+
+
+def _rows(folder: str, shards: Sequence[Done]) -> Iterator[stored_labels.Rows]:
   for done in shards:
-    for label, number in done.label_counts.items():
-      counts[label] += number
-  return dataclasses.replace(labels, counts=counts, origin='')
+    path = stored_labels.side_path(folder, done.shard.name)
+    yield stored_labels.read_side(path, done.shard.records)
+
+
+def _index(
+  folder: str, split: str, shards: Sequence[Done]
+) -> dict[str, manifests.File]:
+  """Writes the label index of a split; the manifest's entry of it."""
+  num_records = sum(done.shard.records for done in shards)
+  names = stored_labels.join(
+    folder, split, _rows(folder, shards), num_records, _num_labels(shards)
+  )
+  return {
+    kind: manifests.describe_file(folder, name) for kind, name in names.items()
+  }
+
+
+def _counted_split(splits: Sequence[str]) -> str | None:
+  """The split whose images the vocabulary counts: that of training."""
+  named = [split for split in splits if split.startswith('train')]
+  for split in ('train', 'all', *named):
+    if split in splits:
+      return split
+  return None
 
 
 def _notes(source: Any) -> list[str]:

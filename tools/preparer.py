@@ -33,11 +33,11 @@ from typing import Any
 
 import tqdm
 
-from input_pipeline import finishing, preparation
+from input_pipeline import finishing, local_runner, preparation, progress
 from input_pipeline import manifest as manifests
-from input_pipeline.preparation import Recipe
+from input_pipeline.recipe import Recipe
 
-EXIT_CODES = __doc__[__doc__.index('Exit codes:') :]
+EXIT_CODES = (__doc__ or '').rpartition('\n\n')[2]
 _LOCK_FILE = '.lock'
 _NUM_SHOWN = 10
 
@@ -130,6 +130,11 @@ def parser(
     'kept) instead of the files as they are',
   )  # fmt: skip
   add(
+    '--long_side', type=int, metavar='PIXELS',
+    help='store larger images as JPEGs whose longer side has this many pixels '
+    '(bilinear with antialias, aspect ratio kept)',
+  )  # fmt: skip
+  add(
     '--quality', type=int, default=95,
     help='JPEG quality of resized images; default: %(default)s',
   )  # fmt: skip
@@ -151,11 +156,11 @@ def verify(folder: str) -> int:
   """Prints every difference between files and manifest; 1 if there is any."""
   manifest = manifests.load(folder)
   problems = []
-  for split, shards in manifest.splits.items():
+  for split in manifest.splits:
     found = manifests.verify(folder, manifest, split)
-    good = len(shards) - len(found)
+    files = len(manifest.files(split))
     print(
-      f'{split}: {good} of {len(shards)} shards are right, '
+      f'{split}: {files - len(found)} of {files} files are right, '
       f'{manifest.num_records(split):,} records, '
       f'{manifest.num_bytes(split) / 1e6:,.1f} MB'
     )
@@ -187,16 +192,18 @@ def prepare(
   with _locked(args.output):
     if os.path.exists(os.path.join(args.output, manifests.FILE_NAME)):
       manifest = manifests.load(args.output)
-      preparation.check_settings(args.output, manifest.options, settings)
+      before = {k: v for k, v in manifest.options.items() if k != 'order'}
+      progress.check_settings(args.output, before, settings)
       for split in manifest.splits:
         manifests.check(args.output, manifest, split)
+      finishing.tidy(args.output)
       print('the data set is finished already; --verify checks it in full')
       return
-    progress = preparation.Progress(args.output, settings)
+    record = progress.Progress(args.output, settings)
     start = time.monotonic()
-    written = _write_shards(args, recipe, sources, progress)
+    written = _write_shards(args, recipe, sources, record)
     hierarchy = getattr(args, 'hierarchy', None)
-    finishing.finish(args.output, hierarchy, sources, progress, settings)
+    finishing.finish(args.output, hierarchy, sources, record.done, settings)
     seconds = time.monotonic() - start
     for line in finishing.report(args.output):
       print(line)
@@ -244,7 +251,7 @@ def _check_output(args: argparse.Namespace) -> None:
     found = set(os.listdir(output)) - {_LOCK_FILE}
   except OSError as error:
     raise OSError(f'--output {args.output!r}: {error.strerror}') from None
-  ours = {manifests.FILE_NAME, preparation.PROGRESS_FILE}
+  ours = {manifests.FILE_NAME, progress.FILE_NAME}
   if found and not found & ours:
     raise ValueError(
       f'--output {args.output!r} holds other files ({sorted(found)[0]!r}, ...)'
@@ -276,16 +283,16 @@ def _write_shards(
   args: argparse.Namespace,
   recipe: Recipe,
   sources: Mapping[str, Any],
-  progress: preparation.Progress,
+  record: progress.Progress,
 ) -> int:
   """Writes the shards that are missing; number of images written."""
   tasks, needed = [], 0
   for split, source in sources.items():
     shards, num_bytes = preparation.plan(split, source, recipe)
-    missing = [t for t in shards if t.name not in progress.done]
+    missing = [t for t in shards if t.name not in record.done]
     needed += num_bytes * len(missing) // len(shards)
     tasks += missing
-  kept = len(progress.done)
+  kept = len(record.done)
   if kept:
     print(f'{kept} finished shards are kept, {len(tasks)} are to be written')
   free = shutil.disk_usage(args.output).free
@@ -294,35 +301,46 @@ def _write_shards(
       f'--output {args.output!r}: about {needed / 1e9:.1f} GB are to be '
       f'written, {free / 1e9:.1f} GB are free'
     )
+  budget = _Budget(args.max_bad_fraction, sources, recipe)
+  for done in record.done.values():
+    budget.add(done)
   bar = tqdm.tqdm(
     total=sum(len(t.indices) for t in tasks), unit='image', smoothing=0.05
   )
-  limits = {
-    split: args.max_bad_fraction * min(len(source), recipe.limit or len(source))
-    for split, source in sources.items()
-  }
   with bar, contextlib.closing(
-    preparation.run(
+    local_runner.run(
       args.output, tasks, sources, recipe,
       workers=args.workers, advance=bar.update,
     )
   ) as finished:  # fmt: skip
-    _check_budget(progress, limits)
     for done in finished:
-      progress.add(done)
-      _check_budget(progress, limits)
+      record.add(done)
+      budget.add(done)
   return bar.n
 
 
-def _check_budget(
-  progress: preparation.Progress, limits: Mapping[str, float]
-) -> None:
-  for split, limit in limits.items():
-    bad = [b for d in progress.done.values() if d.split == split for b in d.bad]
-    if len(bad) > limit:
-      shown = '\n'.join(f'  {k}: {r}' for k, r in bad[:_NUM_SHOWN])
+class _Budget:
+  """Counts bad images of each split against --max_bad_fraction."""
+
+  def __init__(
+    self, fraction: float, sources: Mapping[str, Any], recipe: Recipe
+  ):
+    self._limits = {
+      split: fraction * min(len(source), recipe.limit or len(source))
+      for split, source in sources.items()
+    }
+    self._counts = dict.fromkeys(sources, 0)
+    self._shown: dict[str, list[str]] = {split: [] for split in sources}
+
+  def add(self, done: preparation.Done) -> None:
+    """Raises TooManyBadImages, naming some, where the budget is exceeded."""
+    self._counts[done.split] += len(done.bad)
+    shown, limit = self._shown[done.split], self._limits[done.split]
+    shown += [f'  {k}: {r}' for k, r in done.bad[: _NUM_SHOWN - len(shown)]]
+    if self._counts[done.split] > limit:
       raise TooManyBadImages(
-        f'{len(bad)} bad images in split {split!r} are more than '
-        f'--max_bad_fraction allows ({limit:g}):\n{shown}\n'
-        'repeat the command with a larger --max_bad_fraction to go on'
+        f'{self._counts[done.split]} bad images in split {done.split!r} are '
+        f'more than --max_bad_fraction allows ({limit:g}):\n'
+        + '\n'.join(shown)
+        + '\nrepeat the command with a larger --max_bad_fraction to go on'
       )

@@ -1,7 +1,7 @@
 """Data set in the project's record format: ArrayRecord shards + manifest.
 
-`tools/prepare_images.py` makes one from a folder, a CSV or a JSONL file;
-docs/data.md ("Record format") describes the files.
+The tools/prepare_*.py make one (docs/preparing-data.md); docs/data.md ("Record
+format") describes the files.
 """
 
 import bisect
@@ -16,10 +16,15 @@ from big_vision_like import vocabulary as vocabularies
 from input_pipeline import manifest as manifests
 from input_pipeline import records
 from input_pipeline.errors import BadExample
+from input_pipeline.stored_labels import StoredLabels
 
 
 class Source:
   """Random access to the records of one split.
+
+  Attributes:
+    in_hash_order: whether the records are stored by a hash of (seed, key), so
+      that the first m of them are a random subset.
 
   Args (options):
     path: folder of the data set.
@@ -59,11 +64,17 @@ class Source:
       hierarchy,
       unlisted=hierarchy_unlisted,
     )
+    self.in_hash_order = manifest.options.get('order') == manifests.ORDER
     self._shards = manifest.splits[split]
     self._ends = list(itertools.accumulate(s.records for s in self._shards))
     self._reader = records.ShardReader(
       os.path.join(self.path, s.name) for s in self._shards
     )
+
+    self._stored_labels: StoredLabels | None = None
+    if split in manifest.label_index:
+      self._stored_labels = StoredLabels(self.path, split, len(self))
+      self._stored_labels.arrays()  # a wrong one is refused here
 
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
@@ -85,7 +96,8 @@ class Source:
   def __getitem__(self, index: int) -> dict:
     """'image' bytes, 'labels' int32 [n], 'key', and what else is stored.
 
-    That is 'label_conf', 'negatives' and the fields of annotations.py.
+    That is 'label_conf', 'negatives', 'dedup_hash' and the fields of
+    annotations.py.
     """
     record = self.read(int(index))
     example = {
@@ -97,13 +109,31 @@ class Source:
       example['label_conf'] = record.label_conf
     if record.negatives is not None:
       example['negatives'] = record.negatives
+    if record.dedup_hash is not None:
+      example['dedup_hash'] = record.dedup_hash
     if record.annotations is not None:
       example |= record.annotations
     return example
 
   def labels(self, index: int) -> np.ndarray:
-    """Raw label ids int32 [n] of a record, its image left alone."""
-    return self.read(int(index)).labels
+    """Raw label ids int32 [n] of a record.
+
+    Without its shard where the data set has a label index, as those have that
+    are prepared by this program.
+    """
+    if self._stored_labels is None:
+      return self.read(int(index)).labels
+    if not 0 <= index < len(self):
+      raise IndexError(f'record {index} of {len(self)} in {self.path!r}')
+    return self._stored_labels.labels(int(index))
+
+  def label_index(self) -> tuple[np.ndarray, np.ndarray] | None:
+    """(ends int64 [n], labels int32 [m]) of all records, memory-mapped.
+
+    The labels of record i are labels[ends[i - 1] : ends[i]] (from 0 for the
+    first). None where the data set has no index.
+    """
+    return None if self._stored_labels is None else self._stored_labels.arrays()
 
   def key(self, index: int) -> str:
     """'train-00003-of-00016.array_record:41', readable without the record."""

@@ -224,7 +224,7 @@ def test_every_damaged_shard_is_listed_at_the_start(data_set):
   os.rename(folder / names[2], folder / 'x')
   os.rename(folder / names[3], folder / names[2])
   os.rename(folder / 'x', folder / names[3])
-  with pytest.raises(ValueError, match='4 of 4 shards') as error:
+  with pytest.raises(ValueError, match='4 of 4 files') as error:
     manifests.check(str(folder), manifest, 'train')
   text = str(error.value)
   assert f'{names[0]}: missing' in text
