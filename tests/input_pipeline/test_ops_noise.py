@@ -169,6 +169,7 @@ def test_a_subset_has_the_noise_of_the_whole():
   source = Source(num_images=60, num_classes=20, image_size=16, noise=0.0)
   specs = [
     dict(op='decode'),
+    dict(op='resize', size=8),
     dict(op='label_noise', kind='symmetric', rate=0.5),
     dict(op='labels', max_labels=8),
   ]
