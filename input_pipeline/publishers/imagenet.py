@@ -14,7 +14,7 @@ tench). The baseline of Sun et al. 2017 and their transfer study train on it.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -95,10 +95,13 @@ def locate(path: str) -> Layout:
       f'--input {path!r}: none of {", ".join((*_TRAIN, *_VAL, _KAGGLE))} is '
       f'there; give --train and --val'
     )
-  return Layout(*(name and os.path.join(path, name) for name in found))
+  return Layout(
+    *(None if name is None else os.path.join(path, name) for name in found),
+    within=None,
+  )
 
 
-def _first(names: Sequence[str], there) -> str | None:
+def _first(names: Sequence[str], there: Callable[[str], bool]) -> str | None:
   return next((name for name in names if there(name)), None)
 
 
@@ -257,11 +260,8 @@ def _labels(
   if 'train' in found:
     ids = class_images.relabelled(found['train'], classes)
     counts = np.bincount(ids, minlength=len(classes))
-  vocabulary, closed = synsets.attach_hierarchy(
-    Vocabulary(tuple(classes), counts=counts),
+  return synsets.attach_hierarchy(
+    # Not the inner nodes that a hierarchy may add: ILSVRC's classes.
+    Vocabulary(tuple(classes), counts=counts, imagenet_ids=tuple(classes)),
     lists.descriptions, hierarchy, unlisted, max_depth,
   )  # fmt: skip
-  wnids = tuple(
-    name if synsets.WNID.fullmatch(name) else None for name in vocabulary.names
-  )
-  return dataclasses.replace(vocabulary, imagenet_ids=wnids), closed

@@ -102,7 +102,9 @@ def open_splits(
 
 
 def _read(lists: synsets.Lists, path: str | None) -> list[str] | None:
-  return path and lists.describe(synsets.read_text(path), path)
+  if path is None:
+    return None
+  return lists.describe(synsets.read_text(path), path)
 
 
 def _chosen(

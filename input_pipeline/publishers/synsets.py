@@ -143,7 +143,7 @@ class Lists:
           f'give the development kit, ILSVRC2012_devkit_t12.tar.gz'
         )
       if len(fields) == 2:  # image, wnid
-        self._add_val(*fields, f'{where}:{number}')
+        self._add_val(fields[0], fields[1], f'{where}:{number}')
       else:
         wnid = fields[0] if len(fields) == 1 else line
         self._add_val(f'_{number:08}', wnid, f'{where}:{number}')
