@@ -8,6 +8,7 @@ of classes x classes exists. File formats and rules: docs/label-hierarchy.md.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -196,6 +197,71 @@ def attach(
     vocabulary = _extended(vocabulary, added)
     unlisted = 'traverse'  # what is left lies above no label
   return vocabulary, _build(vocabulary.names, edges, max_depth, unlisted)
+
+
+def restrict(
+  vocabulary: Vocabulary,
+  hierarchy: Hierarchy | None,
+  labels: np.ndarray,
+  *,
+  keep_ids: bool = False,
+) -> tuple[Vocabulary, Hierarchy | None]:
+  """Vocabulary and hierarchy of some of the labels.
+
+  Of two labels kept, one is the other's ancestor if it was before, through
+  whatever labels or nodes in between.
+
+  Args:
+    vocabulary: C labels.
+    hierarchy: theirs, or None.
+    labels: integer [k] ids to keep, ascending and unique.
+    keep_ids: all C labels keep their ids, and those not in `labels` lose their
+      edges and counts; else the k labels get ids 0..k-1 in their order.
+  """
+  kept = np.zeros(len(vocabulary), bool)
+  kept[labels] = True
+  if not keep_ids:
+    new = vocabulary.restricted(labels.tolist())
+  elif vocabulary.counts is None:
+    new = vocabulary
+  else:
+    counts = np.where(kept, vocabulary.counts, 0)
+    new = dataclasses.replace(vocabulary, counts=counts)
+  if hierarchy is None:
+    return new, None
+  edges = [
+    (vocabulary.names[child], vocabulary.names[parent])
+    for child in labels.tolist()
+    for parent in _nearest(hierarchy, child, kept)
+  ]
+  closed = Hierarchy.from_edges(new.names, edges)
+  if new.parents is not None:
+    parents: list[tuple[str, ...]] = [
+      tuple(new.names[p] for p in closed.parents[a:b])
+      for a, b in itertools.pairwise(closed.parents_indptr.tolist())
+    ]
+    new = dataclasses.replace(new, parents=tuple(parents))
+  return new, closed
+
+
+def _nearest(hierarchy: Hierarchy, label: int, kept: np.ndarray) -> list[int]:
+  """Kept parents of a label, and kept ancestors with none kept in between."""
+
+  def above(node: int) -> np.ndarray:
+    row = slice(hierarchy.indptr[node], hierarchy.indptr[node + 1])
+    ancestors = hierarchy.ancestors[row]
+    return ancestors[kept[ancestors]]
+
+  ancestors = above(label)
+  if len(ancestors) < 2:
+    return ancestors.tolist()
+  further = np.concatenate([above(node) for node in ancestors.tolist()])
+  row = slice(
+    hierarchy.parents_indptr[label], hierarchy.parents_indptr[label + 1]
+  )
+  direct = ~np.isin(ancestors, further)
+  direct |= np.isin(ancestors, hierarchy.parents[row])
+  return ancestors[direct].tolist()
 
 
 def _extended(vocabulary: Vocabulary, added: Sequence[str]) -> Vocabulary:

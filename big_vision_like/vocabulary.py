@@ -145,6 +145,30 @@ class Vocabulary:
     described = None if self.descriptions is None else self.descriptions[label]
     return self.names[label] if described is None else described
 
+  def restricted(self, labels: Sequence[int]) -> 'Vocabulary':
+    """These labels only, with all that is known of them; ids from 0 on.
+
+    Args:
+      labels: ids to keep, in their new order. Of their parents those that are
+        kept stay (`hierarchy.restrict` bridges the others).
+    """
+    kept = frozenset(self.names[i] for i in labels)
+
+    def pick(values: Any) -> Any:
+      return None if values is None else [values[i] for i in labels]
+
+    parents = pick(self.parents)
+    if parents is not None:
+      parents = tuple(tuple(p for p in row if p in kept) for row in parents)
+    return Vocabulary(
+      pick(self.names),
+      counts=pick(self.counts),
+      weights=pick(self.weights),
+      parents=parents,
+      imagenet_ids=pick(self.imagenet_ids),
+      descriptions=pick(self.descriptions),
+    )
+
   def fingerprint(self) -> str:
     """16 hex digits of the names in their order."""
     joined = '\n'.join(self.names).encode()

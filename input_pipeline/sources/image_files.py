@@ -97,6 +97,10 @@ class LabelledFiles:
       raise IndexError(f'index {index} is not in 0..{len(self) - 1}')
     return self._labels[self._label_ends[index] : self._label_ends[index + 1]]
 
+  def label_index(self) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of all images: where each one's end, int64 [n]; int32 [m]."""
+    return self._label_ends[1:], self._labels
+
   def key(self, index: int) -> str:
     """Path of the image, relative to the root."""
     return self._path(index).decode('utf-8', 'backslashreplace')

@@ -101,7 +101,8 @@ class World:
 
     Counts are the expected number of images that truly show a leaf class, zero
     for all other labels, as of data labelled by leaves; weights are the share
-    of images that show a label, descendants included.
+    of images that show a label, descendants included. Every second leaf class
+    has a made-up `imagenet_id`, as some labels of JFT have real ones.
     """
     seen = self.frequency.seen()
     for kind in self._traits:
@@ -112,12 +113,17 @@ class World:
     counts[leaves] = np.round(seen[leaves] * num_images)
     h = self.hierarchy
     bounds = list(zip(h.parents_indptr[:-1], h.parents_indptr[1:]))
+    shared = frozenset(leaves[::2].tolist())
     return Vocabulary(
       names=self.names,
       counts=counts,
       weights=seen,
       parents=tuple(
         tuple(self.names[p] for p in h.parents[a:b]) for a, b in bounds
+      ),
+      imagenet_ids=tuple(
+        f's{label:08d}' if label in shared else None
+        for label in range(len(seen))
       ),
     )
 

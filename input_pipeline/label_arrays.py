@@ -1,0 +1,180 @@
+"""The labels of all records as two flat arrays, read in blocks.
+
+Choosing records by their labels, and counting labels, must not read records:
+300 million of them are 300 million seeks, but 4 bytes a label and 8 a record in
+one array each. Prepared data sets have these arrays on disk, memory-mapped;
+image folders and tables in memory; for other sources `build` makes them.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from input_pipeline.errors import BadExample
+
+BLOCK = 1 << 20  # records
+
+
+class LabelIndex(NamedTuple):
+  """Raw labels of n records.
+
+  Attributes:
+    ends: int64 [n]; the labels of record i end before position ends[i].
+    labels: int32 [m] label ids.
+    unreadable: int64 [b] records whose labels could not be read, ascending.
+  """
+
+  ends: np.ndarray
+  labels: np.ndarray
+  unreadable: np.ndarray = np.empty(0, np.int64)
+
+
+class Block(NamedTuple):
+  """The labels of some consecutive records of a selection.
+
+  Attributes:
+    first: position of the first record in the selection.
+    num: number of records.
+    rows: int64 [l] record of each label, counted from `first`, ascending.
+    labels: int32 [l].
+  """
+
+  first: int
+  num: int
+  rows: np.ndarray
+  labels: np.ndarray
+
+
+def of(source: Any) -> LabelIndex | None:
+  """The index that a source has by itself (`label_index()`), or None."""
+  arrays = getattr(source, 'label_index', lambda: None)()
+  return None if arrays is None else LabelIndex(*arrays)
+
+
+def build(source: Any) -> LabelIndex:
+  """Reads the labels of every record: 12 bytes and more a record in memory."""
+  read = getattr(source, 'labels', None) or (
+    lambda index: np.asarray(source[index]['labels'], np.int32)
+  )
+  lengths = np.zeros(len(source), np.int64)
+  found: list[np.ndarray] = []
+  parts: list[np.ndarray] = []
+  unreadable = []
+  for index in range(len(source)):
+    try:
+      labels = read(index)
+    except BadExample:
+      unreadable.append(index)
+      continue
+    lengths[index] = len(labels)
+    parts.append(labels)
+    if len(parts) == 1 << 16:
+      found.append(np.concatenate(parts).astype(np.int32))
+      parts.clear()
+  found.append(np.concatenate([*parts, np.empty(0)]).astype(np.int32))
+  return LabelIndex(
+    np.cumsum(lengths),
+    np.concatenate(found),
+    np.array(unreadable, np.int64),
+  )
+
+
+def blocks(
+  index: LabelIndex, chosen: np.ndarray | range | None = None
+) -> Iterator[Block]:
+  """The labels of the chosen records (None: of all), in their order."""
+  if chosen is None:
+    chosen = range(len(index.ends))
+  for first in range(0, len(chosen), BLOCK):
+    part = chosen[first : first + BLOCK]
+    if isinstance(part, range):
+      assert part.step == 1
+      ends = index.ends[part.start : part.stop]
+      begin = int(index.ends[part.start - 1]) if part.start else 0
+      lengths = np.diff(ends, prepend=begin)
+      labels = index.labels[begin : int(ends[-1])]
+    else:
+      starts = np.where(part > 0, index.ends[part.astype(np.int64) - 1], 0)
+      lengths = index.ends[part] - starts
+      shift = starts - (np.cumsum(lengths) - lengths)
+      labels = index.labels[
+        np.repeat(shift, lengths) + np.arange(lengths.sum())
+      ]
+    rows = np.repeat(np.arange(len(part)), lengths)
+    yield Block(first, len(part), rows, np.asarray(labels))
+
+
+def taken(index: LabelIndex, chosen: np.ndarray | range) -> LabelIndex:
+  """The index of some records, in their order; a prefix copies nothing."""
+  num = len(chosen)
+  if isinstance(chosen, range):
+    assert chosen.start == 0 and chosen.step == 1
+    ends = index.ends[:num]
+    return LabelIndex(ends, index.labels[: int(ends[-1]) if num else 0])
+  lengths = np.zeros(num, np.int64)
+  found = [np.empty(0, np.int32)]
+  for block in blocks(index, chosen):
+    part = slice(block.first, block.first + block.num)
+    lengths[part] = np.bincount(block.rows, minlength=block.num)
+    found.append(block.labels)
+  return LabelIndex(np.cumsum(lengths), np.concatenate(found))
+
+
+def carrying(index: LabelIndex, wanted: np.ndarray) -> np.ndarray:
+  """Records with at least one of the wanted labels, and the unreadable ones.
+
+  Those are kept so that who reads the records meets and counts them.
+
+  Args:
+    wanted: bool [C].
+
+  Returns:
+    uint32 or int64 [k], ascending.
+  """
+  found = [index.unreadable]
+  for block in blocks(index):
+    rows = block.rows[wanted[block.labels]]
+    rows = rows[np.diff(rows, prepend=-1) > 0]
+    found.append(rows + block.first)
+  chosen = np.concatenate(found)
+  if len(index.unreadable):
+    chosen = np.sort(chosen)
+  return chosen.astype(dtype_for(len(index.ends)))
+
+
+def counts(
+  index: LabelIndex, num_labels: int, chosen: np.ndarray | range | None = None
+) -> np.ndarray:
+  """int64 [num_labels] images of each label; a repeated label counts once."""
+  total = np.zeros(num_labels, np.int64)
+  for block in blocks(index, chosen):
+    total += np.bincount(unique(block, num_labels).labels, minlength=num_labels)
+  return total
+
+
+def unique(block: Block, num_labels: int) -> Block:
+  """The block with ascending labels in each record, each once."""
+  keys = block.rows * num_labels + block.labels
+  if len(keys) < 2 or (keys[1:] > keys[:-1]).all():
+    return block
+  rows, labels = np.divmod(np.unique(keys), num_labels)
+  return block._replace(rows=rows, labels=labels.astype(np.int32))
+
+
+def check(index: LabelIndex, num_labels: int, where: str) -> None:
+  """ValueError for a label outside 0..num_labels-1."""
+  for first in range(0, len(index.labels), BLOCK):
+    block = index.labels[first : first + BLOCK]
+    if block.min() < 0 or block.max() >= num_labels:
+      bad = int(np.flatnonzero((block < 0) | (block >= num_labels))[0])
+      record = int(np.searchsorted(index.ends, first + bad, side='right'))
+      raise ValueError(
+        f'{where}: label {block[bad]} of record {record} is outside the '
+        f'vocabulary of {num_labels} names'
+      )
+
+
+def dtype_for(num_records: int) -> type:
+  """Of record numbers: 4 bytes where they fit."""
+  return np.uint32 if num_records <= 1 << 32 else np.int64

@@ -1,0 +1,246 @@
+"""A data set seen through some of its labels (Sun et al. 2017, section 5.2).
+
+The paper asks whether many classes matter by training on the 941 labels that
+ImageNet has too. `Restriction` is what such a choice does to labels, to the
+vocabulary and the hierarchy, and to every field of an example that holds label
+ids; which records are kept is decided in subset.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from big_vision_like import hierarchy as hierarchies
+from big_vision_like import vocabulary as vocabularies
+from big_vision_like.hierarchy import Hierarchy
+from big_vision_like.vocabulary import Vocabulary
+from input_pipeline import label_arrays
+from input_pipeline.label_arrays import LabelIndex
+
+IMAGENET = 'imagenet'
+
+
+def chosen_ids(
+  vocabulary: Vocabulary, labels: str | Sequence[str], where: str
+) -> np.ndarray:
+  """Ids that an option `labels` names: int64 [k], ascending.
+
+  Args:
+    vocabulary: the labels there are.
+    labels: 'imagenet' for those with an imagenet_id, a vocabulary or text file
+      of names, or a list of names.
+    where: config key, for messages.
+
+  Raises:
+    ValueError: an unknown or repeated name, or no label at all.
+    FileNotFoundError: no such file.
+  """
+  known = vocabulary.origin or 'the vocabulary'
+  if labels == IMAGENET:
+    marked = vocabulary.imagenet_ids or ()
+    ids = [i for i, synset in enumerate(marked) if synset is not None]
+    if not ids:
+      raise ValueError(
+        f"{where}='{IMAGENET}': no label of {known} has an imagenet_id; add "
+        f'it to vocabulary.jsonl, or give a file of names'
+      )
+    return np.array(ids, np.int64)
+  if isinstance(labels, str):
+    listed = vocabularies.load(labels)
+    names, places = listed.names, listed.where
+  else:
+    names, places = tuple(labels), lambda i: f'{where}[{i}]'
+  ids = []
+  for i, name in enumerate(names):
+    try:
+      ids.append(vocabulary.index(name))
+    except ValueError as error:
+      raise ValueError(f'{places(i)}: {error}') from None
+  if len(set(ids)) < len(ids):
+    again = next(n for i, n in enumerate(names) if n in names[:i])
+    raise ValueError(f'{where}: name {again!r} appears twice')
+  return np.sort(np.array(ids, np.int64))
+
+
+class Restriction:
+  """Maps the labels of a data set to those that are kept.
+
+  Attributes:
+    vocabulary, hierarchy: of the labels kept.
+    carries: bool [C], which old labels say something about a kept one.
+    kept: int64 [k], the old ids of the labels kept, ascending.
+  """
+
+  vocabulary: Vocabulary
+  hierarchy: Hierarchy | None
+
+  def __init__(
+    self,
+    vocabulary: Vocabulary,
+    hierarchy: Hierarchy | None,
+    kept: np.ndarray,
+    *,
+    fill_in: bool = False,
+    keep_ids: bool = False,
+  ):
+    """Takes the labels to keep.
+
+    Args:
+      vocabulary, hierarchy: of the data set.
+      kept: integer [k] ids, ascending and unique.
+      fill_in: a label that is dropped counts as its kept ancestors; and if it
+        is known to be absent, so are its kept descendants.
+      keep_ids: ids and vocabulary stay; labels are only taken away.
+    """
+    self.vocabulary, self.hierarchy = hierarchies.restrict(
+      vocabulary, hierarchy, kept, keep_ids=keep_ids
+    )
+    self.kept = kept
+    self._num_labels = len(vocabulary)
+    self._new = np.full(len(vocabulary), -1, np.int32)
+    self._new[kept] = kept if keep_ids else np.arange(len(kept))
+    old = np.arange(len(vocabulary), dtype=np.int64)
+    pairs = old[kept], self._new[kept]  # (says something, of the kept label)
+    self._fill_in = fill_in and hierarchy is not None
+    if self._fill_in:
+      assert hierarchy is not None
+      below = np.repeat(old, np.diff(hierarchy.indptr))
+      above = hierarchy.ancestors
+      up, down = self._new[above] >= 0, self._new[below] >= 0
+      self._down = _csr(
+        np.concatenate([pairs[0], above[down]]),
+        np.concatenate([pairs[1], self._new[below[down]]]),
+        len(vocabulary),
+      )
+      pairs = (
+        np.concatenate([pairs[0], below[up]]),
+        np.concatenate([pairs[1], self._new[above[up]]]),
+      )
+    self._up = _csr(*pairs, len(vocabulary))
+    self.carries = np.diff(self._up[0]) > 0
+
+  def labels(self, raw: np.ndarray, where: str = 'example') -> np.ndarray:
+    """Kept labels, int32 [n], of raw ones: in their order, or, filled in,
+    ascending."""
+    raw = self._checked(raw, where)
+    if self._fill_in:
+      return np.unique(_gather(self._up, raw)[0])
+    new = self._new[raw]
+    return new[new >= 0]
+
+  def example(self, example: dict[str, Any], where: str) -> dict[str, Any]:
+    """The example with all its label ids mapped; others' boxes are left out.
+
+    An ancestor that stands for several labels gets the highest of their
+    confidences. The class ids of a `segmentation` are those of its own list
+    and stay.
+    """
+    raw = self._checked(example['labels'], where)
+    out = dict(example)
+    if 'label_conf' in out:
+      out['labels'], out['label_conf'] = self._confident(raw, out['label_conf'])
+    else:
+      out['labels'] = self.labels(raw, where)
+    if 'negatives' in out:
+      absent = self._checked(out['negatives'], where)
+      if self._fill_in:
+        out['negatives'] = np.unique(_gather(self._down, absent)[0])
+      else:
+        new = self._new[absent]
+        out['negatives'] = new[new >= 0]
+    if 'box_labels' in out:
+      new = self._new[self._checked(out['box_labels'], where)]
+      _keep_boxes(out, new >= 0)
+      out['box_labels'] = new[new >= 0]
+    return out
+
+  def index(
+    self, index: LabelIndex, chosen: np.ndarray | range | None = None
+  ) -> LabelIndex:
+    """The kept labels of the chosen records; 12 bytes a record and more."""
+    num = len(index.ends) if chosen is None else len(chosen)
+    lengths = np.zeros(num, np.int64)
+    found = [np.empty(0, np.int32)]
+    for block in label_arrays.blocks(index, chosen):
+      new, source = _gather(self._up, block.labels)
+      block = block._replace(rows=block.rows[source], labels=new)
+      if self._fill_in:
+        block = label_arrays.unique(block, self._num_labels)
+      lengths[block.first : block.first + block.num] = np.bincount(
+        block.rows, minlength=block.num
+      )
+      found.append(block.labels)
+    return LabelIndex(np.cumsum(lengths), np.concatenate(found))
+
+  def counts(
+    self, index: LabelIndex, chosen: np.ndarray | range | None
+  ) -> np.ndarray:
+    """int64: images of each label of the new vocabulary."""
+    num_labels = len(self.vocabulary)
+    total = np.zeros(num_labels, np.int64)
+    for block in label_arrays.blocks(index, chosen):
+      new, source = _gather(self._up, block.labels)
+      block = block._replace(rows=block.rows[source], labels=new)
+      labels = label_arrays.unique(block, num_labels).labels
+      total += np.bincount(labels, minlength=num_labels)
+    return total
+
+  def _checked(self, ids: Any, where: str) -> np.ndarray:
+    ids = np.asarray(ids)
+    if ids.size and (ids.min() < 0 or ids.max() >= self._num_labels):
+      bad = ids[(ids < 0) | (ids >= self._num_labels)][0]
+      raise ValueError(
+        f'label {bad} of {where!r} is outside the vocabulary of '
+        f'{self._num_labels} names'
+      )
+    return ids
+
+  def _confident(
+    self, raw: np.ndarray, confidence: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    new, source = _gather(self._up, raw)
+    confidence = np.asarray(confidence, np.float32)[source]
+    if not self._fill_in:
+      return new, confidence
+    ids, place = np.unique(new, return_inverse=True)
+    highest = np.zeros(len(ids), np.float32)
+    np.maximum.at(highest, place, confidence)
+    return ids, highest
+
+
+def _csr(
+  rows: np.ndarray, values: np.ndarray, num_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """(int64 [num_rows + 1], int32 [n]), each row ascending."""
+  order = np.lexsort((values, rows))
+  ends = np.cumsum(np.bincount(rows, minlength=num_rows))
+  return np.concatenate([[0], ends]), values[order].astype(np.int32)
+
+
+def _gather(
+  csr: tuple[np.ndarray, np.ndarray], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Values of the rows one after the other, and whose each is (position)."""
+  indptr, values = csr
+  starts = indptr[rows]
+  lengths = indptr[rows + 1] - starts
+  shift = starts - (np.cumsum(lengths) - lengths)
+  picked = np.repeat(shift, lengths) + np.arange(lengths.sum())
+  return values[picked], np.repeat(np.arange(len(rows)), lengths)
+
+
+def _keep_boxes(example: dict[str, Any], keep: np.ndarray) -> None:
+  """Drops boxes with every field that has one entry a box, in place."""
+  if keep.all():
+    return
+  for name, value in example.items():
+    if name == 'keypoints' or name.startswith('box'):
+      if isinstance(value, list):
+        example[name] = [v for v, k in zip(value, keep.tolist()) if k]
+      else:
+        example[name] = np.asarray(value)[keep]
+  if 'instance_map' in example:  # 1 + number of the box, 0 for none
+    number = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)])
+    shown = example['instance_map']
+    example['instance_map'] = number[shown].astype(shown.dtype)
