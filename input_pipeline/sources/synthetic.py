@@ -45,6 +45,7 @@ class Source:
 
   vocabulary: Vocabulary
   hierarchy: Hierarchy | None
+  in_hash_order = True  # images are independent: any prefix is a random subset
 
   def __init__(
     self,
