@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from big_vision_like import mesh as mesh_lib
 from big_vision_like import plugins, text_lines
 from input_pipeline import device, pipeline
+from input_pipeline.ops import labels as label_ops
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
 LOOP_KEYS = (
@@ -198,7 +199,8 @@ class EvalData:
     for field in fields:
       if field not in found:
         raise ValueError(
-          f'{ctx.where}.ops: no op makes the field {field!r}; they make '
+          f'{ctx.where}.ops: no op makes the field {field!r}'
+          f'{label_ops.hint(field)}; they make '
           f'{", ".join(found) or "none"}'
         )
     if classes:
@@ -301,13 +303,16 @@ class EvalData:
     """True label ids (unique, unpadded) of every example, as the ops give.
 
     Images are not decoded: only the label ops run, on `source.labels(index)`
-    where the source has that, else on the raw example. With ops of the user's
-    own among them the whole chain runs.
+    where the source has that, else on the raw example, as for labels chosen by
+    confidence. With ops of the user's own among them the whole chain runs.
     """
     own = any('.' in spec['op'] for spec in self._specs)
     specs = [s for s in self._specs if own or s['op'] in _LABEL_OPS]
+    if not own:
+      specs = [label_ops.positives_only(s) for s in specs]
     ops = pipeline.build_ops(specs, self.source, f'{self.ctx.where}.ops')
-    read = None if own else getattr(self.source, 'labels', None)
+    whole = own or any(s.get('min_confidence') is not None for s in specs)
+    read = None if whole else getattr(self.source, 'labels', None)
     for index in range(len(self.source)):
       example = {'labels': read(index)} if read else self.source[index]
       rng = np.random.default_rng((0, 0, index))

@@ -14,7 +14,7 @@ import numpy as np
 
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
-from big_vision_like.ops import topk
+from big_vision_like.ops import pick, topk
 from evaluators import class_files, common
 
 _WEIGHTS = (*ranking.WEIGHTS, 'source')
@@ -28,8 +28,9 @@ class Evaluator:
     ctx: see `common.EvalContext`.
     data, ops, batch_size: the evaluation set; ops must make 'label_ids'.
     predict_fn: which prediction gives the logits.
-    k, vocab, axis, cut, denominator, normalise_weights: the definition, see
-      `RankingOptions`.
+    k, vocab, axis, cut, denominator, normalise_weights, unknown: the
+      definition, see `RankingOptions`; with unknown='ignore' ops must make
+      'negative_ids' too.
     weights: 'gt_frequency', 'uniform', 'log1p_frequency', 'source' (the
       vocabulary's popularity weights) or a CSV/JSONL file of name and weight.
     close_ground_truth: complete the labels through the source's hierarchy;
@@ -60,6 +61,7 @@ class Evaluator:
     denominator: str = 'all_positives',
     weights: str = 'gt_frequency',
     normalise_weights: bool = True,
+    unknown: str = 'negative',
     close_ground_truth: bool = False,
     annotated: str | Sequence[str] | None = None,
     exclude_ids: str | Sequence[str | int] | None = None,
@@ -71,13 +73,14 @@ class Evaluator:
     self._predict = common.choose(predict, predict_fn, ctx)
     try:
       self._options = RankingOptions(
-        k, vocab, axis, cut, denominator, normalise_weights
+        k, vocab, axis, cut, denominator, normalise_weights, unknown
       )
     except ValueError as error:
       raise ValueError(f'{ctx.where}: {error}') from None
-    self._data = common.EvalData(
-      ctx, data, ops, batch_size, fields=('image', 'label_ids')
-    )
+    fields = ('image', 'label_ids')
+    if unknown == 'ignore':
+      fields = (*fields, 'negative_ids')
+    self._data = common.EvalData(ctx, data, ops, batch_size, fields=fields)
     self._weights = self._read_weights(weights)
     self._close = self._read_closure(close_ground_truth)
     self._given = self._read_annotated(annotated)
@@ -100,7 +103,9 @@ class Evaluator:
     for outputs, batch in common.run_over(self._outputs, state, self._data):
       labels, ids = batch['label_ids'], batch['_id']
       self._check_finite(outputs['nan'], ids)
-      if 'logits' in outputs:
+      if 'known' in outputs:
+        accumulator.add_known(outputs['scores'], outputs['known'], labels, ids)
+      elif 'logits' in outputs:
         accumulator.add_full(outputs['logits'], labels, ids)
       else:
         accumulator.add(outputs['scores'], outputs['classes'], labels, ids)
@@ -111,6 +116,8 @@ class Evaluator:
       if value is not None:
         figures[f'{self._name}_{bucket}'] = value
     figures['num_images'] = result.num_images
+    if self._options.unknown == 'ignore':
+      figures['num_negatives'] = result.num_negatives
     figures['num_classes_evaluated'] = result.num_classes
     if self._excluded is not None:
       rest = accumulator.result(exclude=self._excluded)
@@ -119,12 +126,18 @@ class Evaluator:
     return figures
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
-    """On the device: the best classes of each image, or all its logits."""
+    """On the device: scores of each image's best classes, or of those known.
+
+    Or all its logits, where the cut needs them.
+    """
     assert self._allowed is not None
     logits = self._predict(state, batch)['logits']
     width, num_classes = logits.shape[1], self._ctx.num_classes
     real = jnp.arange(width) < num_classes
     nan = jnp.any(jnp.isnan(logits) & real, axis=1)
+    if self._options.unknown == 'ignore':
+      known = jnp.concatenate([batch['label_ids'], batch['negative_ids']], 1)
+      return {'scores': pick.pick(logits, known), 'known': known, 'nan': nan}
     if self._options.cut != 'per_image':
       return {'logits': logits, 'nan': nan}
     allowed = np.zeros(width, bool)
@@ -146,7 +159,7 @@ class Evaluator:
       allowed = np.zeros(num_classes, bool)
       for ids in self._data.label_ids():
         allowed[self._close(ids) if self._close else ids] = True
-    if self._options.cut == 'none':
+    if self._options.cut == 'none' and self._options.unknown == 'negative':
       try:
         ranking.check_full_scores(num_images, int(allowed.sum()))
       except ValueError as error:
@@ -189,6 +202,11 @@ class Evaluator:
   def _read_closure(self, close: bool) -> Any:
     if not close:
       return None
+    if self._options.unknown == 'ignore':
+      raise ValueError(
+        f"{self._ctx.where}.close_ground_truth: with unknown='ignore' the op "
+        "'labels' completes labels and negatives (fill_in, fill_in_negatives)"
+      )
     if self._data.source.hierarchy is None:
       raise ValueError(
         f'{self._ctx.where}.close_ground_truth: the data have no hierarchy'

@@ -12,6 +12,7 @@ import numpy as np
 VOCABS = ('annotated', 'all')
 AXES = ('class', 'image', 'pooled')
 CUTS = ('per_image', 'per_class', 'none')
+UNKNOWN = ('negative', 'ignore')
 DENOMINATORS = ('all_positives', 'min_n_k', 'retrieved')
 
 
@@ -29,6 +30,9 @@ class RankingOptions:
       ('min_n_k'), or those that survived the cut ('retrieved').
     normalise_weights: divide by the sum of the weights (else by nothing for
       axis='class', by the number of positives for the other two).
+    unknown: a class that an image is not labelled with counts against it
+      ('negative'), or only where its absence was verified ('ignore'): all
+      other pairs of image and class are dropped before the cut.
   """
 
   k: int = 100
@@ -37,6 +41,7 @@ class RankingOptions:
   cut: str = 'per_image'
   denominator: str = 'all_positives'
   normalise_weights: bool = True
+  unknown: str = 'negative'
 
   def __post_init__(self):
     if self.k < 1:
@@ -46,6 +51,7 @@ class RankingOptions:
       ('axis', AXES),
       ('cut', CUTS),
       ('denominator', DENOMINATORS),
+      ('unknown', UNKNOWN),
     ):
       if getattr(self, name) not in valid:
         raise ValueError(

@@ -44,6 +44,8 @@ class RankingResult:
     class_counts: int64 [C], positives of each class.
     num_images, num_labels, num_classes: images scored, positive labels among
       them, classes with a positive.
+    num_negatives: pairs of image and class verified as absent; 0 where all
+      that is not labelled is a negative.
   """
 
   value: float
@@ -53,6 +55,7 @@ class RankingResult:
   num_images: int
   num_labels: int
   num_classes: int
+  num_negatives: int = 0
 
   def over(self, classes: np.ndarray) -> float | None:
     """Weighted mean AP in percent over a bool mask [C] of classes.
@@ -77,7 +80,8 @@ class RankingAccumulator:
       the scored set), 'log1p_frequency' (log(1 + positives)), or float [C].
     annotated: bool [C], the annotated vocabulary; required if
       options.vocab is 'annotated'. Labels outside it are ignored.
-    close: maps an image's label ids to those that count (hierarchy closure).
+    close: maps an image's label ids to those that count (hierarchy closure);
+      not with options.unknown='ignore'.
   """
 
   def __init__(
@@ -99,11 +103,17 @@ class RankingAccumulator:
         f"vocab='annotated' needs annotated, a bool mask of {num_classes} "
         'classes'
       )
+    if close is not None and self.options.unknown == 'ignore':
+      raise ValueError(
+        "unknown='ignore' needs labels and negatives that are complete: close "
+        'them before'
+      )
     self._allowed = np.asarray(annotated, bool)
     self._close = close
     self._entries: list[tuple[np.ndarray, ...]] = []  # class, score, row, hit
     self._labels: list[tuple[np.ndarray, np.ndarray]] = []  # class, row
     self._ids: list[np.ndarray] = []
+    self._num_absent: list[np.ndarray] = []  # verified negatives of each row
     self._num_rows = 0
     self._num_entries = 0
     self._floor = np.full(num_classes, -np.inf)  # k-th best score of a class
@@ -130,6 +140,7 @@ class RankingAccumulator:
       ValueError: a cut other than 'per_image', NaN scores (naming the
         images), or a label that is no class.
     """
+    self._check_unknown('negative')
     if self.options.cut != 'per_image':
       raise ValueError(f'cut={self.options.cut!r} needs add_full: all scores')
     if scores.shape != class_ids.shape or scores.shape[1] > self.options.k:
@@ -155,6 +166,7 @@ class RankingAccumulator:
     Needed for cut='per_class' (a running best k of each class is kept) and
     cut='none' (everything is kept, up to MAX_FULL_SCORES scores).
     """
+    self._check_unknown('negative')
     scores = np.asarray(scores)[:, : self.num_classes]
     _check_scores(scores, ids)
     columns = np.flatnonzero(self._allowed).astype(np.int32)
@@ -173,9 +185,62 @@ class RankingAccumulator:
       col = columns[col]
       hit = truth[row, col]
       self._store(col, part[row, col], first + row, hit)
-      full = 2 * self.options.k * len(columns) + self._truth.size
-      if self.options.cut == 'per_class' and self._num_entries > full:
-        self._cut_per_class()
+      self._cut_if_full()
+
+  def add_known(
+    self,
+    scores: np.ndarray,
+    class_ids: np.ndarray,
+    label_ids: np.ndarray,
+    ids: np.ndarray,
+  ) -> None:
+    """Adds n images with the scores of what is known of them.
+
+    For unknown='ignore', with any cut; no other scores are needed.
+
+    Args:
+      scores: float [n, m].
+      class_ids: int [n, m], the labels and the verified negatives of each
+        image, in any order, padded with -1.
+      label_ids: int [n, L] those that are true, padded with -1.
+      ids: int [n], the images' numbers: they name images and break ties.
+
+    Raises:
+      ValueError: unknown is not 'ignore', shapes that do not fit, NaN scores,
+        a class twice in a row, or an id that is no class.
+    """
+    self._check_unknown('ignore')
+    if scores.shape != class_ids.shape:
+      raise ValueError(
+        f'scores {scores.shape} and class_ids {class_ids.shape} must be [n, m]'
+      )
+    self._check_class_ids(class_ids, ids)
+    ordered = np.sort(class_ids, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+      raise ValueError(
+        f'classes given twice for images {_some(ids[twice.any(1)])}'
+      )
+    known = (class_ids >= 0) & self._allowed[np.maximum(class_ids, 0)]
+    scores = np.where(known, scores, -np.inf)
+    _check_scores(scores, ids)
+    order = np.lexsort((class_ids, -scores, ~known), axis=1)
+    scores, class_ids, known = (
+      np.take_along_axis(a, order, 1) for a in (scores, class_ids, known)
+    )
+    for first, truth in self._register(label_ids, ids):
+      part = slice(first, first + len(truth))
+      row, position = np.nonzero(known[part])
+      cls = class_ids[part][row, position].astype(np.int32)
+      score, hit = scores[part][row, position], truth[row, cls]
+      self._num_absent.append(np.bincount(row[~hit], minlength=len(truth)))
+      keep = score >= self._floor[cls]
+      if self.options.cut == 'per_image':
+        keep &= position < self.options.k
+      elif self.options.cut == 'none':
+        check_full_scores(self._num_entries + len(cls), 1)
+      self._store(cls[keep], score[keep], first + row[keep], hit[keep])
+      self._cut_if_full()
 
   def result(self, *, exclude: Iterable[int] = ()) -> RankingResult:
     """The metric over all images added, without those whose id is excluded.
@@ -237,7 +302,28 @@ class RankingAccumulator:
       num_images=int(counted.sum()),
       num_labels=len(label_class),
       num_classes=int((counts > 0).sum()),
+      num_negatives=self._count_absent(counted[image_of_row]),
     )
+
+  def _count_absent(self, counted: np.ndarray) -> int:
+    if not self._num_absent:
+      return 0
+    return int(np.concatenate(self._num_absent)[counted].sum())
+
+  def _check_unknown(self, expected: str) -> None:
+    if self.options.unknown != expected:
+      raise ValueError(
+        "unknown='ignore' takes add_known, 'negative' add and add_full; it is "
+        f'{self.options.unknown!r}'
+      )
+
+  def _check_class_ids(self, class_ids: np.ndarray, ids: np.ndarray) -> None:
+    wrong = (class_ids >= self.num_classes) | (class_ids < -1)
+    if wrong.any():
+      raise ValueError(
+        f'label ids {_some(class_ids[wrong])} of images '
+        f'{_some(ids[wrong.any(1)])} are not in 0..{self.num_classes - 1}'
+      )
 
   def _register(self, label_ids, ids):
     """Stores labels; yields (first row, truth bool [rows, C]) by chunks."""
@@ -246,12 +332,7 @@ class RankingAccumulator:
       raise ValueError(
         f'label_ids {label_ids.shape} and ids {ids.shape} must be [n, L], [n]'
       )
-    wrong = (label_ids >= self.num_classes) | (label_ids < -1)
-    if wrong.any():
-      raise ValueError(
-        f'label ids {_some(label_ids[wrong])} of images '
-        f'{_some(ids[wrong.any(1)])} are not in 0..{self.num_classes - 1}'
-      )
+    self._check_class_ids(label_ids, ids)
     self._ids.append(ids.astype(np.int64))
     for first in range(0, len(ids), len(self._truth)):
       part = label_ids[first : first + len(self._truth)]
@@ -279,6 +360,11 @@ class RankingAccumulator:
     rows = (self._num_rows + rows).astype(np.int32)
     self._entries.append((classes, scores + 0, rows, hits))
     self._num_entries += len(classes)
+
+  def _cut_if_full(self) -> None:
+    full = 2 * self.options.k * int(self._allowed.sum()) + self._truth.size
+    if self.options.cut == 'per_class' and self._num_entries > full:
+      self._cut_per_class()
 
   def _cut_per_class(self) -> None:
     """Drops all but the k best images of each class; raises the floors."""
@@ -316,11 +402,13 @@ def mean_average_precision(
   *,
   weights: str | np.ndarray = 'gt_frequency',
   annotated: np.ndarray | None = None,
+  negative_ids: np.ndarray | None = None,
 ) -> float:
   """The metric in percent, of scores [n, C] and label ids [n, L] (-1 pads).
 
   Without `annotated` (bool [C]) the classes that occur in label_ids are the
-  annotated vocabulary. See RankingOptions for the definition.
+  annotated vocabulary. `negative_ids` [n, N] (-1 pads) are the verified
+  negatives that unknown='ignore' needs. See RankingOptions for the definition.
   """
   num_images, num_classes = scores.shape
   occurs = np.zeros(num_classes, bool)
@@ -331,7 +419,15 @@ def mean_average_precision(
     weights=weights,
     annotated=occurs if annotated is None else annotated,
   )
-  ranking.add_full(scores, label_ids, np.arange(num_images))
+  ids = np.arange(num_images)
+  if ranking.options.unknown == 'negative':
+    ranking.add_full(scores, label_ids, ids)
+  else:
+    if negative_ids is None:
+      raise ValueError("unknown='ignore' needs negative_ids")
+    known = np.concatenate([label_ids, negative_ids], axis=1)
+    picked = np.take_along_axis(scores, np.maximum(known, 0), axis=1)
+    ranking.add_known(picked, known, label_ids, ids)
   return ranking.result().value
 
 

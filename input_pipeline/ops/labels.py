@@ -6,7 +6,7 @@ them, with the confidences and the verified negatives where asked to;
 `single_label` is for data with exactly one label an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,12 @@ _MADE_BY = {
 def hint(field: str) -> str:
   """' (...)' that says how to get a missing batch field, or ''."""
   return f' ({_MADE_BY[field]})' if field in _MADE_BY else ''
+
+
+def positives_only(spec: Mapping[str, Any]) -> dict[str, Any]:
+  """The config of an op that makes the same 'label_ids' and nothing else."""
+  other = ('confidence', 'max_negatives', 'fill_in_negatives')
+  return {name: value for name, value in spec.items() if name not in other}
 
 
 def _checked_ids(
