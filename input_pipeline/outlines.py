@@ -68,7 +68,11 @@ def crop(
     inside = mask(outline, *whole)[top : top + height, left : left + width]
     return _to_runs(inside)
   cut = (_clip(_points(p) - (left, top), height, width) for p in outline)
-  return [points.ravel().tolist() for points in cut if len(points) > 2]
+  return [
+    points.ravel().tolist()
+    for points in cut
+    if len(points) > 2 and np.ptp(points, axis=0).all()  # not just an edge
+  ]
 
 
 def flip(outline: Outline, height: int, width: int) -> Outline:
