@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
-from input_pipeline.preparation import Done, Task, write
+from input_pipeline.preparation import Done, Task, WorkersFailed, write
 from input_pipeline.recipe import Recipe
 
 _POLL_S = 0.2
@@ -63,6 +63,9 @@ def run(
     recipe: what to store.
     workers: processes; 1 works in this one.
     advance: called with the number of images finished since its last call.
+
+  Raises:
+    WorkersFailed: a process died.
   """
   if workers == 1 or len(tasks) <= 1:
     for task in tasks:
@@ -87,6 +90,15 @@ def run(
         advance(now - seen)
         seen = now
         for future in done:
-          yield future.result()
+          yield _result(future)
     finally:
       pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: concurrent.futures.Future[Done]) -> Done:
+  try:
+    return future.result()
+  except concurrent.futures.BrokenExecutor:
+    raise WorkersFailed(
+      'a worker process died (out of memory? then give fewer --workers)'
+    ) from None

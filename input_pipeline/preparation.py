@@ -27,6 +27,10 @@ TEMPORARY = '.writing'
 _SAMPLE = 64  # images encoded to estimate the size of the data set
 
 
+class WorkersFailed(Exception):
+  """The processes that write shards failed, not the data."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """One shard to write: its name and its records of the source, in order."""

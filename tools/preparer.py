@@ -23,12 +23,12 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import process
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
@@ -42,6 +42,10 @@ _LOCK_FILE = '.lock'
 _NUM_SHOWN = 10
 
 
+OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
+RunShards = Callable[..., Generator[preparation.Done, None, None]]
+
+
 class TooManyBadImages(Exception):
   """The budget of --max_bad_fraction is exceeded."""
 
@@ -52,7 +56,7 @@ def main(
   prog: str,
   description: str,
   add_arguments: Callable[[argparse.ArgumentParser], None],
-  open_sources: Callable[[argparse.Namespace], dict[str, Any]],
+  open_sources: OpenSources,
 ) -> int:
   """Runs a preparer.
 
@@ -84,10 +88,9 @@ def main(
   except TooManyBadImages as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
-  except process.BrokenProcessPool:
+  except preparation.WorkersFailed as error:
     print(
-      'error: a worker process died (out of memory?); finished shards are '
-      'kept, repeat the command to go on, perhaps with fewer --workers',
+      f'error: {error}; finished shards are kept, repeat the command to go on',
       file=sys.stderr,
     )
     return 1
@@ -149,6 +152,18 @@ def parser(
     '--workers', type=int, default=os.cpu_count(),
     help='processes; default: %(default)s',
   )  # fmt: skip
+  group = p.add_argument_group('Apache Beam')
+  group.add_argument(
+    '--beam', action='store_true', help='write the shards by a Beam pipeline'
+  )
+  group.add_argument(
+    '--runner', help='of the pipeline; default: DirectRunner, --workers '
+    'processes of this machine',
+  )  # fmt: skip
+  group.add_argument(
+    '--beam_options', metavar='TEXT',
+    help='options of the pipeline, quoted: --beam_options="--project=x ..."',
+  )  # fmt: skip
   return p
 
 
@@ -173,7 +188,7 @@ def verify(folder: str) -> int:
 
 def prepare(
   args: argparse.Namespace,
-  open_sources: Callable[[argparse.Namespace], dict[str, Any]],
+  open_sources: OpenSources,
 ) -> None:
   """Writes the data set, or what is missing of it."""
   if args.workers < 1:
@@ -185,6 +200,7 @@ def prepare(
   recipe = Recipe(
     **{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)}
   )
+  write_shards = _runner(args, open_sources)
   _check_output(args)
   sources = open_sources(args)
   _check_sources(sources)
@@ -201,7 +217,7 @@ def prepare(
       return
     record = progress.Progress(args.output, settings)
     start = time.monotonic()
-    written = _write_shards(args, recipe, sources, record)
+    written = _write_shards(args, recipe, sources, record, write_shards)
     hierarchy = getattr(args, 'hierarchy', None)
     finishing.finish(args.output, hierarchy, sources, record.done, settings)
     seconds = time.monotonic() - start
@@ -284,6 +300,7 @@ def _write_shards(
   recipe: Recipe,
   sources: Mapping[str, Any],
   record: progress.Progress,
+  write_shards: RunShards,
 ) -> int:
   """Writes the shards that are missing; number of images written."""
   tasks, needed = [], 0
@@ -307,16 +324,43 @@ def _write_shards(
   bar = tqdm.tqdm(
     total=sum(len(t.indices) for t in tasks), unit='image', smoothing=0.05
   )
-  with bar, contextlib.closing(
-    local_runner.run(
-      args.output, tasks, sources, recipe,
-      workers=args.workers, advance=bar.update,
-    )
-  ) as finished:  # fmt: skip
+  finished = write_shards(
+    args.output, tasks, sources, recipe,
+    workers=args.workers, advance=bar.update,
+  )  # fmt: skip
+  with bar, contextlib.closing(finished):
     for done in finished:
       record.add(done)
       budget.add(done)
   return bar.n
+
+
+def _runner(args: argparse.Namespace, open_sources: OpenSources) -> RunShards:
+  """What writes the shards: processes of this machine, or Beam."""
+  if not args.beam:
+    for name in ('runner', 'beam_options'):
+      if getattr(args, name) is not None:
+        raise ValueError(f'--{name} is an option of --beam, which is not given')
+    return local_runner.run
+  try:
+    from input_pipeline import beam_runner
+  except ModuleNotFoundError as error:
+    if (error.name or '').partition('.')[0] != 'apache_beam':
+      raise
+    raise ValueError(
+      '--beam needs apache_beam, which is not installed: '
+      'pip install -r requirements-beam.txt'
+    ) from None
+  runner = args.runner or beam_runner.DIRECT
+  return functools.partial(
+    beam_runner.run,
+    runner=runner,
+    options=beam_runner.parse_options(
+      runner, args.beam_options or '', args.workers
+    ),
+    open_sources=open_sources,
+    args=args,
+  )
 
 
 class _Budget:
