@@ -102,7 +102,7 @@ def find(files: Files, below: str = '') -> ClassImages:
   members, numbers = array.array('Q'), array.array('q')
   classes: dict[str, int] = {}
   passed_over: list[str] = []
-  deeper: dict[tuple[int, str], str] = {}
+  hashes = array.array('q')
   for position, name in enumerate(files.names):
     if not name.startswith(below):
       continue
@@ -117,16 +117,10 @@ def find(files: Files, below: str = '') -> ClassImages:
         f"tars in its path is called like 'n01440764'"
       )
     number = classes.setdefault(parts[depth].removesuffix('.tar'), len(classes))
-    if depth != len(parts) - 2:  # else the archive itself has no two of them
-      place = number, parts[-1]
-      if place in deeper:
-        raise ValueError(
-          f'{files.path}: two images of one name in one class: '
-          f'{deeper[place]!r} and {name!r}'
-        )
-      deeper[place] = name
+    hashes.append(hash((number, parts[-1])))
     members.append(position)
     numbers.append(number)
+  _refuse_repeated(files, np.array(members), np.array(hashes))
   order = sorted(classes)
   ids = np.empty(len(classes), np.int32)
   for new, wnid in enumerate(order):
@@ -138,6 +132,21 @@ def find(files: Files, below: str = '') -> ClassImages:
     ids[np.array(numbers, np.int64)],
     tuple(passed_over),
   )
+
+
+def _refuse_repeated(
+  files: Files, members: np.ndarray, hashes: np.ndarray
+) -> None:
+  """Keys are unique: no class may have two files of one name."""
+  order = np.argsort(hashes, kind='stable')
+  same = np.flatnonzero(np.diff(hashes[order]) == 0)
+  for i in same.tolist():  # equal hashes; mostly none
+    first, second = (files.names[int(members[order[k]])] for k in (i, i + 1))
+    if file_name(first) == file_name(second):
+      raise ValueError(
+        f'{files.path}: two images of one name in one class: {first!r} and '
+        f'{second!r}'
+      )
 
 
 def depth_of_class(parts: Sequence[str]) -> int | None:
