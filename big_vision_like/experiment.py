@@ -137,7 +137,7 @@ def build(
   rng = jax.eval_shape(lambda: jax.random.key(0))
   with jax.set_mesh(mesh):
     params, _ = jax.eval_shape(task.init, rng, batch_spec)
-  tx = optim.build(config.optim, schedule, params)
+  tx = optim.build(_optim(config, task), schedule, params)
   if config.mesh.shard_slots:
     tx = slot_sharding.split_update(tx, mesh)
   init_fn, step_fn = _step_fns(config, task, tx)
@@ -186,6 +186,15 @@ def build(
     predict=task.predict_fns,
     servers=_servers(config, abstract_state),
   )
+
+
+def _optim(config: Config, task: Any) -> dict[str, Any]:
+  """The section `optim`, freezing what the model freezes besides."""
+  frozen = getattr(task, 'frozen_parameters', ())
+  section = dict(config.optim)
+  if frozen:
+    section['freeze'] = [*section.get('freeze', ()), *frozen]
+  return section
 
 
 def _step_fns(

@@ -232,7 +232,8 @@ def _transformation(
     grads, weights = _flatten(updates), _flatten(params)
     slots = {name: _flatten(tree) for name, tree in state.slots.items()}
     lr = schedule(state.count)
-    changes = {path: jnp.zeros_like(w) for path, w in weights.items()}
+    # w + -0.0 is w to the bit, also where w is -0.0.
+    changes = {path: jnp.full_like(w, -0.0) for path, w in weights.items()}
     used = {p: grads[p].astype(jnp.float32) for p in common.trainable}
     for path, decay in common.coupled.items():
       used[path] = used[path] + decay * weights[path]

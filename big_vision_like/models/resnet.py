@@ -29,6 +29,9 @@ UNITS = {
   101: (3, 4, 23, 3),
   152: (3, 8, 36, 3),
 }
+# What `freeze` freezes: all up to and including this part of the paper's names.
+FREEZE = ('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone')
+_STAGES = ('stem', 'block1', 'block2', 'block3', 'block4')
 STRIDE_PLACEMENTS = ('last_unit_3x3', 'first_unit_1x1', 'first_unit_3x3')
 _STEM_STRIDE = 4
 
@@ -141,6 +144,9 @@ class Model(nn.Module, kw_only=True):
       features are float32 either way.
     conv: 'native', 'matmul' (see layers.py) or 'auto' for the backend's best.
     remat: recompute each unit in the backward pass to save memory.
+    freeze: 'none', or the last part that is not trained: 'conv1' (the stem),
+      'conv2' to 'conv4' (block1 to block3), 'backbone' (all). Frozen parts use
+      their moving statistics and have no gradient.
 
   Raises:
     ValueError: on an option outside its choices, naming `model.<option>`.
@@ -158,10 +164,21 @@ class Model(nn.Module, kw_only=True):
   compute_dtype: str = 'float32'
   conv: str = 'auto'
   remat: bool = False
+  freeze: str = 'none'
 
   def __post_init__(self):
     _check(self)
     super().__post_init__()
+
+  def frozen_parameters(self) -> tuple[str, ...]:
+    """Patterns of the parameters that `freeze` leaves as they are."""
+    frozen = _STAGES[: FREEZE.index(self.freeze)]
+    stem = ('conv1/.*', 'bn1/.*')
+    return tuple(
+      pattern
+      for stage in frozen
+      for pattern in (stem if stage == 'stem' else (f'{stage}/.*',))
+    )
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -187,15 +204,23 @@ class Model(nn.Module, kw_only=True):
         dtype=dtype,
       ),
     )
+    num_frozen = FREEZE.index(self.freeze)
+
+    def border(x: jax.Array, stage: int) -> jax.Array:
+      """Nothing before the end of the last frozen stage has a gradient."""
+      return jax.lax.stop_gradient(x) if stage == num_frozen - 1 else x
+
     x = layers.Conv(self.width, 7, 2, name='conv1', **shared.conv)(image)
-    x = nn.relu(layers.BatchNorm(name='bn1', **shared.bn)(x, train))
+    bn = layers.BatchNorm(name='bn1', **shared.bn)
+    x = border(nn.relu(bn(x, train and num_frozen == 0)), 0)
     ends = {'conv1': x}
     x = layers.max_pool_3x3_stride_2(x, self.pool_padding, method)
     specs = unit_specs(UNITS[self.depth], self.output_stride, self.stride_in)
     for n, block in enumerate(specs):
       name, width = f'block{n + 1}', self.width * 2**n
-      x = Block(width, block, shared, self.remat, name=name)(x, train)
-      ends[name] = x
+      trained = train and n + 1 >= num_frozen
+      x = Block(width, block, shared, self.remat, name=name)(x, trained)
+      ends[name] = x = border(x, n + 1)
     ends['pooled'] = x.mean((1, 2), dtype=jnp.float32)
     return ends
 
@@ -209,6 +234,7 @@ _CHOICES = {
   'compute_dtype': ('float32', 'bfloat16'),
   'conv': layers.CONV_METHODS,
   'remat': (False, True),
+  'freeze': FREEZE,
 }
 
 

@@ -25,6 +25,9 @@ class Classifier:
 
   Subclasses add `loss`.
 
+  Attributes:
+    frozen_parameters: patterns of the parameters that the backbone freezes.
+
   Args:
     backbone: Linen module whose endpoints include 'pooled' [B, D].
     num_classes: true number of classes.
@@ -45,6 +48,8 @@ class Classifier:
         f'{class_multiple} must be positive'
       )
     self.num_classes = num_classes
+    frozen = getattr(backbone, 'frozen_parameters', tuple)()
+    self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
     self._head = heads.ClassifierHead(
       num_classes=num_classes,
