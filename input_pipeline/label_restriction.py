@@ -15,7 +15,7 @@ from big_vision_like import hierarchy as hierarchies
 from big_vision_like import vocabulary as vocabularies
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import label_arrays
+from input_pipeline import label_arrays, label_states
 from input_pipeline.label_arrays import LabelIndex
 
 IMAGENET = 'imagenet'
@@ -89,8 +89,8 @@ class Restriction:
     Args:
       vocabulary, hierarchy: of the data set.
       kept: integer [k] ids, ascending and unique.
-      fill_in: a label that is dropped counts as its kept ancestors; and if it
-        is known to be absent, so are its kept descendants.
+      fill_in: a label that is dropped counts as its kept ancestors; one that is
+        dropped and known to be absent, as its kept descendants' absence.
       keep_ids: ids and vocabulary stay; labels are only taken away.
     """
     self.vocabulary, self.hierarchy = hierarchies.restrict(
@@ -100,22 +100,16 @@ class Restriction:
     self._num_labels = len(vocabulary)
     self._new = np.full(len(vocabulary), -1, np.int32)
     self._new[kept] = kept if keep_ids else np.arange(len(kept))
-    old = np.arange(len(vocabulary), dtype=np.int64)
-    pairs = old[kept], self._new[kept]  # (says something, of the kept label)
-    self._fill_in = fill_in and hierarchy is not None
-    if self._fill_in:
-      assert hierarchy is not None
-      below = np.repeat(old, np.diff(hierarchy.indptr))
-      above = hierarchy.ancestors
-      up, down = self._new[above] >= 0, self._new[below] >= 0
-      self._down = _csr(
-        np.concatenate([pairs[0], above[down]]),
-        np.concatenate([pairs[1], self._new[below[down]]]),
-        len(vocabulary),
-      )
+    pairs = kept, self._new[kept]  # (label, kept label that it stands for)
+    self._whole = hierarchy if fill_in else None
+    self._below: label_states.Negatives | None = None
+    if self._whole is not None:
+      self._below = label_states.Negatives(self._whole, fill_in=True)
+      below = np.repeat(np.arange(len(vocabulary)), np.diff(self._whole.indptr))
+      above = self._new[self._whole.ancestors]
       pairs = (
-        np.concatenate([pairs[0], below[up]]),
-        np.concatenate([pairs[1], self._new[above[up]]]),
+        np.concatenate([pairs[0], below[above >= 0]]),
+        np.concatenate([pairs[1], above[above >= 0]]),
       )
     self._up = _csr(*pairs, len(vocabulary))
     self.carries = np.diff(self._up[0]) > 0
@@ -124,8 +118,8 @@ class Restriction:
     """Kept labels, int32 [n], of raw ones: in their order, or, filled in,
     ascending."""
     raw = self._checked(raw, where)
-    if self._fill_in:
-      return np.unique(_gather(self._up, raw)[0])
+    if self._whole is not None:
+      raw = self._whole.close(raw)
     new = self._new[raw]
     return new[new >= 0]
 
@@ -136,19 +130,24 @@ class Restriction:
     confidences. The class ids of a `segmentation` are those of its own list
     and stay.
     """
-    raw = self._checked(example['labels'], where)
     out = dict(example)
-    if 'label_conf' in out:
-      out['labels'], out['label_conf'] = self._confident(raw, out['label_conf'])
-    else:
-      out['labels'] = self.labels(raw, where)
+    raw = self._checked(example['labels'], where)
     if 'negatives' in out:
       absent = self._checked(out['negatives'], where)
-      if self._fill_in:
-        out['negatives'] = np.unique(_gather(self._down, absent)[0])
-      else:
-        new = self._new[absent]
-        out['negatives'] = new[new >= 0]
+      if self._below is not None:
+        dropped = absent[self._new[absent] < 0]
+        below, _ = self._below.resolve(dropped, raw)
+        absent = np.union1d(absent, below)
+      new = self._new[absent]
+      out['negatives'] = new[new >= 0]
+    if 'label_conf' in out:
+      confidence = np.asarray(out['label_conf'], np.float32)
+      if self._whole is not None:
+        raw, confidence = label_states.close_confidences(
+          self._whole, raw, confidence
+        )
+      out['label_conf'] = confidence[self._new[raw] >= 0]
+    out['labels'] = self.labels(raw, where)
     if 'box_labels' in out:
       new = self._new[self._checked(out['box_labels'], where)]
       _keep_boxes(out, new >= 0)
@@ -165,7 +164,7 @@ class Restriction:
     for block in label_arrays.blocks(index, chosen):
       new, source = _gather(self._up, block.labels)
       block = block._replace(rows=block.rows[source], labels=new)
-      if self._fill_in:
+      if self._whole is not None:
         block = label_arrays.unique(block, self._num_labels)
       lengths[block.first : block.first + block.num] = np.bincount(
         block.rows, minlength=block.num
@@ -195,18 +194,6 @@ class Restriction:
         f'{self._num_labels} names'
       )
     return ids
-
-  def _confident(
-    self, raw: np.ndarray, confidence: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
-    new, source = _gather(self._up, raw)
-    confidence = np.asarray(confidence, np.float32)[source]
-    if not self._fill_in:
-      return new, confidence
-    ids, place = np.unique(new, return_inverse=True)
-    highest = np.zeros(len(ids), np.float32)
-    np.maximum.at(highest, place, confidence)
-    return ids, highest
 
 
 def _csr(

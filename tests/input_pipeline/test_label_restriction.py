@@ -130,13 +130,18 @@ def test_every_field_with_label_ids_follows():
   assert out['instance_map'].tolist() == [[0, 0, 1], [2, 2, 0]]
   assert out['original_size'].tolist() == [4, 5]
   assert example['box_outlines'] == ['first', 'second', 'third']  # untouched
-  # Filled in: food is there as surely as the surest of what shows it, and
-  # where there is no entity there is nothing of its kinds.
+  # Filled in: food is there as surely as the surest of what shows it. That
+  # there is no entity is contradicted by the apple.
   kept = np.array([FOOD, PEAR, ROCK])
-  out = Restriction(names, dag, kept, fill_in=True).example(example, 'a.jpg')
+  filled = Restriction(names, dag, kept, fill_in=True)
+  out = filled.example(example, 'a.jpg')
   assert out['labels'].tolist() == [0, 2]
   assert out['label_conf'].tolist() == [0.75, 0.5]
-  assert out['negatives'].tolist() == [0, 1]
+  assert out['negatives'].tolist() == [1]
+  # Where there is no fruit there is no pear; food may be.
+  without = {'labels': np.array([ROCK]), 'negatives': np.array([FRUIT])}
+  out = filled.example(without, 'a.jpg')
+  assert (out['labels'].tolist(), out['negatives'].tolist()) == ([2], [1])
   with pytest.raises(
     ValueError, match=r"label 9 of 'a\.jpg' is outside.* 6 nam"
   ):
