@@ -6,11 +6,13 @@ import math
 import pickle
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from input_pipeline import hash_order, label_arrays, pipeline, subset
 from input_pipeline.errors import BadExample
 from tests.fixtures.tiny_source import Source as TinySource
+from tools import prepare_images
 
 NAMES = ['apple', 'fruit', 'pear', 'rock']
 
@@ -134,6 +136,38 @@ def test_prefix_of_data_stored_in_hash_order_reads_no_key():
   )
   assert len(huge) == 10**8 and len(pickle.dumps(huge)) < 10**6
   assert huge.key(99_999_999).endswith('099999999')
+
+
+def test_prepared_data_hold_the_subsets_of_their_input(tmp_path, capsys):
+  """A prefix of the records is the subset of the folder they were made from."""
+  root = tmp_path / 'photos'
+  for i in range(60):
+    (root / 'train' / NAMES[i % 3]).mkdir(parents=True, exist_ok=True)
+    pixels = np.full((8, 8, 3), i, np.uint8)
+    path = root / 'train' / NAMES[i % 3] / f'{i}.png'
+    PIL.Image.fromarray(pixels).save(path)
+  argv = ['--input', str(root), '--output', str(tmp_path / 'out')]
+  argv += ['--splits', 'train', '--num_shards', '4', '--workers', '1']
+  assert prepare_images.main(argv) == 0
+  capsys.readouterr()
+  photos = pipeline.open_source(dict(type='folder', path=str(root)))
+  prepared = pipeline.open_source(
+    dict(type='records', path=str(tmp_path / 'out'))
+  )
+  assert prepared.in_hash_order
+  for num in (1, 7, 59):
+    ours = subset.select(prepared, dict(num_images=num), 'x')
+    theirs = subset.select(photos, dict(num_images=num), 'x')
+    assert [ours[i]['key'] for i in range(num)] == keys_of(theirs)
+    counts = [ours.vocabulary.counts, theirs.vocabulary.counts]
+    np.testing.assert_array_equal(*counts)
+  chosen = dict(labels=[NAMES[1]], num_images=11)
+  ours = subset.select(prepared, chosen, 'x')
+  theirs = subset.select(photos, chosen, 'x')
+  assert [ours[i]['key'] for i in range(11)] == keys_of(theirs)
+  assert ours.in_hash_order and ours.vocabulary.counts.tolist() == [11]
+  other = subset.select(prepared, dict(num_images=30, seed=5), 'x')
+  assert len(set(keys_of(other)) & set(keys_of(prepared)[:30])) < 25
 
 
 def test_equal_hashes_keep_the_order_of_positions():
