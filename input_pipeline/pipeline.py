@@ -12,6 +12,7 @@ the run stops above `max_bad_fraction`.
 """
 
 import dataclasses
+import itertools
 import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -389,6 +390,21 @@ def _mixed(seed: int, purpose: int) -> int:
   """
   words = np.random.SeedSequence((seed % 2**64, purpose)).generate_state(2)
   return int(words[0]) << 32 | int(words[1])
+
+
+def training_order(
+  num: int, seed: int, start: int
+) -> Iterator[tuple[int, int]]:
+  """(epoch, index) of the records that `train` reads from a position on.
+
+  Args:
+    num: records of the source.
+    seed: that of `train`.
+    start: position in the stream; epoch e begins at e * num.
+  """
+  order = _Shuffled(num, _mixed(seed, 0) % 2**32, 1, range(1))
+  for position in itertools.count(start):
+    yield order(position)[0]
 
 
 def training_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
