@@ -4,7 +4,6 @@ A label's name is its MID ('/m/01yrx'), its description what the publisher
 calls it ('Cat').
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,18 +112,3 @@ def _tree_edges(root: dict[str, Any], path: str) -> list[tuple[str, str]]:
         edges.append((name, node['LabelName']))
         waiting.append(child)
   return edges
-
-
-def find(root: str, pattern: Any) -> list[str]:
-  """Sorted paths in a folder whose whole name fits a compiled pattern.
-
-  Raises:
-    FileNotFoundError: no such folder.
-  """
-  if not os.path.isdir(root):
-    raise FileNotFoundError(f'{root}: no such folder')
-  return [
-    os.path.join(root, name)
-    for name in sorted(os.listdir(root))
-    if pattern.fullmatch(name)
-  ]

@@ -6,9 +6,11 @@ publisher's form), a plain tar, or a folder. Tables of image information say in
 stand upright; labels do not depend on it.
 """
 
+import array
 import csv
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -51,7 +53,8 @@ class Images:
     ids, stores, positions = [], [], []
     self.num_other = 0
     for number, one in enumerate(files):
-      found = np.array(list(_numbered(one)), np.uint64).reshape(-1, 2)
+      pairs = array.array('Q', itertools.chain.from_iterable(_numbered(one)))
+      found = np.array(pairs).reshape(-1, 2)
       self.num_other += len(one) - len(found)
       ids.append(found[:, 0])
       positions.append(found[:, 1].astype(np.uint32))
@@ -69,9 +72,8 @@ class Images:
     self.quarter_turns = np.full(len(order), -1, np.int8)
     again = np.flatnonzero(self.ids[1:] == self.ids[:-1])
     if len(again):
-      first, second = (
-        files[self._stores[i]].path for i in (again[0], again[0] + 1)
-      )
+      pair = self._stores[again[0] : again[0] + 2].tolist()
+      first, second = (files[number].path for number in pair)
       raise ValueError(
         f'image {int(self.ids[again[0]]):016x}.jpg is in {first} and again in '
         f'{second}'
@@ -97,6 +99,7 @@ class Images:
       FileNotFoundError: no such file.
       ValueError: a damaged file or a bad row; names the file and the line.
     """
+    ids, turns = array.array('Q'), array.array('b')
     for line, image, text in _rotations(path):
       number = text.removesuffix('.0')
       if number in ('', 'nan'):
@@ -107,10 +110,12 @@ class Images:
           f'Rotation of 0, 90, 180, 270 or nothing, got {image!r:.40} and '
           f'{text!r:.40}'
         )
-      wanted = np.uint64(int(image, 16))
-      place = int(np.searchsorted(self.ids, wanted))
-      if place < len(self.ids) and self.ids[place] == wanted:
-        self.quarter_turns[place] = _QUARTERS[number]
+      ids.append(int(image, 16))
+      turns.append(_QUARTERS[number])
+    known = np.array(ids)
+    place = np.minimum(np.searchsorted(self.ids, known), len(self.ids) - 1)
+    here = self.ids[place] == known
+    self.quarter_turns[place[here]] = np.array(turns)[here]
 
   def pieces(self) -> list[bytes | np.ndarray]:
     """What decides the content, for a fingerprint."""

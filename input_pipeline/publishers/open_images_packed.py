@@ -8,6 +8,7 @@ is the one that counts. States: 0 to 10,000 a machine's confidence in units of
 """
 
 import dataclasses
+import hashlib
 import os
 
 import numpy as np
@@ -116,23 +117,17 @@ class PackedLabels:
   Args:
     keys: uint64 [m] ascending.
     num_images: n.
-    path: file that holds `keys`, written here, or None. With it, copies made
-      by pickling map the file instead of carrying 8 bytes a label each.
+    scratch: folder to write the keys to, or None. With it, copies made by
+      pickling map that file instead of carrying 8 bytes a label each.
   """
 
-  def __init__(self, keys: np.ndarray, num_images: int, path: str | None):
+  def __init__(self, keys: np.ndarray, num_images: int, scratch: str | None):
     self._keys: np.ndarray | None = keys
-    self._path = path
     firsts = np.arange(num_images + 1, dtype=np.uint64) << np.uint64(
       IMAGE_SHIFT
     )
     self._ends = np.searchsorted(keys, firsts)
-    if path is not None:
-      os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-      temporary = f'{path}.{os.getpid()}.tmp'
-      with open(temporary, 'wb') as file:
-        np.save(file, keys)
-      os.replace(temporary, path)
+    self._path = None if scratch is None else _saved(keys, scratch)
 
   def __getstate__(self) -> dict:
     return self.__dict__ | ({} if self._path is None else {'_keys': None})
@@ -158,3 +153,16 @@ class PackedLabels:
   def num_unlabelled(self) -> int:
     """Images of which nothing is known."""
     return int((np.diff(self._ends) == 0).sum())
+
+
+def _saved(keys: np.ndarray, folder: str) -> str:
+  """Path of the numbers in a folder, under a name that says their content."""
+  digest = hashlib.blake2b(keys.data, digest_size=8).hexdigest()
+  path = os.path.join(folder, f'open_images_labels_{digest}.npy')
+  if not os.path.exists(path):
+    os.makedirs(folder, exist_ok=True)
+    temporary = f'{path}.{os.getpid()}.tmp'
+    with open(temporary, 'wb') as file:
+      np.save(file, keys)
+    os.replace(temporary, path)
+  return path
