@@ -83,6 +83,12 @@ class Hierarchy:
     indptr = self.indptr + np.arange(self.num_labels + 1)
     return indptr.tolist(), columns[order]
 
+  @property
+  def closure(self) -> tuple[np.ndarray, np.ndarray]:
+    """CSR (int64 [C + 1], int32 [n]) of each label's ancestors and itself."""
+    indptr, closed = self._closed
+    return np.array(indptr, np.int64), closed
+
   def close(self, ids: np.ndarray) -> np.ndarray:
     """Labels with all their ancestors.
 

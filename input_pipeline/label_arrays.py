@@ -6,7 +6,8 @@ one array each. Prepared data sets have these arrays on disk, memory-mapped;
 image folders and tables in memory; for other sources `build` makes them.
 """
 
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from input_pipeline.errors import BadExample
 
 BLOCK = 1 << 20  # records
+READ_BLOCK = 1 << 14  # records that are read one by one
 
 
 class LabelIndex(NamedTuple):
@@ -38,12 +40,14 @@ class Block(NamedTuple):
     num: number of records.
     rows: int64 [l] record of each label, counted from `first`, ascending.
     labels: int32 [l].
+    bad: record, counted from `first`, -> why it could not be read.
   """
 
   first: int
   num: int
   rows: np.ndarray
   labels: np.ndarray
+  bad: Mapping[int, str] = types.MappingProxyType({})
 
 
 def of(source: Any) -> LabelIndex | None:
@@ -54,30 +58,45 @@ def of(source: Any) -> LabelIndex | None:
 
 def build(source: Any) -> LabelIndex:
   """Reads the labels of every record: 12 bytes and more a record in memory."""
-  read = getattr(source, 'labels', None) or (
-    lambda index: np.asarray(source[index]['labels'], np.int32)
-  )
-  lengths = np.zeros(len(source), np.int64)
-  found: list[np.ndarray] = []
-  parts: list[np.ndarray] = []
-  unreadable = []
-  for index in range(len(source)):
-    try:
-      labels = read(index)
-    except BadExample:
-      unreadable.append(index)
-      continue
-    lengths[index] = len(labels)
-    parts.append(labels)
-    if len(parts) == 1 << 16:
-      found.append(np.concatenate(parts).astype(np.int32))
-      parts.clear()
-  found.append(np.concatenate([*parts, np.empty(0)]).astype(np.int32))
-  return LabelIndex(
-    np.cumsum(lengths),
-    np.concatenate(found),
-    np.array(unreadable, np.int64),
-  )
+  unreadable: list[int] = []
+
+  def noted(block: Block) -> Block:
+    unreadable.extend(block.first + row for row in block.bad)
+    return block
+
+  index = joined(map(noted, read(source, range(len(source)))))
+  return index._replace(unreadable=np.array(unreadable, np.int64))
+
+
+def read(
+  source: Any,
+  chosen: np.ndarray | range,
+  labels_of: Callable[[int], np.ndarray] | None = None,
+) -> Iterator[Block]:
+  """The labels of the chosen records, asked for one by one.
+
+  Args:
+    source: random-access source.
+    chosen: its records.
+    labels_of: labels of a record; default: `source.labels`, or where there is
+      none the whole record.
+  """
+  if labels_of is None:
+    labels_of = getattr(source, 'labels', None) or (
+      lambda index: np.asarray(source[index]['labels'], np.int32)
+    )
+  for first in range(0, len(chosen), READ_BLOCK):
+    part = chosen[first : first + READ_BLOCK]
+    found, bad = [np.empty(0, np.int32)], {}
+    for row, index in enumerate(part):
+      try:
+        found.append(labels_of(int(index)))
+      except BadExample as error:
+        found.append(found[0])
+        bad[row] = error.reason
+    rows = np.repeat(np.arange(len(part)), [len(ids) for ids in found[1:]])
+    labels = np.concatenate(found).astype(np.int32)
+    yield Block(first, len(part), rows, labels, bad)
 
 
 def blocks(
@@ -97,28 +116,46 @@ def blocks(
     else:
       starts = np.where(part > 0, index.ends[part.astype(np.int64) - 1], 0)
       lengths = index.ends[part] - starts
-      shift = starts - (np.cumsum(lengths) - lengths)
-      labels = index.labels[
-        np.repeat(shift, lengths) + np.arange(lengths.sum())
-      ]
+      labels = index.labels[_ragged(starts, lengths)]
     rows = np.repeat(np.arange(len(part)), lengths)
     yield Block(first, len(part), rows, np.asarray(labels))
 
 
 def taken(index: LabelIndex, chosen: np.ndarray | range) -> LabelIndex:
   """The index of some records, in their order; a prefix copies nothing."""
-  num = len(chosen)
-  if isinstance(chosen, range):
-    assert chosen.start == 0 and chosen.step == 1
-    ends = index.ends[:num]
-    return LabelIndex(ends, index.labels[: int(ends[-1]) if num else 0])
-  lengths = np.zeros(num, np.int64)
-  found = [np.empty(0, np.int32)]
-  for block in blocks(index, chosen):
-    part = slice(block.first, block.first + block.num)
-    lengths[part] = np.bincount(block.rows, minlength=block.num)
-    found.append(block.labels)
-  return LabelIndex(np.cumsum(lengths), np.concatenate(found))
+  if not isinstance(chosen, range):
+    return joined(blocks(index, chosen))
+  assert chosen.start == 0 and chosen.step == 1
+  ends = index.ends[: len(chosen)]
+  return LabelIndex(ends, index.labels[: int(ends[-1]) if len(ends) else 0])
+
+
+def joined(parts: Iterable[Block]) -> LabelIndex:
+  """The index of consecutive blocks: 8 bytes a record and 4 a label."""
+  lengths, labels = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+  for block in parts:
+    lengths.append(np.bincount(block.rows, minlength=block.num))
+    labels.append(block.labels)
+  return LabelIndex(np.cumsum(np.concatenate(lengths)), np.concatenate(labels))
+
+
+def replaced(block: Block, csr: tuple[np.ndarray, np.ndarray]) -> Block:
+  """The block with each label replaced by those of its row of a CSR.
+
+  The closure of a hierarchy (`Hierarchy.closure`) fills the ancestors in.
+  Labels may then repeat within a record (see `unique`).
+  """
+  indptr, values = csr
+  starts = indptr[block.labels]
+  lengths = indptr[block.labels + np.int64(1)] - starts
+  labels = values[_ragged(starts, lengths)]
+  return block._replace(rows=np.repeat(block.rows, lengths), labels=labels)
+
+
+def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+  """starts[i] .. starts[i] + lengths[i] - 1 of all i, in order."""
+  shift = starts - (np.cumsum(lengths) - lengths)
+  return np.repeat(shift, lengths) + np.arange(lengths.sum())
 
 
 def carrying(index: LabelIndex, wanted: np.ndarray) -> np.ndarray:
@@ -143,12 +180,10 @@ def carrying(index: LabelIndex, wanted: np.ndarray) -> np.ndarray:
   return chosen.astype(dtype_for(len(index.ends)))
 
 
-def counts(
-  index: LabelIndex, num_labels: int, chosen: np.ndarray | range | None = None
-) -> np.ndarray:
+def counts(parts: Iterable[Block], num_labels: int) -> np.ndarray:
   """int64 [num_labels] images of each label; a repeated label counts once."""
   total = np.zeros(num_labels, np.int64)
-  for block in blocks(index, chosen):
+  for block in parts:
     total += np.bincount(unique(block, num_labels).labels, minlength=num_labels)
   return total
 

@@ -6,7 +6,7 @@ vocabulary and the hierarchy, and to every field of an example that holds label
 ids; which records are kept is decided in subset.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from big_vision_like import vocabulary as vocabularies
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import label_arrays, label_states
-from input_pipeline.label_arrays import LabelIndex
+from input_pipeline.label_arrays import Block, LabelIndex
 
 IMAGENET = 'imagenet'
 
@@ -158,32 +158,26 @@ class Restriction:
     self, index: LabelIndex, chosen: np.ndarray | range | None = None
   ) -> LabelIndex:
     """The kept labels of the chosen records; 12 bytes a record and more."""
-    num = len(index.ends) if chosen is None else len(chosen)
-    lengths = np.zeros(num, np.int64)
-    found = [np.empty(0, np.int32)]
-    for block in label_arrays.blocks(index, chosen):
-      new, source = _gather(self._up, block.labels)
-      block = block._replace(rows=block.rows[source], labels=new)
-      if self._whole is not None:
-        block = label_arrays.unique(block, self._num_labels)
-      lengths[block.first : block.first + block.num] = np.bincount(
-        block.rows, minlength=block.num
-      )
-      found.append(block.labels)
-    return LabelIndex(np.cumsum(lengths), np.concatenate(found))
+    return label_arrays.joined(
+      label_arrays.unique(block, self._num_labels)
+      if self._whole is not None
+      else block
+      for block in self._blocks(index, chosen)
+    )
 
   def counts(
     self, index: LabelIndex, chosen: np.ndarray | range | None
   ) -> np.ndarray:
     """int64: images of each label of the new vocabulary."""
-    num_labels = len(self.vocabulary)
-    total = np.zeros(num_labels, np.int64)
+    return label_arrays.counts(
+      self._blocks(index, chosen), len(self.vocabulary)
+    )
+
+  def _blocks(
+    self, index: LabelIndex, chosen: np.ndarray | range | None
+  ) -> Iterator[Block]:
     for block in label_arrays.blocks(index, chosen):
-      new, source = _gather(self._up, block.labels)
-      block = block._replace(rows=block.rows[source], labels=new)
-      labels = label_arrays.unique(block, num_labels).labels
-      total += np.bincount(labels, minlength=num_labels)
-    return total
+      yield label_arrays.replaced(block, self._up)
 
   def _checked(self, ids: Any, where: str) -> np.ndarray:
     ids = np.asarray(ids)
@@ -203,18 +197,6 @@ def _csr(
   order = np.lexsort((values, rows))
   ends = np.cumsum(np.bincount(rows, minlength=num_rows))
   return np.concatenate([[0], ends]), values[order].astype(np.int32)
-
-
-def _gather(
-  csr: tuple[np.ndarray, np.ndarray], rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Values of the rows one after the other, and whose each is (position)."""
-  indptr, values = csr
-  starts = indptr[rows]
-  lengths = indptr[rows + 1] - starts
-  shift = starts - (np.cumsum(lengths) - lengths)
-  picked = np.repeat(shift, lengths) + np.arange(lengths.sum())
-  return values[picked], np.repeat(np.arange(len(rows)), lengths)
 
 
 def _keep_boxes(example: dict[str, Any], keep: np.ndarray) -> None:

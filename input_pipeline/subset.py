@@ -287,7 +287,8 @@ def _counts(
     assert known.counts is not None
     return np.rint(known.counts * share).astype(np.int64)
   if restriction is None:
-    return label_arrays.counts(index, len(vocabulary), chosen)
+    blocks = label_arrays.blocks(index, chosen)
+    return label_arrays.counts(blocks, len(vocabulary))
   return restriction.counts(index, chosen)
 
 
