@@ -1,4 +1,4 @@
-"""`path` alone: prepared records, a CSV or JSONL, or a folder of images.
+"""`path` alone: prepared records, a table, a folder of images, or shards.
 
 What lies at the path decides which source reads it, so that a config of a
 user's own data needs one flag.
@@ -9,6 +9,7 @@ from typing import Any
 
 from big_vision_like import plugins
 from big_vision_like.hierarchy import Hierarchy
+from input_pipeline.sources import shard_names
 
 _TABLES = ('.csv', '.tsv', '.jsonl')
 
@@ -22,16 +23,22 @@ def kind_of(path: str) -> str:
   """
   place = pathlib.Path(path)
   if not place.exists():
+    if shard_names.is_pattern(path) and path.endswith('.tar'):
+      return 'webdataset'
     raise FileNotFoundError(
       f'input.source.path={path!r}: no such file or folder'
     )
   if place.is_dir():
-    return 'records' if (place / 'manifest.json').exists() else 'folder'
+    if (place / 'manifest.json').exists():
+      return 'records'
+    return 'webdataset' if shard_names.in_folder(path) else 'folder'
+  if place.name.endswith('.tar'):
+    return 'webdataset'
   if place.name.lower().removesuffix('.gz').endswith(_TABLES):
     return 'table'
   raise ValueError(
     f'input.source.path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
-    'file (or one of these with .gz)'
+    'file (or one of these with .gz) nor a .tar of WebDataset'
   )
 
 
@@ -55,13 +62,14 @@ class Source:
     """Opens it.
 
     Args:
-      path: prepared data set, image folder, or CSV, TSV or JSONL file.
+      path: prepared data set, image folder, CSV, TSV or JSONL file, or
+        WebDataset shards (folder of .tar files, one .tar, or a pattern).
       split: name of the split.
       hierarchy: file of child -> parent edges.
       hierarchy_unlisted: its nodes outside the vocabulary: 'error' (default),
         'traverse', or 'add' them as labels.
       vocabulary: file of the labels.
-      holdout_percent: folder or table without splits: the part that is 'val'.
+      holdout_percent: data without splits: the part that is 'val'.
     """
     kind = kind_of(path)
     options = dict(
