@@ -15,9 +15,25 @@ from big_vision_like.models import heads
 Batch = dict[str, jax.Array]
 
 
-def scale_pixels(image: jax.Array) -> jax.Array:
-  """uint8 [0, 255] -> float32 [-1, 1] (Sun et al. 2017, section 4)."""
-  return image.astype(jnp.float32) / 127.5 - 1.0
+# How uint8 becomes float: (mean, standard deviation) of pixels in [0, 1].
+PIXELS = {
+  'inception': (0.5, 0.5),
+  'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
+  """uint8 [0, 255] -> float32.
+
+  Args:
+    image: [..., 3].
+    pixels: 'inception' gives [-1, 1] (Sun et al. 2017, section 4), 'imagenet'
+      standardises the channels as torchvision's and timm's weights want it.
+  """
+  if pixels == 'inception':
+    return image.astype(jnp.float32) / 127.5 - 1.0
+  mean, std = (jnp.float32(value) for value in PIXELS[pixels])
+  return (image.astype(jnp.float32) / 255.0 - mean) / std
 
 
 class Classifier:
@@ -33,6 +49,7 @@ class Classifier:
     num_classes: true number of classes.
     class_multiple: the class axis is padded to a multiple of it.
     prior: see `heads.ClassifierHead`.
+    pixels: see `scale_pixels`.
   """
 
   def __init__(
@@ -41,13 +58,17 @@ class Classifier:
     num_classes: int,
     class_multiple: int,
     prior: float | None = None,
+    pixels: str = 'inception',
   ):
     if num_classes < 1 or class_multiple < 1:
       raise ValueError(
         f'task.num_classes={num_classes} and task.class_multiple='
         f'{class_multiple} must be positive'
       )
+    if pixels not in PIXELS:
+      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
     self.num_classes = num_classes
+    self._pixels = pixels
     frozen = getattr(backbone, 'frozen_parameters', tuple)()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
@@ -61,7 +82,7 @@ class Classifier:
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
     """(params, extra) for the shapes of a batch."""
     backbone_rng, head_rng = jax.random.split(rng)
-    image = scale_pixels(batch['image'])
+    image = self.scaled(batch)
     variables = dict(self._backbone.init(backbone_rng, image, train=False))
     params = {'backbone': variables.pop('params')}
     endpoints = self._backbone.apply(
@@ -71,12 +92,15 @@ class Classifier:
     params['head'] = head['params']
     return params, variables
 
+  def scaled(self, batch: Batch) -> jax.Array:
+    """The images as the backbone takes them, float32 [B, H, W, 3]."""
+    return scale_pixels(batch['image'], self._pixels)
+
   def logits(
-    self, params: Any, extra: Any, batch: Batch, rng: Any, train: bool
+    self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
   ) -> tuple[jax.Array, Any]:
-    """(float32 [B, padded classes], new extra)."""
+    """(float32 [B, padded classes], new extra) of `scaled` images."""
     variables = {'params': params['backbone'], **extra}
-    image = scale_pixels(batch['image'])
     if train:
       endpoints, updates = self._backbone.apply(
         variables,
@@ -97,12 +121,13 @@ class Classifier:
     """'logits' [B, padded classes] and 'features' [B, D], both float32."""
 
     def logits(state: Any, batch: Batch) -> Batch:
-      out, _ = self.logits(state.params, state.extra, batch, None, False)
+      image = self.scaled(batch)
+      out, _ = self.logits(state.params, state.extra, image, None, False)
       return {'logits': out}
 
     def features(state: Any, batch: Batch) -> Batch:
       variables = {'params': state.params['backbone'], **state.extra}
-      image = scale_pixels(batch['image'])
+      image = self.scaled(batch)
       endpoints = self._backbone.apply(variables, image, train=False)
       return {'features': endpoints['pooled']}
 

@@ -30,6 +30,7 @@ class Task(common.Classifier):
       'negative', as in the paper, or has no part in the loss, 'ignore'.
     confidence: of a label is left alone ('ignore'), is its soft 'target', or
       the 'weight' of its loss; see `losses.sigmoid_sparse`.
+    pixels: see `common.scale_pixels`.
   """
 
   fields = ('image', 'label_ids')
@@ -44,8 +45,9 @@ class Task(common.Classifier):
     prior: float | None = None,
     unknown: str = 'negative',
     confidence: str = 'ignore',
+    pixels: str = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple, prior)
+    super().__init__(backbone, num_classes, class_multiple, prior, pixels)
     for name, value, valid in (
       ('reduction', reduction, losses.REDUCTIONS),
       ('unknown', unknown, losses.UNKNOWN),
@@ -70,7 +72,8 @@ class Task(common.Classifier):
     train: bool,
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """(per-example loss [B], new extra, aux of per-example [B] values)."""
-    logits, extra = self.logits(params, extra, batch, rng, train)
+    image = self.scaled(batch)
+    logits, extra = self.logits(params, extra, image, rng, train)
     per_example = losses.sigmoid_sparse(
       logits,
       batch['label_ids'],

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from big_vision_like import losses
 from big_vision_like.tasks import common
@@ -16,6 +17,9 @@ class Task(common.Classifier):
     num_classes: true number of classes; None: that of the training source.
     class_multiple: pad the class axis to a multiple of it.
     label_smoothing: mass spread evenly over all classes.
+    mixup: images and losses of two examples are mixed by a weight drawn from
+      Beta(mixup, mixup) at each step (Zhang et al. 2018); 0 for none.
+    pixels: see `common.scale_pixels`.
   """
 
   fields = ('image', 'label')
@@ -27,13 +31,18 @@ class Task(common.Classifier):
     num_classes: int,
     class_multiple: int = 1,
     label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    pixels: str = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple)
+    super().__init__(backbone, num_classes, class_multiple, pixels=pixels)
     if not 0 <= label_smoothing < 1:
       raise ValueError(
         f'task.label_smoothing={label_smoothing} must be in [0, 1)'
       )
+    if not 0 <= mixup < float('inf'):
+      raise ValueError(f'task.mixup={mixup} must be 0 or above')
     self._label_smoothing = label_smoothing
+    self._mixup = mixup
 
   def loss(
     self,
@@ -44,11 +53,38 @@ class Task(common.Classifier):
     train: bool,
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """(per-example loss [B], new extra, aux)."""
-    logits, extra = self.logits(params, extra, batch, rng, train)
-    per_example = losses.softmax_sparse(
-      logits,
-      batch['label'],
-      self.num_classes,
-      label_smoothing=self._label_smoothing,
+    image, label = self.scaled(batch), batch['label']
+    if not (train and self._mixup):
+      logits, extra = self.logits(params, extra, image, rng, train)
+      return self._cross_entropy(logits, label), extra, {}
+    mix_rng, rng = jax.random.split(rng)
+    weight = mixing_weights(mix_rng, batch['_mask'], self._mixup)  # [B]
+    other = jnp.roll(image, 1, axis=0)
+    image = other + weight[:, None, None, None] * (image - other)
+    logits, extra = self.logits(params, extra, image, rng, train)
+    own = self._cross_entropy(logits, label)
+    others = self._cross_entropy(logits, jnp.roll(label, 1))
+    return others + weight * (own - others), extra, {}
+
+  def _cross_entropy(self, logits: jax.Array, label: jax.Array) -> jax.Array:
+    return losses.softmax_sparse(
+      logits, label, self.num_classes, label_smoothing=self._label_smoothing
     )
-    return per_example, extra, {}
+
+
+def mixing_weights(rng: jax.Array, mask: jax.Array, alpha: float) -> jax.Array:
+  """Share of each example's own image where it is mixed with the one before.
+
+  One draw from Beta(alpha, alpha) a batch; 1 where either of the two does not
+  count, so that a blank never leaks into an example.
+
+  Args:
+    rng: key.
+    mask: bool [B], the examples that count.
+    alpha: of the distribution.
+
+  Returns:
+    float32 [B] in [0, 1].
+  """
+  weight = jax.random.beta(rng, alpha, alpha, dtype=jnp.float32)
+  return jnp.where(mask & jnp.roll(mask, 1), weight, 1.0)
