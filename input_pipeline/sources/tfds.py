@@ -2,7 +2,8 @@
 
 They must have been prepared as array_record, which allows random access. The
 prepared folder describes itself, so no builder code runs, nothing is
-downloaded, and images come as the encoded bytes (docs/data.md).
+downloaded, and images come as the encoded bytes (docs/data.md). What is not
+prepared yet `build=True` prepares, where its builder needs no TensorFlow.
 """
 
 import os
@@ -34,6 +35,8 @@ class Source:
       a name.
     data_dir: where data sets are prepared; default: TFDS_DATA_DIR, else
       ~/tensorflow_datasets.
+    build: download and prepare the data set `name` first, if it is not there;
+      runs its builder's code.
     split: tfds split: 'train', 'train[:90%]', 'train+validation'.
     image_feature: feature with the image.
     label_feature: feature with the label or labels; 'objects/label' for a
@@ -45,7 +48,8 @@ class Source:
 
   Raises (at construction):
     FileNotFoundError: not prepared.
-    ValueError: not array_record, unknown split, feature or label.
+    ValueError: not array_record, unknown split, feature or label, or it could
+      not be built.
   """
 
   vocabulary: Vocabulary
@@ -57,6 +61,7 @@ class Source:
     name: str | None = None,
     directory: str | None = None,
     data_dir: str | None = None,
+    build: bool = False,
     split: str = 'train',
     image_feature: str = 'image',
     label_feature: str = 'label',
@@ -70,8 +75,12 @@ class Source:
         f'give either name or directory, got name={name!r} and '
         f'directory={directory!r}'
       )
+    if not isinstance(build, bool):
+      raise ValueError(f'build must be True or False, got {build!r}')
+    if build and name is None:
+      raise ValueError('build=True needs the name of a data set')
     if directory is None:
-      directory = _find(str(name), data_dir)
+      directory = _find(str(name), data_dir, build)
     else:
       directory = image_files.check_path('directory', directory)
     builder = _open(directory)
@@ -141,7 +150,7 @@ class Source:
     )
 
 
-def _find(name: str, data_dir: str | None) -> str:
+def _find(name: str, data_dir: str | None, build: bool) -> str:
   """Prepared folder DATA_DIR/NAME[/CONFIG]/VERSION of a data set's name."""
   if not _NAME.fullmatch(name):
     raise ValueError(
@@ -152,32 +161,65 @@ def _find(name: str, data_dir: str | None) -> str:
   root = image_files.check_path('data_dir', root)
   stem, _, version = name.partition(':')
   folder = os.path.join(root, stem)
-  if not os.path.isdir(folder):
-    raise FileNotFoundError(_not_prepared(name, folder, root))
-  found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+  found = _folders(folder)
   versions = [entry for entry in found if _VERSION.fullmatch(entry)]
-  if not versions and found:
+  if versions and (not version or version in versions):
+    highest = max(versions, key=lambda v: tuple(map(int, v.split('.'))))
+    return os.path.join(folder, version or highest)
+  if build:
+    return _build(name, root)
+  if version and versions:
+    raise FileNotFoundError(
+      f'name={name!r}: version {version} is not prepared in {folder}; '
+      f'prepared: {", ".join(versions)}'
+    )
+  if found:
     raise ValueError(
       f'name={name!r}: {folder} holds configurations, choose one: '
       f'{", ".join(f"{stem}/{entry}" for entry in found)}'
     )
-  if version and version not in versions:
-    raise FileNotFoundError(
-      f'name={name!r}: version {version} is not prepared in {folder}; '
-      f'prepared: {", ".join(versions) or "none"}'
-    )
-  if not versions:
-    raise FileNotFoundError(_not_prepared(name, folder, root))
-  highest = max(versions, key=lambda v: tuple(map(int, v.split('.'))))
-  return os.path.join(folder, version or highest)
-
-
-def _not_prepared(name: str, folder: str, root: str) -> str:
-  return (
+  raise FileNotFoundError(
     f'data set {name!r} is not prepared: no {folder}. Prepare it once, where '
-    f'TensorFlow is installed, with `{_command(name, root)}`, or '
-    f'give data_dir'
+    f'TensorFlow is installed, with `{_command(name, root)}`; or let the '
+    f'option build=True try to do it here without TensorFlow; or give data_dir'
   )
+
+
+def _folders(path: str) -> list[str]:
+  """Sorted sub-folders that are finished; tfds calls others 'incomplete'."""
+  if not os.path.isdir(path):
+    return []
+  return sorted(
+    entry.name
+    for entry in os.scandir(path)
+    if entry.is_dir() and '.incomplete' not in entry.name
+  )
+
+
+def _build(name: str, root: str) -> str:
+  """Downloads and prepares a data set; its folder.
+
+  Raises:
+    ValueError: unknown, or its builder fails, for want of TensorFlow perhaps.
+  """
+  import tensorflow_datasets as tfds
+
+  elsewhere = f'prepare it elsewhere with `{_command(name, root)}`'
+  try:
+    builder = tfds.builder(name, data_dir=root)
+    builder.download_and_prepare(file_format='array_record')
+  except ImportError as error:
+    raise ValueError(
+      f'build=True: the builder of {name!r} needs {error.name or error}, which '
+      f'is not installed here; {elsewhere}'
+    ) from error
+  except Exception as error:
+    reason = ' '.join(str(error).split())
+    raise ValueError(
+      f'build=True: {name!r} cannot be prepared here: '
+      f'{type(error).__name__}: {reason:.300}; {elsewhere}'
+    ) from error
+  return str(builder.data_dir)
 
 
 def _command(name: str, root: str) -> str:

@@ -261,3 +261,49 @@ def test_importing_and_reading_need_no_tensorflow(data_dir):
     'assert "tensorflow" not in sys.modules and "jax" not in sys.modules\n'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+class Buildable(Tiny):
+  """Tiny under another name: what is defined here tfds knows by name."""
+
+
+class NeedsTensorFlow(Tiny):
+  def _generate_examples(self, n, labelled=True):
+    import tensorflow  # noqa: F401
+
+    yield from super()._generate_examples(n, labelled)
+
+
+def test_build_prepares_once_without_tensorflow(tmp_path):
+  options = dict(name='buildable', data_dir=str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='let the option build=True try'):
+    tfds_source.Source(**options)
+  source = tfds_source.Source(**options, build=True)
+  assert by_brightness(source) == {i: [NAMES[i % 3]] for i in range(20)}
+  assert 'tensorflow' not in sys.modules
+  (shard,) = (tmp_path / 'buildable').glob('1.0.0/*train.array_record*')
+  first = shard.stat().st_mtime_ns
+  assert len(tfds_source.Source(**options)) == 20
+  assert len(tfds_source.Source(**options, build=True)) == 20
+  assert shard.stat().st_mtime_ns == first
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (
+      {'name': 'needs_tensor_flow'},
+      "builder of 'needs_tensor_flow' needs tensorflow, which is not installed "
+      'here; prepare it elsewhere with `tfds build needs_tensor_flow --file_',
+    ),
+    ({'name': 'no_such_set'}, "'no_such_set' cannot be prepared here: Datase"),
+    ({'name': 'buildable:7.0.0'}, "'buildable:7.0.0' cannot be prepared here"),
+    ({'directory': 'x'}, 'build=True needs the name of a data set'),
+    ({'name': 'x', 'build': 'yes'}, "build must be True or False, got 'yes'"),
+  ],
+)
+def test_what_cannot_be_built(tmp_path, options, message):
+  with pytest.raises(ValueError, match=message):
+    tfds_source.Source(**{'build': True, 'data_dir': str(tmp_path), **options})
+  found = list(tmp_path.rglob('*.array_record*'))
+  assert not [path for path in found if '.incomplete' not in str(path)]
