@@ -28,6 +28,7 @@ OPS = {
   'resize_small': 'geometry.ResizeSmall',
   'resize_long': 'geometry.ResizeLong',
   'random_crop': 'geometry.RandomCrop',
+  'random_resized_crop': 'geometry.RandomResizedCrop',
   'center_crop': 'geometry.CenterCrop',
   'central_crop': 'geometry.CentralCrop',
   'random_flip': 'geometry.RandomFlip',

@@ -233,6 +233,75 @@ class CenterCrop(_Crop):
     return (height - self.height) // 2, (width - self.width) // 2
 
 
+class RandomResizedCrop:
+  """A crop of random area and aspect ratio, resized (Szegedy et al. 2015).
+
+  Ten draws of an area and an aspect ratio (log-uniform); the first crop that
+  fits counts, else the largest central one of an allowed ratio, as torchvision
+  does it.
+
+  Args (options):
+    size: pixels of a side of the result, or (height, width).
+    area: least and largest share of the image's area.
+    aspect: least and largest width / height of the crop.
+    antialias: see `Resize`.
+    min_box_overlap: see `_Crop`.
+  """
+
+  _TRIES = 10
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    size: int | Sequence[int],
+    area: Sequence[float] = (0.08, 1.0),
+    aspect: Sequence[float] = (3 / 4, 4 / 3),
+    antialias: bool = False,
+    min_box_overlap: float = 0.0,
+  ):
+    self.height, self.width = parse_size(context.where, size)
+    self.area = _range(context.where, 'area', area, 1.0)
+    self.aspect = _range(context.where, 'aspect', aspect, np.inf)
+    self.antialias = _flag(context.where, 'antialias', antialias)
+    self.min_box_overlap = _fraction(
+      context.where, 'min_box_overlap', min_box_overlap
+    )
+
+  def window(self, height: int, width: int, rng: np.random.Generator) -> Window:
+    """The crop of an image of this size."""
+    for _ in range(self._TRIES):
+      area = height * width * rng.uniform(*self.area)
+      ratio = np.exp(rng.uniform(*np.log(self.aspect)))
+      w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+      if 0 < w <= width and 0 < h <= height:
+        top = int(rng.integers(height - h + 1))
+        return Window(top, int(rng.integers(width - w + 1)), h, w)
+    low, high = self.aspect
+    w = width if width / height <= high else max(1, round(height * high))
+    h = height if width / height >= low else max(1, round(width / low))
+    return Window((height - h) // 2, (width - w) // 2, h, w)
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    window = self.window(*example['image'].shape[:2], rng)
+    example = _cut(example, window, self.min_box_overlap)
+    return _resized(example, self.height, self.width, self.antialias)
+
+
+def _range(
+  where: str, name: str, value: Any, largest: float
+) -> tuple[float, float]:
+  """(low, high) with 0 < low <= high <= largest; ValueError otherwise."""
+  pair = tuple(value) if isinstance(value, Sequence) else ()
+  if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= largest:
+    raise ValueError(
+      f'{where}: {name} must be a pair low <= high above 0'
+      + (f' and at most {largest:g}' if np.isfinite(largest) else '')
+      + f', got {value!r}'
+    )
+  return float(pair[0]), float(pair[1])
+
+
 class CentralCrop:
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
 
