@@ -81,22 +81,22 @@ def read(
     labels_of: labels of a record; default: `source.labels`, or where there is
       none the whole record.
   """
-  if labels_of is None:
-    labels_of = getattr(source, 'labels', None) or (
-      lambda index: np.asarray(source[index]['labels'], np.int32)
-    )
+  ask = (
+    labels_of
+    or getattr(source, 'labels', None)
+    or (lambda index: source[index]['labels'])
+  )
   for first in range(0, len(chosen), READ_BLOCK):
     part = chosen[first : first + READ_BLOCK]
     found, bad = [np.empty(0, np.int32)], {}
     for row, index in enumerate(part):
       try:
-        found.append(labels_of(int(index)))
+        found.append(np.asarray(ask(int(index)), np.int32))
       except BadExample as error:
         found.append(found[0])
         bad[row] = error.reason
     rows = np.repeat(np.arange(len(part)), [len(ids) for ids in found[1:]])
-    labels = np.concatenate(found).astype(np.int32)
-    yield Block(first, len(part), rows, labels, bad)
+    yield Block(first, len(part), rows, np.concatenate(found), bad)
 
 
 def blocks(

@@ -13,8 +13,9 @@ import pytest
 
 from big_vision_like import vocabulary
 from big_vision_like.hierarchy import Hierarchy
+from input_pipeline import label_arrays
 from input_pipeline.errors import BadExample
-from tools import dataset_stats
+from tools import dataset_stats, label_statistics, statistics_table
 
 # ml_collections loads config files by a deprecated call of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:.*load_module')
@@ -99,13 +100,13 @@ def test_figures_by_hand(config, tmp_path, monkeypatch, capsys):
 
 def test_split_key_and_limit(config, tmp_path, monkeypatch, capsys):
   def images():
-    found = re.search(r'^images +(\d+)(.*)$', capsys.readouterr().out, re.M)
+    found = re.search(r'^(\d+) images: (.*)$', capsys.readouterr().out, re.M)
     return int(found[1]), found[2]
 
   run(monkeypatch, '--config', config, '--split', 'val')
-  assert images() == (1, '')
+  assert images() == (1, 'all 1 records')
   run(monkeypatch, '--config', config, '--key', 'evals.val.data')
-  assert images() == (1, '')
+  assert images() == (1, 'all 1 records')
   run(
     monkeypatch,
     f'--config={config}:table',
@@ -114,7 +115,7 @@ def test_split_key_and_limit(config, tmp_path, monkeypatch, capsys):
     '--out',
     str(tmp_path / 'o'),
   )
-  assert images() == (2, '  (sampled from 4 records)')
+  assert images() == (2, 'all 4 records (sampled from 4 records)')
   # Counts of a sample are no counts of the data set.
   assert sorted(os.listdir(tmp_path / 'o')) == ['long_tail.png', 'stats.json']
 
@@ -145,9 +146,11 @@ class Synthetic:
 
 
 def test_scan_agrees_with_a_plain_count(monkeypatch):
-  monkeypatch.setattr(dataset_stats, '_CHUNK', 300)  # several chunks, one rest
+  monkeypatch.setattr(
+    label_arrays, 'READ_BLOCK', 300
+  )  # several chunks, one rest
   source = Synthetic()
-  found = dataset_stats.scan(source, range(len(source)))
+  found = label_statistics.scan(source, range(len(source)))
   raw, filled, gaining = np.zeros(300), np.zeros(300), 0
   for index in range(len(source)):
     if index == 5:
@@ -165,14 +168,14 @@ def test_scan_agrees_with_a_plain_count(monkeypatch):
   np.testing.assert_array_equal(found.filled.images, filled)
   assert found.num_gaining == gaining
   assert found.bad == {'record 5': 'broken'}
-  summary = dataset_stats.summarise(source, found, len(source))
+  summary = label_statistics.summarise(source, found, len(source))
   assert (summary['images'], summary['records_bad']) == (1999, 1)
-  assert 'cannot be used: record 5: broken' in dataset_stats.table(summary)
+  assert 'cannot be used: record 5: broken' in statistics_table.table([summary])
 
 
 def test_without_a_hierarchy(tmp_path, capsys):
   (tmp_path / 't.csv').write_text('path,labels\n1.jpg,$x_1$\n2.jpg,b\n')
-  summary = dataset_stats.run(
+  (summary,) = dataset_stats.run(
     dict(type='table', path=str(tmp_path / 't.csv'), check_files=0),
     out=str(tmp_path),
   )
