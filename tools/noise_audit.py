@@ -1,0 +1,389 @@
+"""What the images of a class look like, from typical to odd.
+
+  python -m tools.noise_audit --checkpoint workdirs/run --class_name tortoise \\
+      --output audit
+  python -m tools.noise_audit --checkpoint workdirs/run --classes tail \\
+      --num_classes 8 --data records:data/x:train --output audit
+
+Images of a class are embedded by the checkpoint's backbone, clustered by
+k-means, and put into buckets by their distance to the nearest centroid: wrong
+labels gather in the last ones (Sun et al. 2017, figure 2). Writes a montage of
+each class (a row a bucket), report.html, and audit.jsonl with a line an image.
+docs/label-noise.md shows one.
+
+Exit codes: 0 done; 2 a mistake in the command or its input.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from tools import (
+  bucket_montage,
+  class_images,
+  data_argument,
+  feature_clusters,
+  html_page,
+)
+
+_SAMPLE_SEED = 1707  # of the images taken where a class has too many
+_NUM_LISTED = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Audit:
+  """One class.
+
+  Attributes:
+    label, name: of the class.
+    num_images: that carry it.
+    indices: int64 [n] records looked at.
+    clusters: of these.
+    montage: file name of the picture.
+  """
+
+  label: int
+  name: str
+  num_images: int
+  indices: np.ndarray
+  clusters: feature_clusters.Clusters
+  montage: str
+
+  def bucket_facts(self, bucket: int) -> tuple[int, float, float]:
+    """Count, smallest and largest distance."""
+    inside = self.clusters.distance[self.clusters.bucket == bucket]
+    return len(inside), float(inside.min()), float(inside.max())
+
+
+class Thumbnails:
+  """Small square pictures of records; those that were asked for are kept."""
+
+  def __init__(self, source: Any, size: int):
+    from input_pipeline import pipeline
+
+    specs = [dict(op='decode'), dict(op='resize', size=size, antialias=True)]
+    self._source = source
+    self._ops = pipeline.build_ops(specs, source, '--thumbnail')
+    self._kept: dict[int, np.ndarray] = {}
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    if index not in self._kept:
+      example, rng = self._source[index], np.random.default_rng(0)
+      for op in self._ops:
+        example = op(example, rng)
+      self._kept[index] = example['image']
+    return self._kept[index]
+
+
+def audit_class(
+  embedder: Any,
+  source: Any,
+  label: int,
+  indices: np.ndarray,
+  args: argparse.Namespace,
+) -> Audit | None:
+  """Embeds and clusters a class; None where none of its images can be used."""
+  num_images = len(indices)
+  if num_images > args.max_images:
+    rng = np.random.default_rng((_SAMPLE_SEED, label))
+    indices = np.sort(rng.choice(indices, args.max_images, replace=False))
+  indices, features = embedder.embed_all(source, indices)
+  if not len(indices):
+    return None
+  clusters = feature_clusters.find(
+    features,
+    num_clusters=args.num_clusters,
+    num_buckets=args.num_buckets,
+    seed=args.seed,
+  )
+  name = source.vocabulary.names[label]
+  montage = f'{label:05d}-{re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]}.png'
+  return Audit(label, name, num_images, indices, clusters, montage)
+
+
+def draw(audit: Audit, pictures: Thumbnails, columns: int) -> np.ndarray:
+  """The montage of a class."""
+  rows = []
+  last = audit.clusters.num_buckets - 1
+  for bucket in range(last + 1):
+    count, low, high = audit.bucket_facts(bucket)
+    members = audit.clusters.members(bucket)
+    chosen = feature_clusters.spread(audit.indices[members], columns)
+    end = {0: ', nearest', last: ', farthest'}.get(bucket, '')
+    rows.append(
+      bucket_montage.Row(
+        name=f'{bucket + 1}{end}' if last else 'all',
+        lines=(f'{count:,} images', f'distance {low:.2f} to {high:.2f}'),
+        images=[pictures[index] for index in chosen],
+      )
+    )
+  size = len(rows[0].images[0])
+  return bucket_montage.draw(
+    f'{audit.name}: {_counted(audit)}', _method(audit), rows, columns, size
+  )
+
+
+def _counted(audit: Audit) -> str:
+  looked, all_ = len(audit.indices), audit.num_images
+  return (
+    f'{looked:,} images' if looked == all_ else f'{looked:,} of {all_:,} images'
+  )
+
+
+def _method(audit: Audit) -> str:
+  return (
+    'by distance to the nearest centroid of their features (k-means, k='
+    f'{audit.clusters.num_clusters})'
+  )
+
+
+def lines(audit: Audit, source: Any) -> Iterator[str]:
+  """audit.jsonl: one line an image, nearest first."""
+  c = audit.clusters
+  for i in np.argsort(c.distance, kind='stable').tolist():
+    index = int(audit.indices[i])
+    row = {
+      'class': audit.name,
+      'key': _key(source, index),
+      'index': index,
+      'cluster': int(c.cluster[i]),
+      'distance': round(float(c.distance[i]), 6),
+      'bucket': int(c.bucket[i]) + 1,
+    }
+    yield json.dumps(row, ensure_ascii=False)
+
+
+def _key(source: Any, index: int) -> str:
+  """Name of the image: that inside the record, where it has one."""
+  read = getattr(source, 'read', None)
+  return source.key(index) if read is None else read(index).key
+
+
+def section(
+  audit: Audit, montage: np.ndarray, pictures: Thumbnails, source: Any
+) -> list[Any]:
+  """The class on the page: montage, buckets, clusters, odd images."""
+  page, c = html_page, audit.clusters
+  buckets = []
+  for bucket in range(c.num_buckets):
+    count, low, high = audit.bucket_facts(bucket)
+    mean = float(c.distance[c.bucket == bucket].mean())
+    shown = [f'{d:.3f}' for d in (low, mean, high)]
+    buckets.append((bucket + 1, count, *shown))
+  sizes = collections.Counter(c.cluster.tolist())
+  far = np.argsort(-c.distance, kind='stable')[:_NUM_LISTED]
+  figures = [
+    page.figure(
+      pictures[int(audit.indices[i])],
+      f'{c.distance[i]:.3f}\n{_key(source, int(audit.indices[i]))}',
+    )
+    for i in far.tolist()
+  ]
+  return [
+    page.element('h2', audit.name, id=f'class-{audit.label}'),
+    page.element('p', f'{_counted(audit)}, {_method(audit)}', class_='muted'),
+    page.picture(montage, alt=f'images of {audit.name} by bucket'),
+    page.element('p', 'Distance in each bucket:'),
+    page.table(('bucket', 'images', 'least', 'mean', 'most'), buckets),
+    page.element(
+      'p',
+      'Images in each cluster: '
+      + ', '.join(str(sizes[k]) for k in range(c.num_clusters)),
+    ),
+    page.element('p', 'The farthest images, distance and key:'),
+    *figures,
+  ]
+
+
+def overview(audits: Sequence[Audit]) -> html_page.Markup:
+  """The table of all classes at the top of the page."""
+  page = html_page
+  rows = []
+  for audit in audits:
+    distance = audit.clusters.distance
+    link = page.element('a', audit.name, href=f'#class-{audit.label}')
+    middle, far = np.quantile(distance, (0.5, 0.95))
+    rows.append(
+      (
+        link, audit.num_images, len(audit.indices),
+        audit.clusters.num_clusters, f'{middle:.3f}', f'{far:.3f}',
+      )
+    )  # fmt: skip
+  header = (
+    'class', 'images', 'looked at', 'k', 'median distance', '95th percentile'
+  )  # fmt: skip
+  return page.table(header, rows)
+
+
+def run(args: argparse.Namespace) -> list[Audit]:
+  """Audits the classes and writes everything."""
+  from big_vision_like import features
+  from input_pipeline import pipeline
+
+  _check(args)
+  embedder = features.Embedder(
+    args.checkpoint,
+    batch_size=args.batch_size,
+    threads=args.threads,
+    workers=args.workers,
+  )
+  if args.data is not None:
+    source = data_argument.open_data(args.data)
+  else:
+    source = pipeline.open_train(embedder.config)
+  found = class_images.ClassImages(source, args.filled_in)
+  if args.class_name is not None:
+    labels = found.named(args.class_name.split(','))
+  else:
+    labels = found.by_count(args.num_classes, args.classes, args.min_images)
+  os.makedirs(args.output, exist_ok=True)
+  pictures = Thumbnails(source, args.thumbnail)
+  audits, sections, skipped = [], [], []
+  path = os.path.join(args.output, 'audit.jsonl')
+  with open(path, 'w', encoding='utf-8') as file:
+    for label in tqdm.tqdm(labels, unit=' classes', disable=None):
+      audit = audit_class(embedder, source, label, found.of(label), args)
+      if audit is None:
+        skipped.append(source.vocabulary.names[label])
+        continue
+      montage = draw(audit, pictures, args.columns)
+      _save_png(os.path.join(args.output, audit.montage), montage)
+      file.writelines(f'{line}\n' for line in lines(audit, source))
+      sections += section(audit, montage, pictures, source)
+      audits.append(audit)
+  facts = [
+    ('checkpoint', str(embedder.path)),
+    ('data', args.data or 'those of the run'),
+    ('labels', 'after fill-in' if args.filled_in else 'as given'),
+    ('records whose labels cannot be read', found.num_unreadable),
+    ('images that cannot be used', len(embedder.bad)),
+    *((f'  {key}', reason) for key, reason in _first(embedder.bad)),
+    *(('no usable image', name) for name in skipped),
+  ]
+  html_page.save(
+    os.path.join(args.output, 'report.html'),
+    'Noise audit',
+    html_page.table(('', ''), facts),
+    html_page.element('p', ''),
+    overview(audits),
+    *sections,
+  )
+  _say(audits, facts, args.output)
+  return audits
+
+
+def _first(bad: dict[str, str]) -> list[tuple[str, str]]:
+  return list(bad.items())[:_NUM_LISTED]
+
+
+def _say(audits: Sequence[Audit], facts: Sequence[Any], output: str) -> None:
+  for name, value in facts:
+    print(f'{name}: {value}')
+  print(f'{"class":<32}{"images":>9}{"k":>4}  distance by bucket')
+  for audit in audits:
+    highs = [
+      f'{audit.bucket_facts(b)[2]:.2f}'
+      for b in range(audit.clusters.num_buckets)
+    ]
+    low = audit.bucket_facts(0)[1]
+    name = audit.name if len(audit.name) < 32 else f'{audit.name[:28]}...'
+    print(
+      f'{name:<32}{len(audit.indices):>9,}{audit.clusters.num_clusters:>4}  '
+      f'{low:.2f} | {" | ".join(highs)}'
+    )
+  print(
+    f'written to {output}: {len(audits)} montages, report.html, audit.jsonl'
+  )
+
+
+def _save_png(path: str, image: np.ndarray) -> None:
+  from PIL import Image
+
+  Image.fromarray(image).save(path)
+
+
+def _check(args: argparse.Namespace) -> None:
+  for name in (
+    'num_classes', 'num_clusters', 'num_buckets', 'columns', 'max_images',
+    'min_images', 'batch_size', 'threads',
+  ):  # fmt: skip
+    if getattr(args, name) < 1:
+      raise ValueError(
+        f'--{name} must be at least 1, got {getattr(args, name)}'
+      )
+  if args.workers < 0:
+    raise ValueError(f'--workers must not be negative, got {args.workers}')
+  if not 16 <= args.thumbnail <= 512:
+    raise ValueError(f'--thumbnail must be 16 to 512, got {args.thumbnail}')
+  if args.class_name is not None and args.classes is not None:
+    raise ValueError('give --class_name or --classes, not both')
+
+
+def parser() -> argparse.ArgumentParser:
+  """The command line; every default is in its help."""
+  p = argparse.ArgumentParser(
+    prog='python -m tools.noise_audit',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = p.add_argument
+  add('--checkpoint', required=True, help='workdir or folder of a checkpoint')
+  add('--output', required=True, help='folder of the results')
+  add('--data', help=f'{data_argument.HELP}; default: training data of the run')
+  group = p.add_argument_group('classes')
+  group.add_argument('--class_name', help='names of labels, with commas')
+  group.add_argument(
+    '--classes', choices=class_images.PARTS,
+    help='a third of the classes by their number of images; default: of all',
+  )  # fmt: skip
+  for name, default, what in (
+    ('num_classes', 4, 'without --class_name: so many, evenly spread'),
+    ('min_images', 10, 'without --class_name: classes with at least so many'),
+    ('max_images', 5_000, 'of a class; above, a random sample'),
+  ):
+    group.add_argument(
+      f'--{name}', type=int, default=default, help=f'{what}; default: {default}'
+    )
+  group.add_argument(
+    '--filled_in', action='store_true',
+    help='images of descendants too, as after fill-in',
+  )  # fmt: skip
+  group = p.add_argument_group('method and looks')
+  for name, default, what in (
+    ('num_clusters', 8, 'k of k-means; small classes have fewer'),
+    ('num_buckets', 5, 'of equally many images'),
+    ('seed', 0, 'of k-means'),
+    ('columns', 12, 'images shown of each bucket'),
+    ('thumbnail', 80, 'side of a shown image in pixels'),
+    ('batch_size', 64, 'images at a time'),
+    ('threads', 2, 'reading threads'),
+    ('workers', 0, 'decode processes; 0: threads only'),
+  ):
+    group.add_argument(
+      f'--{name}', type=int, default=default, help=f'{what}; default: {default}'
+    )
+  return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args = parser().parse_args(argv)
+  try:
+    run(args)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
