@@ -55,6 +55,8 @@ class Source:
     image_size: int = 64,
     annotations: bool = False,
     single_label: bool = False,
+    confidences: bool = False,
+    negatives: int = 0,
     num_classes: int = 100,
     depth: int | None = None,
     groups: int | None = None,
@@ -85,6 +87,10 @@ class Source:
         up to 254 classes 'segmentation'.
       single_label: the labels of an image are just the true class of its
         largest object: the world's stand-in for ImageNet.
+      confidences: examples also hold 'label_conf': of raw labels as a machine
+        would give them, 1 for clean ones.
+      negatives: examples also hold 'negatives', up to so many labels verified
+        as absent.
       num_classes ... num_keypoints: see Options in synthetic_world/options.py.
 
     Raises:
@@ -99,7 +105,12 @@ class Source:
       num_images = default_length
     check_integer('num_images', num_images, 1, MAX_IMAGES)
     check_integer('image_size', image_size, MIN_SIZE, MAX_SIZE)
-    flags = {'annotations': annotations, 'single_label': single_label}
+    check_integer('negatives', negatives, 0, 1000)
+    flags = {
+      'annotations': annotations,
+      'single_label': single_label,
+      'confidences': confidences,
+    }
     for name, flag in flags.items():
       if not isinstance(flag, bool):
         raise ValueError(
@@ -129,6 +140,7 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self._single_label = single_label
+    self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)
     self.world = World(options)
     self.hierarchy = self.world.hierarchy
@@ -144,7 +156,8 @@ class Source:
       'image' uint8 [S, S, 3], 'labels' int32 [n] ascending, and with
       annotations 'boxes' float32 [N, 4], 'box_labels' int32 [N],
       'instance_map' int16 [S, S], 'keypoints' float32 [N, K, 3] and
-      'segmentation', a PNG: 0 background, else label id + 1.
+      'segmentation', a PNG: 0 background, else label id + 1; with confidences
+      'label_conf' float32 [n], with negatives 'negatives' int32 [k] ascending.
 
     Raises:
       IndexError: index outside 0..len-1.
@@ -152,10 +165,10 @@ class Source:
     index = self._checked(index)
     scene = self.world.scene(index, self.stream)
     labels = self._labels(scene, index)
-    if not self.annotations:
-      image = self.world.image(scene, self.image_size)
-      return {'image': image, 'labels': labels}
-    return {'labels': labels, **self._annotated(scene)}
+    example = {'labels': labels, **self._label_states(scene, labels, index)}
+    if self.annotations:
+      return example | self._annotated(scene)
+    return example | {'image': self.world.image(scene, self.image_size)}
 
   def _annotated(self, scene: Scene) -> dict[str, Any]:
     """The image and the truth about its objects; those hidden are left out."""
@@ -194,6 +207,7 @@ class Source:
       image_size=self.image_size,
       single_label=self._single_label,
     )
+    what.update({k: v for k, v in self._states.items() if v})
     text = json.dumps(what, sort_keys=True, default=float)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -203,6 +217,23 @@ class Source:
     if self._raw:
       return self.world.raw_labels(scene, index, self.stream)
     return self.world.true_labels(scene)
+
+  def _label_states(
+    self, scene: Scene, labels: np.ndarray, index: int
+  ) -> dict[str, np.ndarray]:
+    """What is known besides the labels, of what the options ask for."""
+    found = {}
+    if self._states['confidences']:
+      found['label_conf'] = np.ones(len(labels), np.float32)
+      if self._raw and not self._single_label:
+        found['label_conf'] = self.world.confidences(
+          scene, labels, index, self.stream
+        )
+    if number := self._states['negatives']:
+      found['negatives'] = self.world.absent_labels(
+        scene, labels, number, index, self.stream
+      )
+    return found
 
   def _checked(self, index: int) -> int:
     if not 0 <= index < self._length:

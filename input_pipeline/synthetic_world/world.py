@@ -14,6 +14,7 @@ from input_pipeline.synthetic_world import (
   frequency,
   raw_labels,
   taxonomy,
+  verification,
 )
 from input_pipeline.synthetic_world.appearance import Look
 from input_pipeline.synthetic_world.options import MAX_DEPTH, Options
@@ -95,6 +96,29 @@ class World:
     """Noisy, incomplete labels of a scene: int32 [n], ascending."""
     rng = self._rng(STREAMS.index(stream), index, purpose=1)
     return self._annotator.annotate(what.labels, rng)
+
+  def confidences(
+    self, what: Scene, labels: np.ndarray, index: int, stream: str = 'train'
+  ) -> np.ndarray:
+    """How sure a machine is of the labels of a scene: float32 [n]."""
+    rng = self._rng(STREAMS.index(stream), index, purpose=2)
+    return verification.confidences(labels, self.true_labels(what), rng)
+
+  def absent_labels(
+    self,
+    what: Scene,
+    labels: np.ndarray,
+    number: int,
+    index: int,
+    stream: str = 'train',
+  ) -> np.ndarray:
+    """At most `number` leaves verified as absent: int32 [k], ascending.
+
+    Neither true of the scene nor among its labels or their ancestors.
+    """
+    rng = self._rng(STREAMS.index(stream), index, purpose=3)
+    taken = np.union1d(self.true_labels(what), self.hierarchy.close(labels))
+    return verification.absent(self.frequency, what.labels, taken, number, rng)
 
   def vocabulary(self, num_images: int) -> Vocabulary:
     """Names, expected counts in `num_images` images, popularity weights.

@@ -228,3 +228,38 @@ def test_jft_shape():
   assert source.hierarchy.depth.max() == 12
   children = np.bincount(source.hierarchy.parents, minlength=18_291)
   assert children.max() == 2_876
+
+
+def test_label_states(source):
+  """Confidences tell right from wrong; negatives are never true."""
+  options = dict(num_classes=300, num_images=10**6, seed=11, image_size=16)
+  plain = Source(**options)
+  rich = Source(**options, confidences=True, negatives=6)
+  right, wrong, num_negatives, near = [], [], [], []
+  for i in range(500):
+    example = rich[i]
+    labels, negatives = example['labels'], example['negatives']
+    np.testing.assert_array_equal(labels, plain.labels(i))
+    scene = rich.world.scene(i)
+    true = rich.world.true_labels(scene)
+    assert example['label_conf'].shape == labels.shape
+    for label, sure in zip(labels, example['label_conf']):
+      (right if label in true else wrong).append(sure)
+    above = rich.hierarchy.close(labels)
+    assert set(negatives).isdisjoint([*true.tolist(), *above.tolist()])
+    assert np.all(np.diff(negatives) > 0) and negatives.dtype == np.int32
+    num_negatives.append(len(negatives))
+    family = set().union(*(parents(rich, c) for c in scene.labels))
+    near += [bool(parents(rich, c) & family) for c in negatives]
+  assert close_to(right, 5 / 7) and close_to(wrong, 2 / 7)
+  assert max(num_negatives) == 6 and np.mean(num_negatives) > 5
+  assert np.mean(near) > 0.25
+  np.testing.assert_array_equal(rich[3]['image'], plain[3]['image'])
+  assert (
+    rich.fingerprint()
+    != plain.fingerprint()
+    == Source(**options, negatives=0).fingerprint()
+  )
+  assert 'negatives' not in plain[0] and 'label_conf' not in plain[0]
+  clean = Source(**options, split='val', confidences=True, negatives=6)[0]
+  assert set(clean['label_conf']) == {1}
