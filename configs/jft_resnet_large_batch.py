@@ -7,8 +7,8 @@ bfloat16; parameters, statistics, logits and loss stay float32. Batch norm over
 groups of 32, the batch of one of the paper's workers.
 
   python -m main --config configs/jft_resnet_large_batch.py:path=DIR ...
-  arguments: path, depth=101|50|152, fraction, batch=4096, model_axis=1, init,
-  init_path, as in configs/jft_resnet.py
+  arguments: batch=4096, model_axis=1; path, depth=101|50|152, fraction,
+  num_images, labels, init, init_path as in configs/jft_resnet.py
 
 Hardware: a mesh of `data` x `model_axis` devices, such as 64 TPU or GPU chips;
 `--mode=plan --config.plan.num_devices=64` tells what each of them holds.
@@ -20,12 +20,15 @@ from configs import common, jft_resnet
 
 
 def get_config(arg=None):
-  """Arguments: path, depth, fraction, batch, model_axis, init, tiny."""
+  """Arguments: path, depth, fraction, num_images, labels, batch, model_axis,
+  init, init_path, tiny."""
   arg = common.parse(
     arg,
     path='data/jft',
     depth=(101, 50, 152),
     fraction=1.0,
+    num_images=0,
+    labels='all',
     batch=4096,
     model_axis=1,
     init=('random', 'imagenet'),
@@ -35,12 +38,14 @@ def get_config(arg=None):
   common.at_least_one(batch=arg.batch)
   c = jft_resnet.get_config(
     f'path={arg.path},depth={arg.depth},fraction={arg.fraction},'
-    f'init={arg.init},init_path={arg.init_path}'
+    f'num_images={arg.num_images},init={arg.init},init_path={arg.init_path}'
   )
   c.unlock()
   scale = arg.batch / 32
   c.total_steps = None
   c.total_examples = round(36_000_000 * 32 * arg.fraction)
+  if arg.num_images:
+    c.total_examples = jft_resnet.EPOCHS * arg.num_images
   c.log_every_steps = 50
   c.input.batch_size = arg.batch
   c.input.workers = 16
@@ -69,5 +74,6 @@ def get_config(arg=None):
     c.schedule = dict(c.schedule, decay_examples=64, warmup_examples=32)
     c.input.workers = 0
     c.mesh.model = 1
+  jft_resnet.choose_subset(c, arg)
   c.lock()
   return c

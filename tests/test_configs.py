@@ -115,6 +115,32 @@ class TestPaperRecipe:
     assert c.init_from.path
     assert get('jft_resnet').init_from.path is None
 
+  def test_arms_of_the_studies(self):
+    """Section 5.2: more data, and fewer classes (docs/subsets.md)."""
+    for num, steps in ((10**7, 1_250_000), (3 * 10**7, 3_750_000)):
+      c = get('jft_resnet', f'num_images={num}')
+      assert c.total_steps == steps  # 4 epochs of batches of 32
+      assert c.input.source.subset.to_dict() == dict(num_images=num)
+    assert 'subset' not in get('jft_resnet').input.source
+    few = get('jft_resnet', 'num_images=30000000,labels=imagenet')
+    assert few.input.source.subset.to_dict() == dict(
+      num_images=30_000_000, labels='imagenet'
+    )
+    assert few.total_steps == 3_750_000 and few.task.num_classes is None
+    assert few.evals.fasteval.data.subset.to_dict() == dict(
+      labels='imagenet', unlabelled='keep'
+    )
+    all_of_them = get('jft_resnet', 'labels=names.txt')
+    assert (all_of_them.total_steps, all_of_them.total_epochs) == (None, 4)
+    large = get('jft_resnet_large_batch', 'num_images=30000000,labels=imagenet')
+    assert large.total_examples == 120_000_000
+    assert large.input.source.subset == few.input.source.subset
+    assert large.evals.fasteval.data.subset == few.evals.fasteval.data.subset
+    with pytest.raises(ValueError, match='num_images and fraction'):
+      get('jft_resnet', 'num_images=5,fraction=0.5')
+    with pytest.raises(ValueError, match='num_images=-5 is negative'):
+      get('jft_resnet_large_batch', 'num_images=-5')
+
   def test_asynchronous_training(self):
     assert get('jft_resnet').train.mode == 'sync'
     train = get('jft_resnet', 'mode=downpour').train
