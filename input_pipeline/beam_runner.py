@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from big_vision_like import plugins
-from input_pipeline import preparation, progress
+from input_pipeline import beam_worker, preparation, progress
 from input_pipeline.preparation import Done, Task, WorkersFailed
 from input_pipeline.recipe import Recipe
 
@@ -158,27 +158,38 @@ def run(
     args,
     {split: source.fingerprint() for split, source in sources.items()},
   )
-  job = _Job(_pipeline(runner, options, workers, elements, write))
+  excepthook, threading.excepthook = threading.excepthook, lambda _: None
+  job = _Job(_pipeline(runner, options, workers, elements, write, notes))
   waiting = {task.name: len(task.indices) for task in tasks}
   try:
     while waiting:
       ended = job.wait(_POLL_S)  # before the notes are read: none is missed
+      lost = beam_worker.lost(notes)
       for path, outcome in progress.read_notes(folder):
         if isinstance(outcome, Exception):
           raise outcome
         advance(waiting.pop(outcome.shard.name, 0))
         yield outcome
         os.unlink(path)  # after the main process has made its own
+      if lost:  # Beam would wait for it for ever
+        raise WorkersFailed(
+          'a worker process died (out of memory? then give fewer --workers)'
+        )
       if ended and waiting:
         raise WorkersFailed(
           f'{runner}: '
           + (job.failure or f'ended without writing {len(waiting)} shards')
         )
   finally:
-    with open(os.path.join(notes, _STOP_FILE), 'w'):
-      pass  # workers look for it before they begin a shard
-    job.cancel()
-    progress.remove_notes(folder)
+    if waiting:  # the next start takes over what workers have noted
+      with open(os.path.join(notes, _STOP_FILE), 'w'):
+        pass  # workers of a cluster look for it before they begin a shard
+      job.cancel()
+      beam_worker.end(notes)
+    else:
+      job.wait(None)
+      progress.remove_notes(folder)
+    threading.excepthook = excepthook
 
 
 def _importable(function: OpenSources) -> OpenSources:
@@ -227,15 +238,16 @@ def _pipeline(
   workers: int,
   elements: Sequence[tuple[str, str, int, int]],
   write: WriteShard,
+  notes: str,
 ) -> beam.Pipeline:
   chosen: Any = None  # the one that the options name
   if runner == DIRECT:
     logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
     environment = None
     if workers > 1:
-      command = f'{shlex.quote(sys.executable)} -m input_pipeline.beam_worker'
+      command = [sys.executable, '-m', 'input_pipeline.beam_worker', notes]
       environment = environments.SubprocessSDKEnvironment.from_command_string(
-        command
+        f'exec {shlex.join(command)}'  # by a shell
       )
     # What DirectRunner takes for batch pipelines; by that name Beam would
     # first look for a program to download.
@@ -269,14 +281,13 @@ class _Job:
       lines = str(error).strip().splitlines() or ['']
       self.failure = f'{type(error).__name__}: {lines[-1]}'
 
-  def wait(self, timeout_s: float) -> bool:
+  def wait(self, timeout_s: float | None) -> bool:
     """Waits so long; whether the pipeline has ended."""
     self._thread.join(timeout_s)
     return not self._thread.is_alive()
 
   def cancel(self) -> None:
-    """Ends the pipeline; shards begun here are finished first."""
+    """Asks the pipeline to end, if it has not."""
     if self._thread.is_alive() and self._result is not None:
       with contextlib.suppress(Exception):  # not every runner can
         self._result.cancel()
-    self._thread.join()
