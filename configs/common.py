@@ -193,6 +193,23 @@ def resnet(depth: int = 101, **options: Any) -> Any:
   return model
 
 
+def torch_layout(c: Any) -> None:
+  """Sets what weights of torchvision and timm need (docs/weights.md)."""
+  c.model.stride_in = 'first_unit_3x3'
+  c.model.pool_padding = 'symmetric'
+  c.task.pixels = 'imagenet'
+
+
+def resized_crop_ops(size: int, label: dict[str, Any]) -> list[dict]:
+  """Random area and aspect ratio, random reflection (Szegedy et al. 2015)."""
+  return [
+    dict(op='decode'),
+    dict(op='random_resized_crop', size=size),
+    dict(op='random_flip'),
+    label,
+  ]
+
+
 def train_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
   """Paper section 4: resize to a square, random crop, random reflection."""
   return [

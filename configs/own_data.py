@@ -9,7 +9,10 @@ DATA is one of (docs/data.md):
 Labels may be several an image and may have a hierarchy: hierarchy=FILE of
 child, parent edges (prepared records carry theirs), with unlisted=add if its
 inner nodes shall become labels. A pretrained backbone comes in by
-init_path=WORKDIR. Other arguments: eval_split=val, holdout=10
+init_path=WORKDIR (layout=torch for weights converted from torchvision or timm),
+freeze=none|conv1|conv2|conv3|conv4|backbone keeps a part of it as it is. Off by
+default: crop=resized, ema=0.9999 and, with task=softmax, label_smoothing=0.1,
+mixup=0.2. Other arguments: eval_split=val, holdout=10
 (percent of a folder or table without splits that becomes val), task=multilabel
 or softmax (exactly one label an image), depth=50|101|152|26|14, width=64,
 size=224, batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
@@ -36,6 +39,12 @@ def get_config(arg=None):
     max_labels=64,
     bn_decay=0.99,
     init_path='',
+    layout=('slim', 'torch'),
+    freeze=('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone'),
+    crop=('random', 'resized'),
+    ema=0.0,
+    label_smoothing=0.0,
+    mixup=0.0,
     hierarchy='',
     unlisted=('error', 'traverse', 'add'),
     holdout=0.0,
@@ -68,13 +77,26 @@ def get_config(arg=None):
     source['holdout_percent'] = arg.holdout
   c.input.source = dict(source, split='train')
   c.input.ops = common.train_ops(resize, arg.size, label)
+  if arg.crop == 'resized':
+    c.input.ops = common.resized_crop_ops(arg.size, label)
   c.input.batch_size = arg.batch
   c.input.workers = arg.workers
 
   c.model = common.resnet(
-    depth=arg.depth, width=arg.width, bn_decay=arg.bn_decay
+    depth=arg.depth, width=arg.width, bn_decay=arg.bn_decay, freeze=arg.freeze
   )
   c.task.type = arg.task
+  if not multilabel:
+    c.task.label_smoothing = arg.label_smoothing
+    c.task.mixup = arg.mixup
+  elif arg.label_smoothing or arg.mixup:
+    raise ValueError(
+      'config arguments label_smoothing and mixup need task=softmax'
+    )
+  if arg.layout == 'torch':
+    common.torch_layout(c)
+  if arg.ema:
+    c.train.ema_decay = arg.ema
   if arg.init_path:
     c.init_from.path = arg.init_path
 
