@@ -161,11 +161,10 @@ class Rows:
     blob = bytes(self._blob)
     ends = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
     columns = [np.concatenate(column) for column in self._columns]
-    places = ends.tolist()
-    order = range(self.num)
-    names = [blob[places[i] : places[i + 1]] for i in order]
-    if any(names[i] >= names[i + 1] for i in range(self.num - 1)):
-      order = sorted(order, key=names.__getitem__)
+    if not _ascending(blob, ends):
+      places = ends.tolist()
+      names = [blob[places[i] : places[i + 1]] for i in range(self.num)]
+      order = sorted(range(self.num), key=names.__getitem__)
       for this, after in itertools.pairwise(order):
         if names[this] == names[after]:
           raise ValueError(f'{path}: member {shown(names[this])} occurs twice')
@@ -173,6 +172,19 @@ class Rows:
       blob = b''.join(names[i] for i in order)
       ends = np.concatenate([[0], np.cumsum(np.diff(ends)[order])])
     return blob, _narrow(ends), [_narrow(column) for column in columns]
+
+
+def _ascending(blob: bytes, ends: np.ndarray) -> bool:
+  """Whether the names are sorted and unique; holds few of them at a time."""
+  before = None
+  for start in range(0, len(ends) - 1, 1 << 16):
+    places = ends[start : start + (1 << 16) + 1].tolist()
+    for here, end in itertools.pairwise(places):
+      name = blob[here:end]
+      if before is not None and name <= before:
+        return False
+      before = name
+  return True
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

@@ -124,8 +124,11 @@ class _Tars(Files):
     def read(offset: int, size: int) -> bytes:
       return self._bytes(number, offset, size)
 
-    for name, offset, size in tar_members.members(read, start, end, where):
-      name = safe_name(name, where)
+    found = tar_members.members(read, start, end, where)
+    # Sorted tar by tar: little memory, and mostly all of them are then.
+    for name, offset, size in sorted(
+      (safe_name(name, where), offset, size) for name, offset, size in found
+    ):
       if not name.lower().endswith(b'.tar'):
         rows.add(where, prefix + name, number, offset, size)
       elif prefix:
