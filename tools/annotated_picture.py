@@ -143,9 +143,9 @@ def _draw_box(
   for flag in ('crowd', 'difficult'):
     if f'box_{flag}' in example and example[f'box_{flag}'][i]:
       words.append(f'({flag})')
-  if not words:
+  text = ' '.join(words).strip()
+  if not text:
     return
-  text = ' '.join(words)
   # Above the box where there is room, and never outside the picture.
   image = pen.im.size  # type: ignore[union-attr]
   wide, high = pen.textlength(text, font=font()), _TEXT + 3

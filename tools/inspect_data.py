@@ -2,7 +2,7 @@
 
   python -m tools.inspect_data --config configs/x.py[:args]
       [--key input | evals.NAME] [--num 32] [--classes a,b] [--epoch 0]
-      [--seed 0] [--repeats 1] [--output sheet.html | sheet.png]
+      [--seed 0] [--repeats 1] [--side 256] [--output sheet.html | sheet.png]
 
 Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import annotations
 from tools import config_feed
 
-_SIDE = 256  # pixels of a picture's longer side, about
 _LEGEND = [
   ('label of the record  ', 'plain'),
   ('+ added by fill-in  ', 'good'),
@@ -40,6 +40,10 @@ def caption(
   if found.reason:
     lines.append([(f'_mask False: {found.reason}', 'bad')])
   lines += _label_lines(found, feed)
+  if isinstance(found.example.get('segmentation'), np.ndarray):
+    lines.append(
+      [(_mask_classes(found.example['segmentation'], feed), 'muted')]
+    )
   if 'image_size' in found.example:
     sizes = ' of '.join(
       'x'.join(map(str, np.asarray(found.example[name]).tolist()))
@@ -47,6 +51,18 @@ def caption(
     )
     lines.append([(f'size {sizes}', 'muted')])
   return lines
+
+
+def _mask_classes(ids: np.ndarray, feed: config_feed.Feed) -> str:
+  """Names of the classes in a segmentation: id 0 is the background."""
+  vocabulary = feed.source.vocabulary
+  found = np.unique(ids[(ids != annotations.IGNORE) & (ids > 0)]).tolist()
+  names = [
+    vocabulary.readable_name(i - 1) if i <= len(vocabulary) else f'class {i}'
+    for i in found
+  ]
+  unknown = (ids == annotations.IGNORE).mean()
+  return f'mask: {", ".join(names) or "background only"}; {unknown:.0%} unknown'
 
 
 def _label_lines(
@@ -162,6 +178,7 @@ def run(
   epoch: int = 0,
   seed: int | None = None,
   repeats: int = 1,
+  side: int = 256,
   output: str = 'sheet.html',
 ) -> list[config_feed.Look]:
   """Writes the sheet of a config; see the command's flags.
@@ -176,6 +193,7 @@ def run(
 
   for name, value, least in (
     ('num', num, 1), ('repeats', repeats, 1), ('epoch', epoch, 0),
+    ('side', side, 16),
   ):  # fmt: skip
     if value < least:
       raise ValueError(f'--{name}={value} must be at least {least}')
@@ -184,6 +202,7 @@ def run(
   if feed.seed is None and (repeats > 1 or epoch):
     name = 'repeats' if repeats > 1 else 'epoch'
     raise ValueError(f'--{name}: an evaluation sees every record in one way')
+  scanned = min(len(feed.source), config_feed.MAX_SCANNED)
   places = config_feed.positions(feed, epoch, num)
   if classes is not None:
     wanted = config_feed.find_classes(classes, feed.source.vocabulary)
@@ -192,7 +211,7 @@ def run(
   if not chosen:
     raise ValueError(
       f'--classes={classes}: none of the first '
-      f'{min(len(feed.source), config_feed.MAX_SCANNED):,} records has such a label'
+      f'{scanned:,} records has such a label'
     )
   looks = [
     config_feed.look(feed, first + repeat, index)
@@ -202,7 +221,7 @@ def run(
   name = feed.source.vocabulary.readable_name
   tiles = [
     contact_sheet.Tile(
-      annotated_picture.draw(one.example or _blank(feed), name, _SIDE),
+      annotated_picture.draw(one.example or _blank(feed), name, side),
       caption(one, feed),
     )
     for one in looks
@@ -252,6 +271,7 @@ def _parse(argv: Sequence[str]) -> Any:
   number('epoch', 0, 'which look of the training records')
   number('seed', None, 'in place of config.seed')
   number('repeats', 1, 'looks of each record, one an epoch')
+  number('side', 256, "pixels of a picture's longer side, about")
   text('output', 'sheet.html', 'page (.html) or image (.png) to write')
   if '--help' in argv or '-h' in argv:
     print(f'{__doc__}\n{values.get_help()}')
@@ -287,6 +307,7 @@ def main(argv: Sequence[str]) -> None:
       epoch=values.epoch,
       seed=values.seed,
       repeats=values.repeats,
+      side=values.side,
       output=values.output,
     )
   except (ValueError, FileNotFoundError, flags.Error) as error:
