@@ -72,13 +72,11 @@ def _label_lines(
   source, example = feed.source, found.example
   name = source.vocabulary.readable_name
   raw = np.unique(np.asarray(found.raw.get('labels', ()), np.int64)).tolist()
-  given = _confidences(found.raw.get('labels', ()), found.raw.get('label_conf'))
-  final, sure = raw, given
+  sure = _confidences(found.raw.get('labels', ()), found.raw.get('label_conf'))
+  final = raw
   if 'label_ids' in example:
     final = [i for i in example['label_ids'].tolist() if i >= 0]
-    sure = (
-      _confidences(example['label_ids'], example.get('label_conf')) or given
-    )
+    sure |= _confidences(example['label_ids'], example.get('label_conf'))
   elif 'label' in example:
     final = [int(example['label'])]
   above: set[int] = set()
