@@ -70,7 +70,13 @@ class Done:
 
 
 def shuffled(source: Any, recipe: Recipe) -> np.ndarray:
-  """int64 [n] indices of the source, by a hash of (seed, key)."""
+  """int64 [n] indices of the source, by a hash of (seed, key).
+
+  A source whose records lie in such an order already (`in_hash_order`: another
+  prepared data set) keeps it, unless a seed asks for another.
+  """
+  if getattr(source, 'in_hash_order', False) and recipe.seed == 0:
+    return np.arange(len(source))[: recipe.limit]
   prefix = f'{recipe.seed}\n'.encode()
   hashes = np.empty(len(source), np.uint64)
   for i in range(len(source)):
@@ -173,7 +179,7 @@ def _record(
       return None, reason
     image, annotations = example['image'], stored_form.annotations_of(example)
   record = records.Record(
-    source.key(index),
+    example.get('key') or source.key(index),
     image,
     np.asarray(example['labels'], np.int32),
     example.get('label_conf'),
