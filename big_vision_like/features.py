@@ -26,10 +26,14 @@ from input_pipeline.ops.context import OpContext
 
 _AHEAD = 2  # batches on the devices
 _PIXEL_OPS = (
-  'decode', 'resize', 'resize_small', 'center_crop', 'central_crop',
+  'decode', 'resize', 'resize_small', 'resize_long', 'center_crop',
+  'central_crop', 'pad',
 )  # fmt: skip
 # Ops of training that leave the pixels alone, or move them by chance only.
-_DROPPED = ('random_flip', 'labels', 'single_label', 'label_noise', 'keep')
+_DROPPED = (
+  'random_flip', 'labels', 'single_label', 'label_noise', 'boxes',
+  'decode_segmentation', 'image_size', 'keep',
+)  # fmt: skip
 
 
 class Embedder:

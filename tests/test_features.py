@@ -1,15 +1,13 @@
 """Features of a checkpoint: those of the bare forward pass, in order."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
-from big_vision_like import checkpoint, experiment, features, settings
+from big_vision_like import experiment, features
 from input_pipeline import pipeline
 from input_pipeline.errors import BadExample
-from tests import tiny
+from tests import saved_run, tiny
 
 
 @pytest.fixture(scope='module')
@@ -30,17 +28,7 @@ def state(exp):
 
 @pytest.fixture(scope='module')
 def workdir(exp, state, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('run')
-  meta = {
-    'step': 0,
-    'num_classes': 13,
-    'config': json.loads(settings.to_json(exp.config)),
-  }
-  ckpt = checkpoint.Checkpointer(str(folder))
-  ckpt.save(0, state, meta)
-  ckpt.wait()
-  ckpt.close()
-  return folder
+  return saved_run.save(tmp_path_factory.mktemp('run'), exp, state)
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""The montage of a noise audit: a row a bucket, nearest images on top."""
+"""The montage of a noise audit: rows of pictures with text beside them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ _DARK, _GREY, _EMPTY = (28, 28, 28), (119, 119, 119), (238, 238, 238)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One bucket.
+  """One bucket or cluster.
 
   Attributes:
-    name: such as 'bucket 1, nearest'.
+    name: such as '1, nearest'.
     lines: what else is said of it.
     images: uint8 [S, S, 3] each.
   """
@@ -29,17 +29,17 @@ class Row:
 
 
 def draw(
-  title: str, subtitle: str, rows: Sequence[Row], columns: int, size: int
+  title: str, subtitle: str, rows: Sequence[Row], columns: int
 ) -> np.ndarray:
   """uint8 [H, W, 3].
 
   Args:
     title: the class.
     subtitle: what the rows are.
-    rows: buckets, top first.
+    rows: top first.
     columns: pictures in a row; places without one stay grey.
-    size: side of a picture in pixels.
   """
+  size = len(rows[0].images[0])
   height = max(size, 62)  # room for the text of a row
   width = 2 * _MARGIN + _LABEL_WIDTH + columns * (size + _GAP)
   sheet = Image.new(

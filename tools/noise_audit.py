@@ -6,16 +6,15 @@
       --num_classes 8 --data records:data/x:train --output audit
 
 Images of a class are embedded by the checkpoint's backbone, clustered by
-k-means, and put into buckets by their distance to the nearest centroid: wrong
-labels gather in the last ones (Sun et al. 2017, figure 2). Writes a montage of
-each class (a row a bucket), report.html, and audit.jsonl with a line an image.
-docs/label-noise.md shows one.
+k-means, and put into buckets by their distance to the nearest centroid (Sun et
+al. 2017, figure 2). Odd images are in the last buckets, frequent mistakes have
+clusters of their own. Writes two montages of each class, report.html, and
+audit.jsonl with a line an image. docs/label-noise.md shows one.
 
 Exit codes: 0 done; 2 a mistake in the command or its input.
 """
 
 import argparse
-import collections
 import dataclasses
 import json
 import os
@@ -26,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import tqdm
+from absl import logging
+from PIL import Image
 
 from tools import (
   bucket_montage,
@@ -48,7 +49,6 @@ class Audit:
     num_images: that carry it.
     indices: int64 [n] records looked at.
     clusters: of these.
-    montage: file name of the picture.
   """
 
   label: int
@@ -56,7 +56,12 @@ class Audit:
   num_images: int
   indices: np.ndarray
   clusters: feature_clusters.Clusters
-  montage: str
+
+  @property
+  def file_stem(self) -> str:
+    """Of its pictures; its id, since the names of two may look alike."""
+    plain = re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)
+    return f'{self.label:05d}-{plain[:60]}'
 
   def bucket_facts(self, bucket: int) -> tuple[int, float, float]:
     """Count, smallest and largest distance."""
@@ -106,29 +111,58 @@ def audit_class(
     seed=args.seed,
   )
   name = source.vocabulary.names[label]
-  montage = f'{label:05d}-{re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]}.png'
-  return Audit(label, name, num_images, indices, clusters, montage)
+  return Audit(label, name, num_images, indices, clusters)
 
 
 def draw(audit: Audit, pictures: Thumbnails, columns: int) -> np.ndarray:
-  """The montage of a class."""
-  rows = []
+  """The montage of a class: a row a bucket, images evenly spread over it."""
   last = audit.clusters.num_buckets - 1
+  rows = []
   for bucket in range(last + 1):
-    count, low, high = audit.bucket_facts(bucket)
-    members = audit.clusters.members(bucket)
-    chosen = feature_clusters.spread(audit.indices[members], columns)
     end = {0: ', nearest', last: ', farthest'}.get(bucket, '')
+    members = audit.clusters.members(bucket)
+    chosen = feature_clusters.spread(members, columns)
+    name = f'{bucket + 1}{end}' if last else 'all'
+    rows.append(_row(name, audit, members, chosen, pictures))
+  title = f'{audit.name}: {_counted(audit)}'
+  return bucket_montage.draw(title, _method(audit), rows, columns)
+
+
+def draw_clusters(
+  audit: Audit, pictures: Thumbnails, columns: int
+) -> np.ndarray:
+  """The same by cluster: the images nearest to each centroid.
+
+  What is wrong in the same way many times is a cluster of its own, near its
+  centroid.
+  """
+  rows = []
+  for cluster in range(audit.clusters.num_clusters):
+    inside = np.flatnonzero(audit.clusters.cluster == cluster)
+    near = inside[np.argsort(audit.clusters.distance[inside], kind='stable')]
     rows.append(
-      bucket_montage.Row(
-        name=f'{bucket + 1}{end}' if last else 'all',
-        lines=(f'{count:,} images', f'distance {low:.2f} to {high:.2f}'),
-        images=[pictures[index] for index in chosen],
-      )
+      _row(f'cluster {cluster + 1}', audit, near, near[:columns], pictures)
     )
-  size = len(rows[0].images[0])
-  return bucket_montage.draw(
-    f'{audit.name}: {_counted(audit)}', _method(audit), rows, columns, size
+  title = f'{audit.name}: clusters of {_counted(audit)}'
+  subtitle = 'the images nearest to each centroid, largest cluster first'
+  return bucket_montage.draw(title, subtitle, rows, columns)
+
+
+def _row(
+  name: str,
+  audit: Audit,
+  members: np.ndarray,
+  chosen: Sequence[int] | np.ndarray,
+  pictures: Thumbnails,
+) -> bucket_montage.Row:
+  distance = audit.clusters.distance[members]
+  return bucket_montage.Row(
+    name=name,
+    lines=(
+      f'{len(members):,} images',
+      f'distance {distance.min():.2f} to {distance.max():.2f}',
+    ),
+    images=[pictures[int(audit.indices[i])] for i in chosen],
   )
 
 
@@ -169,17 +203,10 @@ def _key(source: Any, index: int) -> str:
 
 
 def section(
-  audit: Audit, montage: np.ndarray, pictures: Thumbnails, source: Any
+  audit: Audit, montages: Sequence[str], pictures: Thumbnails, source: Any
 ) -> list[Any]:
-  """The class on the page: montage, buckets, clusters, odd images."""
+  """The class on the page: its montages and its oddest images."""
   page, c = html_page, audit.clusters
-  buckets = []
-  for bucket in range(c.num_buckets):
-    count, low, high = audit.bucket_facts(bucket)
-    mean = float(c.distance[c.bucket == bucket].mean())
-    shown = [f'{d:.3f}' for d in (low, mean, high)]
-    buckets.append((bucket + 1, count, *shown))
-  sizes = collections.Counter(c.cluster.tolist())
   far = np.argsort(-c.distance, kind='stable')[:_NUM_LISTED]
   figures = [
     page.figure(
@@ -190,15 +217,7 @@ def section(
   ]
   return [
     page.element('h2', audit.name, id=f'class-{audit.label}'),
-    page.element('p', f'{_counted(audit)}, {_method(audit)}', class_='muted'),
-    page.picture(montage, alt=f'images of {audit.name} by bucket'),
-    page.element('p', 'Distance in each bucket:'),
-    page.table(('bucket', 'images', 'least', 'mean', 'most'), buckets),
-    page.element(
-      'p',
-      'Images in each cluster: '
-      + ', '.join(str(sizes[k]) for k in range(c.num_clusters)),
-    ),
+    *montages,
     page.element('p', 'The farthest images, distance and key:'),
     *figures,
   ]
@@ -255,10 +274,14 @@ def run(args: argparse.Namespace) -> list[Audit]:
       if audit is None:
         skipped.append(source.vocabulary.names[label])
         continue
-      montage = draw(audit, pictures, args.columns)
-      _save_png(os.path.join(args.output, audit.montage), montage)
       file.writelines(f'{line}\n' for line in lines(audit, source))
-      sections += section(audit, montage, pictures, source)
+      shown = []
+      for kind, paint in (('buckets', draw), ('clusters', draw_clusters)):
+        image = paint(audit, pictures, args.columns)
+        name = f'{audit.file_stem}-{kind}.png'
+        Image.fromarray(image).save(os.path.join(args.output, name))
+        shown.append(html_page.picture(image, alt=f'{audit.name} by {kind}'))
+      sections += section(audit, shown, pictures, source)
       audits.append(audit)
   facts = [
     ('checkpoint', str(embedder.path)),
@@ -300,15 +323,7 @@ def _say(audits: Sequence[Audit], facts: Sequence[Any], output: str) -> None:
       f'{name:<32}{len(audit.indices):>9,}{audit.clusters.num_clusters:>4}  '
       f'{low:.2f} | {" | ".join(highs)}'
     )
-  print(
-    f'written to {output}: {len(audits)} montages, report.html, audit.jsonl'
-  )
-
-
-def _save_png(path: str, image: np.ndarray) -> None:
-  from PIL import Image
-
-  Image.fromarray(image).save(path)
+  print(f'written to {output}: {len(audits)} classes, report.html, audit.jsonl')
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -377,6 +392,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   try:
     run(args)
   except (ValueError, OSError) as error:

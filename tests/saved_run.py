@@ -1,0 +1,21 @@
+"""A workdir with a checkpoint, made without training."""
+
+import json
+import pathlib
+from typing import Any
+
+from big_vision_like import checkpoint, settings
+
+
+def save(folder: pathlib.Path, exp: Any, state: Any) -> pathlib.Path:
+  """Writes step 0 of an experiment as the trainer does; returns the folder."""
+  meta = {
+    'step': 0,
+    'num_classes': exp.task.num_classes,
+    'config': json.loads(settings.to_json(exp.config)),
+  }
+  ckpt = checkpoint.Checkpointer(str(folder))
+  ckpt.save(0, state, meta)
+  ckpt.wait()
+  ckpt.close()
+  return folder
