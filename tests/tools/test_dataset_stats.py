@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def get_config(arg='table'):
   source = dict(type=arg, path={path!r}, vocabulary={vocabulary!r})
   config = ml_collections.ConfigDict(dict(input=dict(source=source)))
   config.input.source.check_files = 0
+  config.input.fraction = 1.0
   config.evals = dict(val=dict(data={{**config.input.source, 'split': 'val'}}))
   config.lock()
   return config
@@ -173,6 +175,129 @@ def test_scan_agrees_with_a_plain_count(monkeypatch):
   assert 'cannot be used: record 5: broken' in statistics_table.table([summary])
 
 
+def test_fractions_side_by_side(config, tmp_path, monkeypatch, capsys):
+  out = tmp_path / 'o'
+  run(
+    monkeypatch, '--config', config, '--fractions', '0.5,1', '--out', str(out)
+  )
+  half, whole = json.loads((out / 'stats.json').read_text())['subsets']
+  assert (half['fraction'], half['images'], whole['images']) == (0.5, 2, 4)
+  assert half['subset'] == '2 of 4 records, drawn by hash with seed 0'
+  assert half['fingerprint'].startswith(whole['fingerprint'])
+  assert whole['labels']['raw']['total'] == 4
+  # Nested: what half of the images have, all have.
+  assert half['labels']['raw']['total'] <= 3
+  table = capsys.readouterr().out
+  assert re.search(r'^fraction +0\.5 +1$', table, re.MULTILINE)
+  assert re.search(r'^images +2 +4$', table, re.MULTILINE)
+  assert sorted(os.listdir(out)) == ['long_tail.png', 'stats.json']
+
+
+def test_subsets_of_a_config(config, tmp_path, monkeypatch, capsys):
+  text = pathlib.Path(config).read_text()
+  part = tmp_path / 'part.py'
+  part.write_text(
+    text.replace(
+      '  config.lock()',
+      "  config.input.source.subset = dict(labels=['apple', 'rock'])\n"
+      '  config.input.fraction = 0.5\n  config.lock()',
+    )
+  )
+  run(monkeypatch, '--config', str(part), '--fractions', '1')
+  table = capsys.readouterr().out
+  assert re.search(r'^images +2$', table, re.MULTILINE)  # fruit, none: dropped
+  assert re.search(r'^classes +2$', table, re.MULTILINE)
+  assert re.search(r'^total +3 +3$', table, re.MULTILINE)
+  assert '2 images: 2 of 4 records, 2 of 4 labels' in table
+  run(monkeypatch, '--config', str(part))  # input.fraction is the default
+  table = capsys.readouterr().out
+  expected = '2 of 4 records, 2 of 4 labels; of these 1 of 2 records, drawn'
+  assert expected in table
+
+
+class Stated:
+  """Records with negatives and confidences; fruit <- apple, pear; rock."""
+
+  vocabulary = vocabulary.Vocabulary(('apple', 'fruit', 'pear', 'rock'))
+  hierarchy = Hierarchy.from_edges(
+    vocabulary.names, [('apple', 'fruit'), ('pear', 'fruit')]
+  )
+  examples = (
+    dict(labels=[0], negatives=[3], label_conf=[1.0]),
+    dict(labels=[3], negatives=[1], label_conf=[0.55]),
+    dict(labels=[0, 3], negatives=[1, 2], label_conf=[0.05, 0.5]),
+    dict(labels=[], negatives=[], label_conf=[]),
+  )
+
+  def __len__(self):
+    return len(self.examples)
+
+  def __getitem__(self, index):
+    return dict(self.examples[index], image=b'')
+
+  def key(self, index):
+    return str(index)
+
+  def fingerprint(self):
+    return 'f'
+
+
+def test_states_and_confidences_by_hand():
+  source = Stated()
+  found = label_statistics.scan(source, range(4))
+  summary = label_statistics.summarise(source, found, 4)
+  states = summary['label_states']
+  assert states['images_with_negatives_recorded'] == 4
+  assert states['per_class']['raw'] == {
+    'positive': [2, 0, 0, 2],
+    'negative': [0, 2, 1, 1],
+    'unknown': [2, 2, 3, 1],
+  }
+  # No fruit in the second image: no apple and no pear. The third has an
+  # apple, so that it has no fruit is wrong.
+  assert states['per_class']['filled'] == {
+    'positive': [2, 2, 0, 2],
+    'negative': [1, 1, 2, 1],
+    'unknown': [1, 1, 2, 1],
+  }
+  assert states['negatives_contradicted'] == 1
+  assert states['per_image']['raw'] == dict(
+    positive=1.0, negative=1.0, unknown=2.0
+  )
+  confidence = states['confidence']
+  assert confidence['labels'] == 4 and confidence['exactly_1'] == 1
+  assert confidence['mean'] == pytest.approx((1 + 0.55 + 0.05 + 0.5) / 4)
+  assert confidence['labels_by_bin'] == [1, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+  table = statistics_table.table([summary])
+  assert re.search(r'^unknown +2\.00 +1\.25$', table, re.MULTILINE)
+  assert re.search(r'^  0\.9 to 1\.0, 1 included +1$', table, re.MULTILINE)
+
+
+def test_the_label_index_counts_the_same(monkeypatch):
+  monkeypatch.setattr(label_arrays, 'BLOCK', 100)
+  plain = Synthetic()
+  labels = [[] if i == 5 else plain[i]['labels'] for i in range(len(plain))]
+
+  class Indexed(Synthetic):
+    def __getitem__(self, index):
+      assert index < 10, 'records were not to be read'
+      return super().__getitem__(index)
+
+    def label_index(self):
+      ends = np.cumsum([len(row) for row in labels])
+      return ends, np.concatenate(labels).astype(np.int32)
+
+  chosen = np.arange(0, len(plain), 3)  # not the broken record 5
+  read = label_statistics.scan(plain, chosen)
+  done = []
+  mapped = label_statistics.scan(Indexed(), chosen, done.append)
+  assert sum(done) == len(chosen)
+  for a, b in ((read.raw, mapped.raw), (read.filled, mapped.filled)):
+    np.testing.assert_array_equal(a.images, b.images)
+    np.testing.assert_array_equal(a.per_image, b.per_image)
+  assert read.num_gaining == mapped.num_gaining > 0
+
+
 def test_without_a_hierarchy(tmp_path, capsys):
   (tmp_path / 't.csv').write_text('path,labels\n1.jpg,$x_1$\n2.jpg,b\n')
   (summary,) = dataset_stats.run(
@@ -198,6 +323,8 @@ def test_without_a_hierarchy(tmp_path, capsys):
     ),
     (['--config', 'CONFIG', '--limit', '0'], '--limit must be at least 1'),
     (['--config', 'CONFIG', '--limit', 'x'], 'limit'),
+    (['--config', 'CONFIG', '--fractions', '0.5,2'], "'2' must be a number"),
+    (['--config', 'CONFIG', '--fractions', '0.5,x'], "'x' must be a number"),
     (['--config', 'CONFIG', '--out', 'CONFIG'], 'File exists'),
     (
       ['--config', 'CONFIG', '--config.input.source.pth=x'],
