@@ -68,7 +68,7 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
     if value is not None and type(value) is not int:
       refuse(name, 'be an integer')
   for name in ('fill_in', 'keep_ids'):
-    if getattr(parsed, name) not in (None, True, False):
+    if not isinstance(getattr(parsed, name), bool | None):
       refuse(name, 'be True or False')
   if parsed.num_images is not None and parsed.num_images < 1:
     refuse('num_images', 'be at least 1')

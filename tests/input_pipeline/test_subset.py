@@ -240,7 +240,7 @@ MISTAKES = {
   'lonely seed': (dict(seed=3), 'seed: needs fraction or num_images'),
   'lonely unlabelled': (dict(unlabelled='keep'), 'unlabelled: needs labels'),
   'unlabelled': (dict(unlabelled='no', labels=['fruit']), 'drop, keep'),
-  'fill_in': (dict(fill_in=1.5, labels=['fruit']), 'must be True or False'),
+  'fill_in': (dict(fill_in=1, labels=['fruit']), 'must be True or False'),
   'no hierarchy': (dict(fill_in=True, labels=['fruit']), 'has no hierarchy'),
   'empty list': (dict(labels=[]), 'be a list of names, at least one'),
   'ids': (dict(labels=[1, 2]), 'be a list of names, at least one'),
