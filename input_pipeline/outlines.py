@@ -49,7 +49,7 @@ def area(outline: Outline) -> float:
   """Pixels inside; of polygons by the shoelace formula, of runs as stored."""
   if isinstance(outline, Mapping):
     return float(np.sum(_counts(outline)[1::2]))
-  return float(sum(_polygon_area(_points(p)) for p in outline))
+  return float(sum(_polygon_area(_points(p)) for p in outline if len(p)))
 
 
 def crop(
@@ -107,7 +107,8 @@ def _points(polygon: Sequence[float]) -> np.ndarray:
 
 def _polygon_area(points: np.ndarray) -> float:
   x, y = points.T
-  return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+  open_sum = x[:-1] @ y[1:] - y[:-1] @ x[1:]
+  return abs(float(open_sum + x[-1] * y[0] - y[-1] * x[0])) / 2
 
 
 def _clip(points: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.targets import unread_fields
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
@@ -291,6 +292,7 @@ class _Load:
   ):
     self._source = source
     self._ops = ops
+    self._unread = unread_fields(ops, spec)
     self._spec = spec
     self._seed = seed
     self._strict = strict
@@ -321,7 +323,8 @@ class _Load:
     """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = record_rng(self._seed, epoch, index)
-      example = dict(self._source[index])
+      record = self._source[index]
+      example = {k: v for k, v in record.items() if k not in self._unread}
       example.setdefault('key', self._source.key(index))
       example = select(apply(self._ops, example, rng))
     except BadExample as bad:

@@ -110,23 +110,40 @@ def positions(feed: Feed, epoch: int, num: int) -> Iterator[tuple[int, int]]:
 
 def look(feed: Feed, epoch: int, index: int) -> Look:
   """Runs the ops on a record, with the chance of this epoch."""
-  from input_pipeline import batch_fields, pipeline
   from input_pipeline.errors import BadExample
 
-  if feed.seed is None:
-    rng = batch_fields.record_rng(0, 0, index)
-  else:
-    rng = pipeline.training_rng(feed.seed, epoch, index)
   key = feed.source.key(index)
   raw: dict[str, Any] = {}
   try:
     raw = dict(feed.source[index])
-    example = batch_fields.apply(feed.ops, {'key': key, **raw}, rng)
+    example = _after_ops(feed, {'key': key, **raw}, epoch, index)
   except BadExample as bad:
     return Look(epoch, index, key, raw, {}, bad.reason)
   except ValueError as error:
     raise ValueError(f'{error} (in record {key})') from None
   return Look(epoch, index, str(raw.get('key', key)), raw, example, '')
+
+
+def _after_ops(
+  feed: Feed, record: dict[str, Any], epoch: int, index: int
+) -> dict[str, Any]:
+  """The example; with targets that the run leaves behind, where they pass."""
+  from input_pipeline import batch_fields, pipeline
+  from input_pipeline.ops.targets import unread_fields
+
+  unread = unread_fields(feed.ops, feed.spec)
+  read = {name: v for name, v in record.items() if name not in unread}
+  for given in (record, read):
+    if feed.seed is None:
+      rng = batch_fields.record_rng(0, 0, index)
+    else:
+      rng = pipeline.training_rng(feed.seed, epoch, index)
+    try:
+      return batch_fields.apply(feed.ops, given, rng)
+    except ValueError:
+      if given is read or len(read) == len(record):
+        raise
+  raise AssertionError('the last of the two returns or raises')
 
 
 def find_classes(text: str, vocabulary: Any) -> frozenset[int]:

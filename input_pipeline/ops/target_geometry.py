@@ -132,10 +132,11 @@ def _crop_boxes(
       outlines.crop(o, window.top, window.left, size, whole)
       for o in out['box_outlines']
     ]
-    share = [
-      _outline_share(before, after, whole, of_box)
-      for before, after, of_box in zip(out['box_outlines'], cut, share)
-    ]
+    if 'box_area' in out:
+      share = [  # that of a box inside is 1
+        1 if of_box == 1 else _outline_share(before, after, whole, of_box)
+        for before, after, of_box in zip(out['box_outlines'], cut, share)
+      ]
     out['box_outlines'] = cut
   if 'box_area' in out:
     out['box_area'] = out['box_area'] * np.asarray(share, np.float32)

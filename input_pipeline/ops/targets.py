@@ -8,7 +8,7 @@ decode_segmentation, then the geometry. `boxes` comes after all geometry,
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,23 @@ def raw_fields(example: dict) -> set[str]:
   if isinstance(example.get('segmentation'), bytes):
     raw.add('segmentation')
   return raw
+
+
+def unread_fields(ops: Sequence[Any], made: Container[str]) -> frozenset[str]:
+  """Targets of a record that a chain makes nothing of: moving them is waste.
+
+  Args:
+    ops: the chain. What an op of the user's own reads is not known, so with
+      one nothing is unread.
+    made: fields that the chain makes.
+  """
+  package = __name__.rpartition('.')[0]
+  if not all(type(op).__module__.startswith(f'{package}.') for op in ops):
+    return frozenset()
+  unread = {n for n in (*_MADE, 'segmentation') if n not in made}
+  if 'box_area' not in made:  # a crop reads the area off the outline
+    unread.add('box_outlines')
+  return frozenset(unread)
 
 
 class Boxes:

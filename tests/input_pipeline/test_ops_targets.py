@@ -10,6 +10,7 @@ from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.errors import BadExample
+from input_pipeline.ops import targets
 from input_pipeline.ops.context import OpContext
 
 DETECTION = [
@@ -335,6 +336,51 @@ def test_a_classifier_reads_annotated_records():
   ops = pipeline.build_ops(specs, source)
   (batch,) = pipeline.evaluation(source, ops, batch_size=2)
   assert sorted(batch) == ['_id', '_mask', 'image', 'label_ids']
+
+
+class CountOutlines:
+  """An op of a user's own that reads what no other op does."""
+
+  def __init__(self, context):
+    del context
+
+  def __call__(self, example, rng):
+    outlines = example.get('box_outlines', ())
+    return example | {'label': np.int32(len(outlines))}
+
+
+def test_own_ops_get_every_target():
+  source = ListSource(annotated(60, 80, 2))
+  specs = [
+    dict(op='decode'),
+    dict(op='resize', size=9),
+    dict(op=f'{__name__}.CountOutlines'),
+  ]
+  ops = pipeline.build_ops(specs, source)
+  (batch,) = pipeline.evaluation(source, ops, batch_size=1)
+  assert batch['label'].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+  'specs,read',
+  [
+    (DETECTION, {'boxes', 'box_labels', 'box_crowd', 'keypoints'}),
+    (SEGMENTATION, {'segmentation'}),
+    ([dict(op='resize', size=9)], set()),
+    (
+      [dict(op='resize', size=9),
+       dict(op='boxes', max_boxes=1, extras=['box_area'])],
+      {'boxes', 'box_labels', 'box_area', 'box_outlines'},
+    ),
+  ],
+)  # fmt: skip
+def test_targets_that_no_op_reads_are_not_moved(specs, read):
+  ops = pipeline.build_ops(specs, ListSource())
+  made = pipeline.example_spec(ops)
+  unread = targets.unread_fields(ops, made)
+  assert not read & unread
+  for name in {'boxes', 'keypoints', 'box_outlines', 'segmentation'} - read:
+    assert name in unread, name
 
 
 def test_a_record_without_a_segmentation_is_a_bad_one():

@@ -183,6 +183,19 @@ def test_records_that_cannot_be_used_are_shown_with_the_reason(tmp_path):
   assert not blank.any()  # as in the batch
 
 
+def test_targets_that_the_run_leaves_behind(tmp_path):
+  # Five keypoints need pairs to be mirrored, but no op of this run reads them.
+  world = dict(type='synthetic', annotations=True, num_keypoints=5)
+  world |= dict(num_images=9, num_classes=9)
+  flip = dict(op='random_flip')
+  for pairs, drawn in (({}, False), (dict(keypoint_pairs=[[1, 4]]), True)):
+    looks = run(config_of(world, flip | pairs), tmp_path, num=3)
+    assert not any(one.reason for one in looks)
+    assert all(('boxes' in one.example) == drawn for one in looks)
+    page = (tmp_path / 'x.html').read_text()
+    assert ('drawn, not in the batch' in page) == drawn
+
+
 def test_classes_are_found_through_the_hierarchy(tmp_path):
   config = config_of(WORLD, dict(op='labels', max_labels=4))
   for classes, expected in [
