@@ -180,7 +180,7 @@ class Restriction:
       yield label_arrays.replaced(block, self._up)
 
   def _checked(self, ids: Any, where: str) -> np.ndarray:
-    ids = np.asarray(ids)
+    ids = np.asarray(ids, np.int64).reshape(-1)
     if ids.size and (ids.min() < 0 or ids.max() >= self._num_labels):
       bad = ids[(ids < 0) | (ids >= self._num_labels)][0]
       raise ValueError(
