@@ -50,7 +50,7 @@ def test_labels_of_each_record(folder):
   ends, labels = index.arrays()
   assert ends.dtype == np.int64 and ends.tolist() == [2, 2, 3, 3, 6, 7]
   assert labels.dtype == np.int32 and labels.tolist() == [3, 1, 2, 7, 3, 3, 0]
-  assert isinstance(labels, np.memmap)
+  assert isinstance(labels.base, np.memmap)
   assert len(pickle.dumps(index)) < 1000  # the arrays stay on disk
 
 
