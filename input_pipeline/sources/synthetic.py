@@ -174,11 +174,12 @@ class Source:
     """The image and the truth about its objects; those hidden are left out."""
     drawn = self.world.render(scene, self.image_size)
     seen = drawn.boxes[:, 2] > drawn.boxes[:, 0]
+    place = np.append(0, np.cumsum(seen) * seen).astype(np.int16)
     example: dict[str, Any] = {
       'image': drawn.image,
       'boxes': drawn.boxes[seen],
       'box_labels': drawn.classes[seen],
-      'instance_map': drawn.instance_map,
+      'instance_map': place[drawn.instance_map],
       'keypoints': drawn.keypoints[seen],
     }
     if len(self.vocabulary) < annotation_fields.IGNORE:

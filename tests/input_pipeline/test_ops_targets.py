@@ -436,3 +436,27 @@ def test_the_synthetic_world_has_targets():
   for i, label in enumerate(example['box_labels']):
     assert (ids[example['instance_map'] == i + 1] == label + 1).all()
   assert (ids[example['instance_map'] == 0] == 0).all()
+
+
+def test_objects_that_cannot_be_seen_are_left_out(monkeypatch):
+  from input_pipeline.synthetic_world.render import Rendered
+
+  source = pipeline.open_source(dict(type='synthetic', annotations=True))
+  instances = np.zeros((64, 64), np.int16)
+  instances[:4, :6], instances[8:, 8:] = 1, 3  # nothing of the second
+  drawn = Rendered(
+    image=blank(64, 64),
+    instance_map=instances,
+    boxes=np.float32([[0, 0, 4, 6], [0, 0, 0, 0], [8, 8, 64, 64]]),
+    classes=np.int32([5, 6, 7]),
+    keypoints=np.arange(3 * 17 * 3, dtype=np.float32).reshape(3, 17, 3),
+    masks=None,
+  )
+  monkeypatch.setattr(source.world, 'render', lambda *_: drawn)
+  example = source[0]
+  assert example['boxes'].tolist() == [[0, 0, 4, 6], [8, 8, 64, 64]]
+  assert example['box_labels'].tolist() == [5, 7]
+  assert example['keypoints'][1, 0].tolist() == [102, 103, 104]
+  assert example['instance_map'][[0, 6, 9], [0, 0, 9]].tolist() == [1, 0, 2]
+  ids = np.array(Image.open(io.BytesIO(example['segmentation'])))
+  assert ids[[0, 6, 9], [0, 0, 9]].tolist() == [6, 0, 8]
