@@ -59,4 +59,6 @@ def _of_config(text: str, flag: str) -> Any:
     spec.loader.exec_module(module)
   except FileNotFoundError:
     raise FileNotFoundError(f'{flag}={text}: no config {path!r}') from None
+  if not hasattr(module, 'get_config'):
+    raise ValueError(f'{flag}={text}: {path!r} has no function get_config')
   return module.get_config(arguments or None)

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
   try:
     run(args)
-  except (ValueError, FileNotFoundError) as error:
+  except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   return 0

@@ -10,6 +10,7 @@ from scipy import stats
 
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
+from configs import noise_study
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline, subset
 from input_pipeline.ops.context import OpContext
@@ -225,6 +226,29 @@ def test_a_label_given_twice_stays_one_label():
   for i in range(20):
     first, second = run(build('symmetric', 1), ['apple', 'apple'], str(i))
     assert first == second != 'apple'
+
+
+@pytest.mark.parametrize('noise', [*KINDS, 'none'])
+def test_arms_of_the_study_spoil_a_clean_world(noise):
+  config = noise_study.get_config(f'noise={noise},rate=0.3,images=800')
+  source = pipeline.open_source(config.input.source.to_dict())
+  world = config.input.source.to_dict() | {'split': 'train_clean'}
+  truth = pipeline.open_source(world)
+  specs = [s for s in config.input.ops if s['op'] == 'label_noise']
+  ops = pipeline.build_ops(specs, source)
+  num = right = 0
+  for i in range(len(source)):
+    example = {'labels': source.labels(i), 'key': source.key(i)}
+    # All that is shown is given: its closure is all that is true.
+    np.testing.assert_array_equal(
+      source.hierarchy.close(example['labels']), truth.labels(i)
+    )
+    num += len(example['labels'])
+    for op in ops:
+      example = op(example, np.random.default_rng(0))
+    right += np.isin(example['labels'], truth.labels(i)).sum()
+  rate = 0.0 if noise == 'none' else 0.3
+  assert within_chance(num - right, num, rate)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,14 @@ from big_vision_like import experiment, features
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import pipeline
+from input_pipeline.errors import BadExample
 from tests import saved_run, tiny
-from tools import class_images, feature_clusters, noise_audit
+from tools import (
+  class_images,
+  data_argument,
+  feature_clusters,
+  noise_audit,
+)
 
 
 def blobs(rng, sizes, dim=16, spread=0.02):
@@ -235,6 +241,47 @@ def test_pictures_and_page(workdir, source, tmp_path):
     assert name in page
   shown = [min(count, 9) for count in counts]  # all are among the farthest 10
   assert len(re.findall('<img', page)) == 2 * 2 + sum(shown) == 4 + len(rows)
+
+
+class Broken:
+  """A source of which some images cannot be used; their labels can."""
+
+  def __init__(self, source, bad):
+    self._source, self._bad = source, set(bad)
+    self.vocabulary, self.hierarchy = source.vocabulary, source.hierarchy
+    self.labels, self.key = source.labels, source.key
+
+  def __len__(self):
+    return len(self._source)
+
+  def __getitem__(self, index):
+    if index in self._bad:
+      raise BadExample('cut short')
+    return self._source[index]
+
+
+def test_unusable_images_are_counted_and_named(
+  workdir, source, tmp_path, capsys, monkeypatch
+):
+  found = class_images.ClassImages(source)
+  whole, part = np.argsort(-found.counts(), kind='stable')[[1, 0]].tolist()
+  bad = {*found.of(whole).tolist(), found.of(part)[0]}
+  monkeypatch.setattr(
+    data_argument, 'open_data', lambda text: Broken(source, bad)
+  )
+  names = [source.vocabulary.names[label] for label in (whole, part)]
+  code = run(
+    workdir, tmp_path, '--data', 'records:any', '--class_name', ','.join(names)
+  )
+  assert code == 0
+  good = [i for i in found.of(part).tolist() if i not in bad]
+  assert sorted(row['index'] for row in read_rows(tmp_path)) == good
+  out = capsys.readouterr().out
+  assert f'images that cannot be used: {len(bad)}\n' in out
+  assert f'{source.key(int(found.of(part)[0]))}: cut short' in out
+  assert f'no usable image: {names[0]}\n' in out
+  page = (tmp_path / 'report.html').read_text()
+  assert 'cut short' in page and 'no usable image' in page
 
 
 @pytest.mark.parametrize(
