@@ -50,7 +50,7 @@ def save_page(
   page.save(
     path,
     title,
-    page.table(('', ''), header),
+    page.table(('what', 'of this sheet'), header),
     page.element('p', _markup(legend)),
     *figures,
   )

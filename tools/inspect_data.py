@@ -308,8 +308,11 @@ def main(argv: Sequence[str]) -> None:
       side=values.side,
       output=values.output,
     )
-  except (ValueError, FileNotFoundError, flags.Error) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except (ValueError, OSError, flags.Error) as error:
+    text = str(error).strip()
+    if 'Traceback' in text:  # a config's own error, as absl wraps it
+      text = text.splitlines()[-1].partition('Error: ')[2]
+    print(f'error: {text}', file=sys.stderr)
     sys.exit(2)
   bad = [one for one in looks if one.reason]
   print(f'{values.output}: {len(looks)} examples, {len(bad)} cannot be used')

@@ -355,8 +355,17 @@ def test_mistakes_end_the_command_with_one_message(args, message, capsys):
   assert error.startswith('error: ') and message in error
 
 
-def test_a_missing_config_is_named(capsys):
+@pytest.mark.parametrize(
+  'args,message',
+  [
+    ([], '--config is missing, such as configs/quickstart.py'),
+    (['--config=configs/quickstart.py:foo'], 'unknown config argument'),
+    (['--config=configs/no.py'], '--config: .* No such file'),
+    (['--config=configs/own_data.py:path=/no'], 'input.source.path=./no.'),
+  ],
+)
+def test_mistakes_in_the_config(args, message, capsys):
   with pytest.raises(SystemExit) as ended:
-    inspect_data.main(['x'])
+    inspect_data.main(['x', *args])
   assert ended.value.code == 2
-  assert '--config is missing' in capsys.readouterr().err
+  assert re.match(f'error: {message}.*\n$', capsys.readouterr().err)
