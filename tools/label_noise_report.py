@@ -67,7 +67,7 @@ def report(pairs: Pairs, found: Sequence[Estimate], top: int) -> str:
     for name, rate, low, high, remark in overall(result):
       lines.append(f'  {name:<28}{percent(rate, low, high):<26}{remark}')
   lines += ['', f'{"raw label":<24}{"wrong":>7}{"checked":>9}  precision']
-  for row in class_rows(found[0], pairs.vocabulary.names)[:top]:
+  for row in class_rows(found[0], _readable(pairs))[:top]:
     rate = percent(
       row['precision'], row['precision_low'], row['precision_high']
     )
@@ -79,6 +79,12 @@ def report(pairs: Pairs, found: Sequence[Estimate], top: int) -> str:
   for key, reason in list(pairs.bad.items())[:top]:
     lines.append(f'cannot be used: {key}: {reason}')
   return '\n'.join(lines)
+
+
+def _readable(pairs: Pairs) -> list[str]:
+  """Names for people; in the CSV they are those of the data."""
+  vocabulary = pairs.vocabulary
+  return [vocabulary.readable_name(i) for i in range(len(vocabulary))]
 
 
 def _facts(pairs: Pairs) -> list[tuple[str, int]]:
@@ -126,7 +132,7 @@ def write(
       )
     )
     parts.append(html_page.element('p', ''))
-    parts.append(_class_table(class_rows(result, names)))
+    parts.append(_class_table(class_rows(result, _readable(pairs))))
   page = os.path.join(folder, PAGE)
   html_page.save(page, 'Label noise', *parts)
 

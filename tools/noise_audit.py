@@ -45,7 +45,7 @@ class Audit:
   """One class.
 
   Attributes:
-    label, name: of the class.
+    label, name: of the class; title: the name for people.
     num_images: that carry it.
     indices: int64 [n] records looked at.
     clusters: of these.
@@ -53,6 +53,7 @@ class Audit:
 
   label: int
   name: str
+  title: str
   num_images: int
   indices: np.ndarray
   clusters: feature_clusters.Clusters
@@ -111,7 +112,8 @@ def audit_class(
     seed=args.seed,
   )
   name = source.vocabulary.names[label]
-  return Audit(label, name, num_images, indices, clusters)
+  title = source.vocabulary.readable_name(label)
+  return Audit(label, name, title, num_images, indices, clusters)
 
 
 def draw(audit: Audit, pictures: Thumbnails, columns: int) -> np.ndarray:
@@ -124,7 +126,7 @@ def draw(audit: Audit, pictures: Thumbnails, columns: int) -> np.ndarray:
     chosen = feature_clusters.spread(members, columns)
     name = f'{bucket + 1}{end}' if last else 'all'
     rows.append(_row(name, audit, members, chosen, pictures))
-  title = f'{audit.name}: {_counted(audit)}'
+  title = f'{audit.title}: {_counted(audit)}'
   return bucket_montage.draw(title, _method(audit), rows, columns)
 
 
@@ -143,7 +145,7 @@ def draw_clusters(
     rows.append(
       _row(f'cluster {cluster + 1}', audit, near, near[:columns], pictures)
     )
-  title = f'{audit.name}: clusters of {_counted(audit)}'
+  title = f'{audit.title}: clusters of {_counted(audit)}'
   subtitle = 'the images nearest to each centroid, largest cluster first'
   return bucket_montage.draw(title, subtitle, rows, columns)
 
@@ -216,7 +218,7 @@ def section(
     for i in far.tolist()
   ]
   return [
-    page.element('h2', audit.name, id=f'class-{audit.label}'),
+    page.element('h2', audit.title, id=f'class-{audit.label}'),
     *montages,
     page.element('p', 'The farthest images, distance and key:'),
     *figures,
@@ -229,7 +231,7 @@ def overview(audits: Sequence[Audit]) -> html_page.Markup:
   rows = []
   for audit in audits:
     distance = audit.clusters.distance
-    link = page.element('a', audit.name, href=f'#class-{audit.label}')
+    link = page.element('a', audit.title, href=f'#class-{audit.label}')
     middle, far = np.quantile(distance, (0.5, 0.95))
     rows.append(
       (
@@ -318,7 +320,7 @@ def _say(audits: Sequence[Audit], facts: Sequence[Any], output: str) -> None:
       for b in range(audit.clusters.num_buckets)
     ]
     low = audit.bucket_facts(0)[1]
-    name = audit.name if len(audit.name) < 32 else f'{audit.name[:28]}...'
+    name = audit.title if len(audit.title) < 32 else f'{audit.title[:28]}...'
     print(
       f'{name:<32}{len(audit.indices):>9,}{audit.clusters.num_clusters:>4}  '
       f'{low:.2f} | {" | ".join(highs)}'

@@ -45,7 +45,8 @@ def dataset(tmp_path):
   folder.mkdir()
   names = ('apple', 'bird', 'car', 'fruit', 'pear')
   (folder / 'is_a.tsv').write_text(EDGES)
-  Vocabulary(names).save(folder / 'vocabulary.jsonl')
+  described = (None, None, None, None, 'sweet green pear')
+  Vocabulary(names, descriptions=described).save(folder / 'vocabulary.jsonl')
   name = 'train-00000-of-00001.array_record'
   rows = [line.split(',') for line in NOISY.splitlines()[1:]]
   records.write_shard(
@@ -132,6 +133,9 @@ def test_fill_in_makes_ancestors_right_and_found(capsys, files, dataset, given):
   assert filled['uses'] == '5'
   assert rows['filled', 'apple'] == {**rows['raw', 'apple'], 'labels': 'filled'}
   assert 'labels after fill-in' in out
+  page = (files / 'out' / 'report.html').read_text()
+  for text in (out, page):  # where a label has a description, people see it
+    assert ('sweet green pear' in text) == (given == 'records')
 
 
 def test_weights_are_uses_in_all_records(capsys, files):
