@@ -54,9 +54,9 @@ def image_and_annotations(
   if mask is not None:
     mask = _resized_mask(mask, (height, width), target)
   if target != (height, width):
-    fields = annotation_fields.rescale(
-      fields, target[0] / height, target[1] / width
-    )
+    if fields:
+      ratios = target[0] / height, target[1] / width
+      fields = annotation_fields.rescale(fields, *ratios)
     fields.setdefault('original_size', np.array([height, width], np.int32))
   if mask is not None:
     fields['segmentation'] = mask
