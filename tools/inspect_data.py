@@ -225,10 +225,11 @@ def run(
     for one in looks
   ]
   note = f'{len(chosen)} records'
-  if repeats > 1:
-    note += f' in epochs {epoch} to {epoch + repeats - 1}'
+  if feed.seed is not None:
+    last = epoch + repeats - 1
+    note += f', epoch {epoch}' + (f' to {last}' if repeats > 1 else '')
   if classes is not None:
-    note += f' with {classes}'
+    note += f', with {classes}'
   save = (
     contact_sheet.save_page
     if output.endswith('.html')

@@ -75,7 +75,8 @@ class Boxes:
     max_boxes: N. An example with more is a bad one, never cut short silently.
     extras: more fields, of box_crowd, box_difficult (False where the record
       says nothing), box_area (of the box where the record has none) and
-      box_ids (-1 where the record has none).
+      box_ids (-1 where the record has none): int32 [N, 2], see `whole_ids`,
+      since devices have no int64 and COCO's crowds have larger ids.
     num_keypoints: K > 0 makes `keypoints` float32 [N, K, 3], all 0 where the
       record has none.
   """
@@ -125,6 +126,8 @@ class Boxes:
         found[name] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     if self.num_keypoints:
       found['keypoints'] = self._keypoints(example, num)
+    if 'box_ids' in found:
+      found['box_ids'] = _halves(found['box_ids'])
     found['box_mask'] = np.ones(num, np.bool_)
     padded = {name: self._pad(name, value) for name, value in found.items()}
     rest = {
@@ -164,6 +167,17 @@ class Boxes:
         f'record has {keypoints.shape[1]}'
       )
     return keypoints if num else blank
+
+
+def _halves(ids: np.ndarray) -> np.ndarray:
+  """int32 [N, 2], lower half first, of int64 [N]."""
+  return ids.astype('<i8').view('<i4').reshape(-1, 2).astype(np.int32)
+
+
+def whole_ids(halves: np.ndarray) -> np.ndarray:
+  """int64 [...] ids of the field `box_ids`, int32 [..., 2]."""
+  low, high = np.asarray(halves, np.int64).T
+  return ((high << 32) | (low & 0xFFFFFFFF)).T
 
 
 class DecodeSegmentation:

@@ -19,7 +19,12 @@ DETECTION = [
   dict(op='random_flip'),
   dict(op='image_size'),
   dict(op='pad', size=100),
-  dict(op='boxes', max_boxes=4, extras=['box_crowd'], num_keypoints=17),
+  dict(
+    op='boxes',
+    max_boxes=4,
+    extras=['box_crowd', 'box_difficult', 'box_ids'],
+    num_keypoints=17,
+  ),
 ]
 SEGMENTATION = [
   dict(op='decode'),
@@ -106,15 +111,18 @@ def test_boxes_are_padded():
   assert out['box_crowd'].tolist() == [False] * 3
   assert out['box_difficult'].tolist() == [False, True, False]
   assert out['box_area'].tolist() == [4, 16, 0]
-  assert out['box_ids'].tolist() == [-1] * 3
+  assert targets.whole_ids(out['box_ids']).tolist() == [-1] * 3
   assert 'box_outlines' not in out and 'keypoints' not in out
   dtypes = [out[n].dtype for n in ('boxes', 'box_labels', *extras)]
-  assert dtypes == ['float32', 'int32', 'bool', 'bool', 'float32', 'int64']
-  stored = example | {'box_area': np.float32([3, 7]), 'box_ids': [5, 6]}
-  stored['box_ids'] = np.int64(stored['box_ids'])
+  assert dtypes == ['float32', 'int32', 'bool', 'bool', 'float32', 'int32']
+  ids = np.int64([900_100_581_904, 2**31])  # as COCO's crowds have them
+  stored = example | {'box_area': np.float32([3, 7]), 'box_ids': ids}
   out = run([dict(op='boxes', max_boxes=2, extras=extras)], stored)
   assert out['box_area'].tolist() == [3, 7]
-  assert out['box_ids'].tolist() == [5, 6]
+  assert targets.whole_ids(out['box_ids']).tolist() == ids.tolist()
+  batch = np.stack([out['box_ids']] * 3)
+  assert targets.whole_ids(batch).tolist() == [ids.tolist()] * 3
+  assert targets.whole_ids(np.full((1, 2), -1)).tolist() == [-1]
 
 
 def test_a_record_without_boxes_gives_the_same_fields():
@@ -313,6 +321,7 @@ def test_batches_of_detection():
   assert batch['keypoints'].shape == (4, 4, 17, 3)
   assert (batch['image'][1, :, 33:] == 128).all()
   assert 'segmentation' not in batch and 'box_outlines' not in batch
+  assert {v.itemsize for v in batch.values()} == {1, 4}  # a device's types
 
 
 def test_batches_of_segmentation():
