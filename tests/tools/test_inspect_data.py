@@ -229,7 +229,8 @@ def test_header(tmp_path):
   for text in (
     'random_crop(size=32); random_flip()', 'num_images=1000', '1,000',
     pipeline.open_train(config).fingerprint(), 'image uint8[32, 32, 3]',
-    'seed of order and chance</td><td>9', '2 records, epoch 0; 0 that cannot be used',
+    'seed of order and chance</td><td>9',
+    '2 records, epoch 0; 0 that cannot be used',
   ):  # fmt: skip
     assert text in page, text
 
