@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
   group = p.add_argument_group('verification and report')
   add = group.add_argument
-  add('--threshold', type=float, default=0.6,
+  add('--threshold', type=float, default=0.7,
       help='least score, in [0, 1], of a near-duplicate; default: '
       '%(default)s')  # fmt: skip
   add('--no_verify', action='store_true',

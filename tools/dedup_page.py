@@ -66,7 +66,7 @@ def _summary(summary: dict[str, Any]) -> html_page.Markup:
   used = ('hash_distance', 'cosine', 'mirrored', 'threshold', 'no_verify')
   lines += [(name, str(summary['settings'][name])) for name in used]
   lines.append(('vectors', summary['vectors']))
-  return html_page.table(('', ''), lines)
+  return html_page.table(('', 'value'), lines)
 
 
 def _pair(
@@ -75,7 +75,7 @@ def _pair(
   """Two figures and the numbers of the pair."""
   figures = []
   for row in (int(found.first[i]), int(found.second[i])):
-    caption = f'{rows.set_name(row)}\n{rows.key(row)}'
+    caption = f'{rows.set_label(row)}\n{rows.key(row)}'
     image = _thumbnail(sources, rows.place(row))
     figures.append(html_page.figure(image, caption))
   numbers = []

@@ -83,6 +83,13 @@ class Rows:
   def set_name(self, row: int) -> str:
     return self._sets[self.place(row)[0]].name
 
+  def set_label(self, row: int) -> str:
+    """'train', or 'train 2' where there are several."""
+    number, _ = self.place(row)
+    role = self._sets[number].role
+    alike = [i for i, named in enumerate(self._sets) if named.role == role]
+    return role if len(alike) == 1 else f'{role} {alike.index(number) + 1}'
+
 
 def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
   """All steps; returns the content of summary.json."""
@@ -118,7 +125,7 @@ def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
     order = np.lexsort(
       (found.second, found.first, -_closeness(found), -found.score)
     )
-    found = found.take(order)
+    found = _one_way(found.take(order))
     dropped = _dropped(found, sets)
     counts = {
       'records': {named.name: len(named.source) for named in sets},
@@ -307,6 +314,13 @@ def _closeness(found: Found) -> np.ndarray:
   return np.where(
     np.isnan(found.cosine), 1 - found.bits / hashes.BITS, found.cosine
   )
+
+
+def _one_way(found: Found) -> Found:
+  """Of a pair that is a candidate plain and mirrored, the better one."""
+  pair = np.stack([found.first, found.second], 1)
+  _, best = np.unique(pair, axis=0, return_index=True)  # the first of each
+  return found.take(np.sort(best))
 
 
 def _dropped(found: Found, sets: Sequence[NamedSet]) -> dict[str, list[str]]:

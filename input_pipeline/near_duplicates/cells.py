@@ -106,7 +106,7 @@ class Cells:
     num = 1 << max(0, round(np.log2(max(total / _MEMBERS, 1))))
     num = min(num, _MAX_CELLS)
     room = memory_mb * 10**6 // (8 * self._signatures.vectors.dim)
-    step = max(1, total // min(num * _SAMPLE, room))
+    step = max(1, total // max(1, min(num * _SAMPLE, room)))
     sample = np.concatenate(
       [
         np.asarray(self._signatures.load(c)[::step], np.float32)

@@ -255,7 +255,7 @@ class Search:
 
     def query_sizes(chunk: Chunk) -> np.ndarray:
       parts = [np.diff(cells.queries(chunk, m).ends) for m in kinds]
-      return np.sum(parts, axis=0, dtype=np.int64)
+      return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
     def member_sizes(chunk: Chunk) -> np.ndarray:
       return np.diff(cells.members(chunk).ends).astype(np.int64)
