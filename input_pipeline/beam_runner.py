@@ -53,6 +53,8 @@ DIRECT = 'DirectRunner'
 _ORDER_FILE = 'order.npy'
 _STOP_FILE = 'stop'
 _POLL_S = 0.2
+_WATCHING = 'run_worker'  # Beam's threads that wait for a worker process
+_PATIENCE_S = 5
 
 OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -186,6 +188,9 @@ def run(
         pass  # workers of a cluster look for it before they begin a shard
       job.cancel()
       beam_worker.end(notes)
+      for thread in threading.enumerate():
+        if thread.name == _WATCHING:  # they have their say before the hook goes
+          thread.join(_PATIENCE_S)
     else:
       job.wait(None)
       progress.remove_notes(folder)

@@ -4,10 +4,13 @@ import argparse
 import hashlib
 import json
 import os
+import signal
+import sys
 
 import numpy as np
 import pytest
 
+import input_pipeline
 from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import manifest as manifests
@@ -18,6 +21,10 @@ from tools import prepare_images, preparer
 
 NUM = 24
 NAMES = ('pet', 'cat', 'dog')
+
+
+def main_process() -> int:
+  return int(os.environ['TEST_PREPARER_PID'])
 
 
 class Everything:
@@ -45,7 +52,9 @@ class Everything:
   def __getitem__(self, index: int) -> dict:
     if index == 5:
       raise BadExample('torn')
-    if index == 7 and self._failing:
+    if index == 7 and self._failing == 'die' and os.getpid() != main_process():
+      os.kill(os.getpid(), signal.SIGKILL)
+    if index == 7 and self._failing not in (None, 'die'):
       raise ValueError(self._failing)
     rng = np.random.default_rng(index)
     return {
@@ -228,6 +237,29 @@ def test_mistakes_in_the_data_end_beam_too(tmp_path, capsys):
     args = (*ARGS, '--max_bad_fraction', 0, *args)
     assert run(tmp_path / 'out', *args) == 1
     assert 'image 5: torn' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [(), ('--beam',)])
+def test_a_dead_worker_is_noticed(prepared, tmp_path, how, monkeypatch, capfd):
+  monkeypatch.setenv('TEST_PREPARER_PID', str(os.getpid()))
+  out = tmp_path / 'out'
+  two = (*ARGS, '--workers', 2, *how)
+  assert run(out, *two, '--failing', 'die') == 1
+  text = capfd.readouterr().err
+  assert 'error: a worker process died' in text and 'Traceback' not in text
+  assert not (out / manifests.FILE_NAME).exists()
+  assert run(out, *ARGS) == 0
+  assert digests(out) == digests(prepared)
+
+
+def test_beam_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  monkeypatch.delitem(sys.modules, 'input_pipeline.beam_runner', raising=False)
+  monkeypatch.delattr(input_pipeline, 'beam_runner', raising=False)
+  assert run(tmp_path / 'out', '--beam') == 2
+  assert 'pip install -r requirements-beam.txt' in capsys.readouterr().err
+  assert run(tmp_path / 'out', *ARGS) == 0
 
 
 @pytest.mark.parametrize(
