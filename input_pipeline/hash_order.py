@@ -15,7 +15,7 @@ import numpy as np
 from input_pipeline import label_arrays
 
 _BLOCK = 1 << 16  # keys hashed between two arrays
-_POSITIONS = 1 << 22  # numbers hashed at once
+_POSITIONS = 1 << 18  # numbers hashed at once
 
 
 def key_hashes(keys: Iterable[str], seed: int) -> np.ndarray:
