@@ -81,13 +81,6 @@ def draw(
   return np.array(picture)
 
 
-def has_targets(example: Mapping[str, Any]) -> bool:
-  """Whether `draw` would draw anything but the image."""
-  return len(_boxes(example)) > 0 or isinstance(
-    example.get('segmentation'), np.ndarray
-  )
-
-
 def _boxes(example: Mapping[str, Any]) -> list[int]:
   """Positions of the real boxes."""
   if 'box_mask' in example:
