@@ -42,8 +42,13 @@ def save_page(
   """Writes an HTML page: a table of the header, the legend, the pictures."""
   page = html_page
   figures = [
-    page.figure(
-      tile.image, page.Markup('\n'.join(_markup(line) for line in tile.caption))
+    page.element(
+      'figure',
+      page.picture(tile.image, alt=_text(tile.caption[0])),
+      page.element(
+        'figcaption', page.Markup('\n'.join(map(_markup, tile.caption)))
+      ),
+      style=f'max-width: {_tile_width(tile)}px',
     )
     for tile in tiles
   ]
@@ -54,6 +59,10 @@ def save_page(
     page.element('p', _markup(legend)),
     *figures,
   )
+
+
+def _text(line: Line) -> str:
+  return ''.join(text for text, _ in line)
 
 
 def _markup(line: Line) -> html_page.Markup:

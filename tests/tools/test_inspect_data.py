@@ -114,6 +114,9 @@ def test_the_page_holds_the_pixels_of_the_batch(tmp_path):
   looks = run(config, tmp_path, num=3, side=64)
   found = pictures(tmp_path / 'x.html')
   assert len(found) == 3
+  for one in looks:
+    alt = f'alt="{one.key}  epoch 0"'
+    assert alt in (tmp_path / 'x.html').read_text()
   for one, picture in zip(looks, found):  # 32 pixels, each drawn as 2x2
     doubled = one.example['image'].repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(picture, doubled)
