@@ -231,9 +231,15 @@ def eval_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
   ]
 
 
-def multilabel(max_labels: int = 64, fill_in: bool = True) -> dict[str, Any]:
-  """Op that makes padded label ids, completed through the hierarchy."""
-  return dict(op='labels', fill_in=fill_in, max_labels=max_labels)
+def multilabel(
+  max_labels: int = 64, fill_in: bool = True, **states: Any
+) -> dict[str, Any]:
+  """Op that makes padded label ids, completed through the hierarchy.
+
+  `states` are its options of confidences and negatives
+  (docs/label-states.md).
+  """
+  return dict(op='labels', fill_in=fill_in, max_labels=max_labels, **states)
 
 
 def synthetic(split: str = 'train', **options: Any) -> dict[str, Any]:

@@ -162,6 +162,48 @@ class TestPaperRecipe:
     assert c.schedule.warmup_examples > 0
 
 
+class TestOpenImages:
+  """open_images_resnet.py: states of labels go from its arguments to the ops."""
+
+  @pytest.mark.parametrize('unknown', ['negative', 'ignore'])
+  @pytest.mark.parametrize('confidence', ['target', 'weight', 'ignore'])
+  def test_ops_make_what_the_task_needs(self, unknown, confidence):
+    c = get('open_images_resnet', f'unknown={unknown},confidence={confidence}')
+    exp = experiment.build(c, num_examples=10**6, num_classes=321)
+    assert ('label_conf' in exp.batch_spec) == (confidence != 'ignore')
+    assert ('negative_ids' in exp.batch_spec) == (unknown == 'ignore')
+    assert (c.task.unknown, c.task.confidence) == (unknown, confidence)
+
+  def test_files_of_the_evaluation_set(self):
+    evals = get('open_images_resnet', 'fasteval=a/b').evals
+    assert evals.known.unknown == 'ignore' and evals.known.cut == 'none'
+    for evaluator in evals.values():
+      assert evaluator.data.path == 'a/b'
+      assert evaluator.annotated == 'a/b/classes.txt'
+    assert evals.fasteval.weights == 'a/b/weights.csv'
+
+  @pytest.mark.slow
+  def test_tiny_with_unknown_labels(self, tmp_path, command_line):
+    result = command_line(
+      '--config', 'configs/open_images_resnet.py:tiny,unknown=ignore',
+      '--workdir', tmp_path / 'run',
+    )  # fmt: skip
+    assert result['code'] == 0, result['err']
+    lines = writers.read_metrics(tmp_path / 'run')
+    mean = [x for m in lines for k, x in m.items() if 'negatives_per' in k]
+    # Up to 8 leaves an image, fewer where draws fell on what is there.
+    assert mean and all(4 < x <= 8 for x in mean)
+
+
+def test_imagenet21k_takes_a_dense_set_besides():
+  assert set(get('imagenet21k_resnet').evals) == {'val'}
+  evals = get('imagenet21k_resnet', 'fasteval=a/b').evals
+  assert evals.fasteval.data.path == 'a/b'
+  assert evals.fasteval.weights == 'a/b/weights.csv'
+  tiny = get('imagenet21k_resnet', 'tiny,fasteval=a/b').evals
+  assert 'annotated' not in tiny.fasteval
+
+
 class TestDownpourStudy:
   """All runs of downpour_study.py see as many images."""
 
