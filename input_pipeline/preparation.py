@@ -54,10 +54,16 @@ class Done:
 
   @classmethod
   def from_json(cls, line: str) -> 'Done':
-    content = json.loads(line)
-    content['shard'] = manifests.Shard(**content['shard'])
-    content['bad'] = tuple((key, reason) for key, reason in content['bad'])
-    return cls(**content)
+    try:
+      content = json.loads(line)
+      content['shard'] = manifests.Shard(**content['shard'])
+      content['bad'] = tuple((key, reason) for key, reason in content['bad'])
+      return cls(**content)
+    except (TypeError, KeyError):
+      raise ValueError(
+        f'not a finished shard as this version notes it: {line:.80}; begin '
+        'anew in an empty folder'
+      ) from None
 
   def is_whole(self, folder: str) -> bool:
     """Whether shard and labels still lie in the folder, by a quick look."""
@@ -178,6 +184,8 @@ def _record(
     if not recipe.keep_bad or not isinstance(example['image'], bytes):
       return None, reason
     image, annotations = example['image'], stored_form.annotations_of(example)
+  for field in ('labels', 'negatives'):
+    _check_ids(field, example.get(field), source, index)
   record = records.Record(
     example.get('key') or source.key(index),
     image,
@@ -188,3 +196,13 @@ def _record(
     example.get('dedup_hash'),
   )
   return record, reason
+
+
+def _check_ids(field: str, ids: Any, source: Any, index: int) -> None:
+  """ValueError where an id has no name: a mistake of the whole data set."""
+  num_classes = len(source.vocabulary)
+  if ids is not None and len(ids) and np.max(ids) >= num_classes:
+    raise ValueError(
+      f'{field} of {source.key(index)!r}: id {np.max(ids)} is outside the '
+      f'vocabulary of {num_classes} names'
+    )

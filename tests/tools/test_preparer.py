@@ -253,6 +253,23 @@ def test_a_dead_worker_is_noticed(prepared, tmp_path, how, monkeypatch, capfd):
   assert digests(out) == digests(prepared)
 
 
+def test_ids_without_a_name_are_refused(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(Everything, 'vocabulary', Vocabulary(NAMES[:2]))
+  monkeypatch.setattr(Everything, 'hierarchy', None)
+  assert run(tmp_path / 'out', *ARGS) == 2
+  text = capsys.readouterr().err
+  assert 'id 2 is outside the vocabulary of 2 names' in text
+
+
+def test_progress_of_another_version_is_refused(tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert run(out, *ARGS, '--max_bad_fraction', 0) == 1
+  path = out / progress.FILE_NAME
+  path.write_text(path.read_text().replace('num_labels', 'label_counts'))
+  assert run(out, *ARGS) == 2
+  assert 'begin anew in an empty folder' in capsys.readouterr().err
+
+
 def test_beam_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
   monkeypatch.delitem(sys.modules, 'input_pipeline.beam_runner', raising=False)
