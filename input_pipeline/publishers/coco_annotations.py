@@ -71,7 +71,9 @@ def parse(data: bytes, origin: str) -> Annotations:
   Raises:
     ValueError: not such a file; names file, line and column, and the mistake.
   """
-  reader = _Reader(JsonLists(data, origin), origin)
+  lists = JsonLists(data, origin)
+  del data  # the text takes as much again
+  reader = _Reader(lists, origin)
   reader.read()
   return reader.finished()
 
