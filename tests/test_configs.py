@@ -163,7 +163,7 @@ class TestPaperRecipe:
 
 
 class TestOpenImages:
-  """open_images_resnet.py: states of labels go from its arguments to the ops."""
+  """open_images_resnet.py: what its arguments ask for, the ops make."""
 
   @pytest.mark.parametrize('unknown', ['negative', 'ignore'])
   @pytest.mark.parametrize('confidence', ['target', 'weight', 'ignore'])
