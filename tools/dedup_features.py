@@ -23,7 +23,7 @@ class Mirrored:
     return len(self._source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    image = workers.read_image(self._source, index, 0)
+    image = workers.read_image(self._source, index, None)
     mirrored = np.ascontiguousarray(image[:, ::-1])
     return {**self._source[index], 'image': mirrored}
 

@@ -16,7 +16,7 @@ from input_pipeline.ops.decode import Decode
 _AHEAD = 4  # tasks a worker
 
 _sources: Sequence[Any] = ()
-_decoders: dict[int, Decode] = {}
+_decoders: dict[int | None, Decode] = {}
 
 
 class Workers:
@@ -91,13 +91,14 @@ def _run(fn: Callable[[Sequence[Any], Any], Any], task: Any) -> Any:
   return fn(_sources, task)
 
 
-def read_image(source: Any, index: int, min_size: int) -> Any:
+def read_image(source: Any, index: int, min_size: int | None) -> Any:
   """uint8 [H, W, 3] of a record.
 
   Args:
     source: where it is.
     index: which it is.
-    min_size: JPEGs may be decoded smaller, with both sides at least so long.
+    min_size: JPEGs may be decoded smaller, with both sides at least so long;
+      None decodes every pixel.
 
   Raises:
     BadExample: it cannot be read or decoded.

@@ -4,13 +4,16 @@ import json
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from big_vision_like import experiment
 from evaluators import common
 from input_pipeline import pipeline
 from input_pipeline.near_duplicates import scoring, signatures
+from tests import saved_run, tiny
 from tests.input_pipeline.test_near_duplicates import COPIES, photograph
 from tools import dedup
 
@@ -240,6 +243,29 @@ def test_vectors_of_the_users_own(photos, tmp_path, suffix):
   assert (pair['train'], pair['eval']) == ('a/06.png', 'a/other04.png')
   assert pair['score'] is None and pair['hash_distance'] is None
   assert results['drop'] == ['a/other04.png']
+
+
+@pytest.mark.slow
+def test_features_of_a_checkpoint(photos, tmp_path):
+  """Of a model without training: copies of all pixels, and mirror images."""
+  exp = experiment.build(
+    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+  )
+  run = saved_run.save(tmp_path / 'run', exp, exp.init(3))
+  argv = [
+    '--checkpoint', run, '--hash_distance', 'none', '--cosine', '0.9999',
+    '--mirrored',
+  ]  # fmt: skip
+  results = _between(photos, tmp_path / 'out', *argv)
+  exact, flipped = (
+    next(p for p in results['pairs'] if p['eval'] == f'b/{kind}.png')
+    for kind in ('exact', 'flipped')
+  )
+  assert exact['train'] == 'a/00.png' and flipped['train'] == 'a/07.png'
+  assert exact['cosine'] == pytest.approx(1, abs=1e-3)
+  assert flipped['cosine'] == pytest.approx(1, abs=1e-3)
+  assert flipped['mirrored'] and not exact['mirrored']
+  assert {'b/exact.png', 'b/flipped.png'} <= set(results['drop'])
 
 
 HOSTILE = {
