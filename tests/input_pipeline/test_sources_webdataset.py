@@ -10,9 +10,10 @@ import simplejpeg
 
 from input_pipeline import pipeline
 from input_pipeline.errors import BadExample
-from input_pipeline.sources import detect, shard_names
+from input_pipeline.sources import detect, records, shard_names
 from input_pipeline.sources.webdataset import Source
 from tests.input_pipeline.archives_made import tar_bytes
+from tools import prepare_images
 
 NAMES = ('cat', 'dog', 'bird')
 
@@ -336,3 +337,22 @@ def test_numbers_without_a_vocabulary_have_a_bound(tmp_path):
   path = write(tmp_path, {'x.tar': data})
   with pytest.raises(ValueError, match='numbers up to 1,000,000, of which 2'):
     Source(path=str(path), split='all')
+
+
+def test_prepared_as_records(folder, tmp_path, capsys):
+  """Through the generic command, which finds out what lies there."""
+  write(folder, {'pets-val-000001.tar': shard([40], lambda i: {})})
+  argv = ['--input', folder, '--output', tmp_path / 'out', '--workers', 1]
+  argv += ['--max_bad_fraction', 0.5]
+  assert prepare_images.main(list(map(str, argv))) == 0
+  text = capsys.readouterr().out
+  assert 'train: 30 images' in text and 'val: 5 images, 5 labels' in text
+  (bad,) = (tmp_path / 'out' / 'bad_images.jsonl').read_text().splitlines()
+  assert json.loads(bad)['key'] == 'pets-val-000001.tar/sub.dir/s040'
+  for split, numbers in (('train', range(30)), ('val', range(30, 35))):
+    source = records.Source(path=str(tmp_path / 'out'), split=split)
+    found = {}
+    for example in map(source.__getitem__, range(len(source))):
+      number = int(simplejpeg.decode_jpeg(example['image'])[0, 0, 0])
+      found[number] = [source.vocabulary.names[j] for j in example['labels']]
+    assert found == expected(numbers)
