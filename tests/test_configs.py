@@ -168,8 +168,10 @@ class TestOpenImages:
   @pytest.mark.parametrize('unknown', ['negative', 'ignore'])
   @pytest.mark.parametrize('confidence', ['target', 'weight', 'ignore'])
   def test_ops_make_what_the_task_needs(self, unknown, confidence):
-    c = get('open_images_resnet', f'unknown={unknown},confidence={confidence}')
-    exp = experiment.build(c, num_examples=10**6, num_classes=321)
+    c = get(
+      'open_images_resnet', f'tiny,unknown={unknown},confidence={confidence}'
+    )
+    exp = experiment.build(c, devices=jax.devices()[:1])
     assert ('label_conf' in exp.batch_spec) == (confidence != 'ignore')
     assert ('negative_ids' in exp.batch_spec) == (unknown == 'ignore')
     assert (c.task.unknown, c.task.confidence) == (unknown, confidence)
