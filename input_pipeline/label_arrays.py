@@ -169,15 +169,16 @@ def carrying(index: LabelIndex, wanted: np.ndarray) -> np.ndarray:
   Returns:
     uint32 or int64 [k], ascending.
   """
-  found = [index.unreadable]
+  dtype = dtype_for(len(index.ends))
+  found = [index.unreadable.astype(dtype)]
   for block in blocks(index):
     rows = block.rows[wanted[block.labels]]
     rows = rows[np.diff(rows, prepend=-1) > 0]
-    found.append(rows + block.first)
+    found.append((rows + block.first).astype(dtype))
   chosen = np.concatenate(found)
   if len(index.unreadable):
-    chosen = np.sort(chosen)
-  return chosen.astype(dtype_for(len(index.ends)))
+    chosen.sort()
+  return chosen
 
 
 def counts(parts: Iterable[Block], num_labels: int) -> np.ndarray:
