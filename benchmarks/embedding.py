@@ -17,6 +17,7 @@ import time
 
 import jax
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from big_vision_like import (
@@ -84,6 +85,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   args = parser.parse_args()
   cpu_tuning.reexec()
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   with tempfile.TemporaryDirectory() as folder:
     make_checkpoint(folder, args.depth, args.size)
     embedder = features.Embedder(folder, batch_size=args.batch)
