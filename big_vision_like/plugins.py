@@ -140,6 +140,13 @@ def check_kwargs(
     )
 
 
+def default(fn: Callable[..., Any], name: str) -> Any:
+  """Default of an option of a class or function, as `option_names` finds it."""
+  if dataclasses.is_dataclass(fn):
+    return next(f.default for f in dataclasses.fields(fn) if f.name == name)
+  return inspect.signature(fn).parameters[name].default
+
+
 def check_types(
   where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
 ) -> None:

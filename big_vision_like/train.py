@@ -25,6 +25,7 @@ from big_vision_like import (
   downpour,
   evaluate,
   experiment,
+  plugins,
   profiling,
   settings,
   watchdog,
@@ -379,12 +380,38 @@ def _restore_or_init(
   state = exp.init(exp.config.seed)
   if exp.config.init_from.path:
     path = checkpoint.find(exp.config.init_from.path)
+    _check_layout(exp.config, checkpoint.read_meta(path), path)
     state, report = checkpoint.warm_start(
       state, path, exp.config.init_from.reinit
     )
     state = downpour.refetch(state)
     console.say(f'warm start from {path}\n{report.summary()}')
   return state
+
+
+def _check_layout(
+  config: Config, meta: dict[str, Any], path: pathlib.Path
+) -> None:
+  """A warm start's net computes what the config's does, shapes apart."""
+  differ = []
+  for section, kind in (('model', 'model'), ('task', 'task')):
+    here, there = config[section], meta['config'][section]
+    plugin = plugins.get(kind, here.type)
+    if kind == 'model' and there.get('type') != here.type:
+      continue  # the arrays tell
+    for name in getattr(plugin, 'LAYOUT', ()):
+      default = plugins.default(plugin, name)
+      now, then = here.get(name, default), there.get(name, default)
+      if now != then:
+        differ.append(f'  {section}.{name}: {then!r} there, {now!r} here')
+  if differ:
+    raise ValueError(
+      f'init_from.path={str(path)!r} is a net of another layout, whose arrays '
+      'have the same shapes but compute something else:\n'
+      + '\n'.join(differ)
+      + '\ntake those of the checkpoint (configs: layout=torch for weights of '
+      'torchvision and timm)'
+    )
 
 
 def _check_resume(

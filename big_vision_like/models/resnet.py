@@ -152,6 +152,9 @@ class Model(nn.Module, kw_only=True):
     ValueError: on an option outside its choices, naming `model.<option>`.
   """
 
+  # Options that change what the same arrays compute: a warm start compares.
+  LAYOUT = ('stride_in', 'pool_padding')
+
   depth: int = 50
   width: int = 64
   output_stride: int = 32

@@ -52,6 +52,9 @@ class Classifier:
     pixels: see `scale_pixels`.
   """
 
+  # Options that change what the same arrays compute: a warm start compares.
+  LAYOUT = ('pixels',)
+
   def __init__(
     self,
     backbone: Any,
