@@ -283,7 +283,8 @@ class RandomResizedCrop:
     return Window((height - h) // 2, (width - w) // 2, h, w)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    window = self.window(*example['image'].shape[:2], rng)
+    height, width = example['image'].shape[:2]
+    window = self.window(height, width, rng)
     example = _cut(example, window, self.min_box_overlap)
     return _resized(example, self.height, self.width, self.antialias)
 
