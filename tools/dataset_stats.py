@@ -11,6 +11,7 @@ paper's own are in Sun et al. 2017, section 3.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from tools import config_flags
 
 
 def counted_vocabulary(source: Any, found: Any) -> Any:
@@ -157,48 +160,22 @@ def _fractions(text: str) -> list[float]:
   return found
 
 
-def _parse(argv: Sequence[str]) -> Any:
-  """Flags of the command; the config grammar is that of `python -m main`."""
+def _define(values: Any) -> None:
   from absl import flags
-  from ml_collections import config_flags
 
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config', None, 'config file, file:args', flag_values=values
-  )
-  flags.DEFINE_string(
-    'key', 'input.source', 'config key of the source', flag_values=values
-  )
-  flags.DEFINE_string('split', None, 'split', flag_values=values)
-  flags.DEFINE_string(
+  text = functools.partial(flags.DEFINE_string, flag_values=values)
+  text('key', 'input.source', 'config key of the source')
+  text('split', None, 'split')
+  text(
     'fractions',
     None,
     'nested random subsets to compare, such as 0.01,0.1,1; for input.source '
     'the default is input.fraction',
-    flag_values=values,
   )
   flags.DEFINE_integer(
     'limit', None, 'read so many records, evenly spread', flag_values=values
   )
-  flags.DEFINE_string('out', None, 'folder for results', flag_values=values)
-  if '--help' in argv or '-h' in argv:
-    print(f'{__doc__}\n{values.get_help()}')
-    sys.exit(0)
-  try:
-    rest = values(list(argv))
-  except (AttributeError, KeyError) as error:
-    lines = str(error).splitlines()
-    raise ValueError(f'no such config key: {lines[0].strip(chr(34))}') from None
-  if len(rest) > 1:
-    raise ValueError(f'unknown argument {rest[1]!r}; see --help')
-  if values.config is None:
-    raise ValueError('--config is missing, such as configs/quickstart.py')
-  try:
-    values.config.keys()  # a config that failed to load says so here
-  except OSError as error:
-    lines = str(error).splitlines()
-    raise ValueError(f'--config: {lines[-1].strip()}') from None
-  return values
+  text('out', None, 'folder for results')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -206,7 +183,7 @@ def main(argv: Sequence[str]) -> None:
   from absl import flags
 
   try:
-    values = _parse(argv)
+    values = config_flags.parse(argv, __doc__ or '', _define)
     node: Any = values.config
     for part in values.key.split('.'):
       if part not in node:
@@ -230,8 +207,7 @@ def main(argv: Sequence[str]) -> None:
       where=values.key,
     )
   except (ValueError, FileNotFoundError, flags.Error) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    config_flags.fail(error)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline import annotations
-from tools import config_feed
+from tools import config_feed, config_flags
 
 _LEGEND = [
   ('label of the record  ', 'plain'),
@@ -253,15 +253,9 @@ def _check_output(path: str) -> None:
     raise FileNotFoundError(f'--output={path}: no folder {folder!r}')
 
 
-def _parse(argv: Sequence[str]) -> Any:
-  """Flags of the command; the config grammar is that of `python -m main`."""
+def _define(values: Any) -> None:
   from absl import flags
-  from ml_collections import config_flags
 
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config', None, 'config file, file:args', flag_values=values
-  )
   text = functools.partial(flags.DEFINE_string, flag_values=values)
   number = functools.partial(flags.DEFINE_integer, flag_values=values)
   text('key', 'input', 'input, or evals.NAME')
@@ -272,24 +266,6 @@ def _parse(argv: Sequence[str]) -> Any:
   number('repeats', 1, 'looks of each record, one an epoch')
   number('side', 256, "pixels of a picture's longer side, about")
   text('output', 'sheet.html', 'page (.html) or image (.png) to write')
-  if '--help' in argv or '-h' in argv:
-    print(f'{__doc__}\n{values.get_help()}')
-    sys.exit(0)
-  try:
-    rest = values(list(argv))
-  except (AttributeError, KeyError) as error:
-    lines = str(error).splitlines()
-    raise ValueError(f'no such config key: {lines[0].strip(chr(34))}') from None
-  if len(rest) > 1:
-    raise ValueError(f'unknown argument {rest[1]!r}; see --help')
-  if values.config is None:
-    raise ValueError('--config is missing, such as configs/quickstart.py')
-  try:
-    values.config.keys()  # a config that failed to load says so here
-  except OSError as error:
-    lines = str(error).splitlines()
-    raise ValueError(f'--config: {lines[-1].strip()}') from None
-  return values
 
 
 def main(argv: Sequence[str]) -> None:
@@ -297,7 +273,7 @@ def main(argv: Sequence[str]) -> None:
   from absl import flags
 
   try:
-    values = _parse(argv)
+    values = config_flags.parse(argv, __doc__ or '', _define)
     looks = run(
       values.config,
       key=values.key,
@@ -310,11 +286,8 @@ def main(argv: Sequence[str]) -> None:
       output=values.output,
     )
   except (ValueError, OSError, flags.Error) as error:
-    text = str(error).strip()
-    if 'Traceback' in text:  # a config's own error, as absl wraps it
-      text = text.splitlines()[-1].partition('Error: ')[2]
-    print(f'error: {text}', file=sys.stderr)
-    sys.exit(2)
+    config_flags.fail(error)
+    return
   bad = [one for one in looks if one.reason]
   print(f'{values.output}: {len(looks)} examples, {len(bad)} cannot be used')
   for one in bad:
