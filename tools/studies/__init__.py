@@ -1,0 +1,1 @@
+"""Parts of the study tool (tools/study.py): plan, run, collect, report."""

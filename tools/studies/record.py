@@ -1,0 +1,189 @@
+"""What the study tool keeps in the folder of a job: whether it is done.
+
+`study_run.json` says which training the folder holds, whether it has finished,
+in what time and on what. It is what lets a repeated command leave finished
+jobs alone, go on with others, and refuse a folder that holds something else.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from big_vision_like import settings, writers
+from tools.studies.plan import Job
+
+RECORD = 'study_run.json'
+CONFIG = 'study_config.json'  # what main is given
+LOG = 'log.txt'
+_PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+
+
+@dataclasses.dataclass
+class Record:
+  """The state of a job's folder.
+
+  Attributes:
+    training: the flat keys that decide the weights (Job.training).
+    evals: options of the evaluators.
+    command: as it was started last.
+    attempts: how often it was started.
+    seconds: of all attempts together.
+    exit_code: of the last attempt; None while it runs, or if the tool died.
+    finished: whether main went to the end, with these evaluators.
+    versions, machine: of the last attempt.
+  """
+
+  training: dict[str, Any]
+  evals: dict[str, Any]
+  command: list[str] = dataclasses.field(default_factory=list)
+  attempts: int = 0
+  seconds: float = 0.0
+  exit_code: int | None = None
+  finished: bool = False
+  versions: dict[str, str] = dataclasses.field(default_factory=dict)
+  machine: str = ''
+
+
+def new(job: Job) -> Record:
+  """The record of a job that has never run."""
+  return Record(training=_plain(job.training), evals=_evals(job))
+
+
+def read(job: Job) -> Record | None:
+  """The record in a job's folder; None if there is none.
+
+  Raises:
+    ValueError: it is not what this tool writes.
+  """
+  path = job.workdir / RECORD
+  if not path.exists():
+    return None
+  try:
+    return Record(**json.loads(path.read_bytes()))
+  except (ValueError, TypeError) as error:
+    raise ValueError(f'{path} is no record of a run: {error}') from None
+
+
+def write(job: Job, record: Record) -> None:
+  """Stores the record, by rename."""
+  write_json(job.workdir / RECORD, dataclasses.asdict(record))
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a file whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.tmp')
+  temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+  os.replace(temporary, path)
+
+
+def is_finished(job: Job, record: Record | None) -> bool:
+  """Whether it was trained and evaluated, and its figures are there."""
+  return (
+    record is not None
+    and record.finished
+    and record.evals == _evals(job)
+    and (job.workdir / writers.METRICS).exists()
+  )
+
+
+def to_do(jobs: Sequence[Job]) -> set[str]:
+  """Names of the jobs that have to run.
+
+  A job that has finished runs again only if its checkpoint is gone and
+  another has to start from it; so checkpoints may be deleted for room.
+
+  Args:
+    jobs: each after the one that it starts from.
+  """
+  needed: set[str] = set()
+  needed_checkpoints: set[str] = set()
+  for job in reversed(jobs):
+    gone = job.name in needed_checkpoints and not _has_checkpoint(job)
+    if gone or not is_finished(job, read(job)):
+      needed.add(job.name)
+      if job.parent is not None:
+        needed_checkpoints.add(job.parent.name)
+  return needed
+
+
+def _has_checkpoint(job: Job) -> bool:
+  folder = job.workdir / 'checkpoints'
+  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
+def changes(job: Job, record: Record) -> list[str]:
+  """Lines 'key: before -> now' where the folder holds another training."""
+  before, now = record.training, _plain(job.training)
+  lines = [
+    f'  {key}: {before.get(key)!r} -> {now.get(key)!r}'
+    for key in sorted(before.keys() | now.keys())
+    if before.get(key) != now.get(key)
+  ]
+  told = '  start_from: what it starts from is trained otherwise'
+  return [told if x.startswith('  start_from: ') else x for x in lines]
+
+
+def differences(jobs: Sequence[Job]) -> dict[str, list[str]]:
+  """{job name: changes} of the jobs whose folder holds another training."""
+  found = {}
+  for job in jobs:
+    record = read(job)
+    lines = changes(job, record) if record else _of_main(job)
+    if lines:
+      found[job.name] = lines
+  return found
+
+
+def _of_main(job: Job) -> list[str]:
+  """The same for a folder in which main was run by hand."""
+  stored = job.workdir / settings.FILE
+  if not stored.exists():
+    return []
+  planned = settings.complete(dict(job.config))
+  return settings.differences(settings.from_json(stored), planned)
+
+
+def versions() -> dict[str, str]:
+  """Python and the packages that decide what comes out."""
+  return {
+    'python': platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def machine() -> str:
+  """Processor, number of cores and system."""
+  name = platform.processor() or platform.machine()
+  info = pathlib.Path('/proc/cpuinfo')
+  if info.exists():
+    for line in info.read_text().splitlines():
+      if line.startswith('model name'):
+        name = line.partition(':')[2].strip()
+        break
+  return f'{os.cpu_count()} cores of {name}, {platform.system()}'
+
+
+def tail(job: Job, num_lines: int) -> str:
+  """The last lines of a job's log."""
+  path = job.workdir / LOG
+  if not path.exists():
+    return ''
+  with path.open('rb') as file:
+    file.seek(max(path.stat().st_size - 20_000, 0))
+    lines = file.read().decode(errors='replace').splitlines()
+  return '\n'.join(lines[-num_lines:])
+
+
+def _evals(job: Job) -> dict[str, Any]:
+  return _plain(job.config['evals'])
+
+
+def _plain(value: Any) -> Any:
+  """As it comes back from JSON."""
+  return json.loads(json.dumps(value))

@@ -1,0 +1,149 @@
+"""Runs a study: several runs, some starting from others, tables and figures.
+
+  python -m tools.study --config configs/studies/table1.py --workdir DIR
+  ... --jobs 2             two runs at a time
+  ... --only scratch 300M  these runs, and those that they start from
+  ... --dry_run            what would run, and why; nothing is written
+
+The same command goes on after any interruption: runs that have finished are
+left alone, others resume. DIR gets runs/NAME/seedS, results.csv, a CSV a table
+and figure, report.html. docs/studies.md says how to write a study.
+
+Exit codes: 0 done; 1 a run failed, or has not the figures that are asked for;
+2 a mistake in the command or a config; 143 stopped by a signal, runs saved.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from big_vision_like import workdirs
+from tools.studies import config_files, plan, report, runner, tables
+from tools.studies import record as records
+from tools.studies import results as outcomes
+from tools.studies.progress import Progress
+
+_FIGURES_SHOWN = 3  # on the line of a run
+
+
+def parser() -> argparse.ArgumentParser:
+  """The command line; every default is in its help."""
+  p = argparse.ArgumentParser(
+    prog='python -m tools.study',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = p.add_argument
+  add('--config', required=True, help='study: file.py or file.py:arguments')
+  add('--workdir', required=True, help='folder of the study')
+  add('--jobs', type=int, default=1, help='runs at a time; default: 1')
+  add('--only', nargs='+', default=(), metavar='RUN', help='names of runs')
+  add('--dry_run', action='store_true', help='only say what would run')
+  return p
+
+
+def run(args: argparse.Namespace) -> int:
+  """Carries out the command; returns the exit code."""
+  if args.jobs < 1:
+    raise ValueError(f'--jobs={args.jobs} must be at least 1')
+  folder = pathlib.Path(args.workdir)
+  config = config_files.load(args.config, '--config')
+  study = plan.build(config, args.config, folder)
+  jobs = plan.chosen(study, args.only)
+  _refuse_changed(jobs)
+  if args.dry_run:
+    _say_plan(jobs)
+    return 0
+  with workdirs.locked(folder):
+    return _carry_out(study, jobs, args.jobs)
+
+
+def _carry_out(
+  study: plan.Study, jobs: Sequence[plan.Job], num_parallel: int
+) -> int:
+  progress = Progress(jobs, num_parallel)
+
+  def on_end(job: plan.Job, outcome: runner.Outcome) -> None:
+    figures = _figures(study, job) if outcome.good else ''
+    progress.ended(job, outcome, figures)
+
+  with runner.Stop() as stop:
+    ended = runner.run(
+      jobs,
+      study.folder,
+      num_parallel=num_parallel,
+      stop=stop,
+      on_start=progress.started,
+      on_end=on_end,
+      on_wait=progress.waiting,
+    )
+    results, complaints = report.write(study, ended)
+  for table in study.tables:
+    progress.say(f'\n{tables.text(study, table, results)}')
+  progress.say(f'\nreport  {study.folder / report.PAGE}')
+  progress.say(f'runs    {study.folder / report.RESULTS}')
+  for line in complaints:
+    print(f'error: {line}', file=sys.stderr)
+  if stop.count:
+    print('stopped; the same command goes on', file=sys.stderr)
+    return runner.STOPPED
+  bad = [name for name, outcome in ended.items() if not outcome.good]
+  if bad:
+    print(f'error: not done: {", ".join(bad)}', file=sys.stderr)
+  return 1 if bad or complaints else 0
+
+
+def _refuse_changed(jobs: Sequence[plan.Job]) -> None:
+  """A folder that holds another training is never mixed with this one."""
+  changed = records.differences(jobs)
+  if changed:
+    where = {job.name: job.workdir for job in jobs}
+    said = '\n'.join(
+      f'{name} ({where[name]}):\n' + '\n'.join(lines)
+      for name, lines in changed.items()
+    )
+    raise ValueError(
+      'these folders hold runs of another config; take another --workdir, or '
+      f'remove them to run anew:\n{said}'
+    )
+
+
+def _say_plan(jobs: Sequence[plan.Job]) -> None:
+  needed = records.to_do(jobs)
+  for job in jobs:
+    record = records.read(job)
+    state = 'to run' if record is None else 'to resume'
+    if job.name not in needed:
+      state = 'has finished'
+    start = f', starts from {job.parent.name}' if job.parent else ''
+    print(f'{job.name}: {state}{start}\n  {runner.shown(job)}')
+  print(f'{len(needed)} of {len(jobs)} to run')
+
+
+def _figures(study: plan.Study, job: plan.Job) -> str:
+  """The first figures of the study's tables that the job has."""
+  metrics = dict.fromkeys(
+    column.metric
+    for table in study.tables
+    if job.run.name in [row.run for row in table.rows]
+    for column in table.columns
+  )
+  result = outcomes.of_job(job, {})
+  given = [(m, result.figure(m)) for m in metrics]
+  shown = [f'{m} {value:.4g}' for m, value in given if value is not None]
+  return f'; {", ".join(shown[:_FIGURES_SHOWN])}' if shown else ''
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args = parser().parse_args(argv)
+  try:
+    return run(args)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+
+
+if __name__ == '__main__':
+  sys.exit(main())
