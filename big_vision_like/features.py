@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from big_vision_like import checkpoint, experiment, plugins, settings
 from big_vision_like import mesh as mesh_lib
+from big_vision_like import plugins, stored_model
 from big_vision_like.state import TrainState
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import device, pipeline
@@ -52,6 +52,7 @@ class Embedder:
     where: flag or key of the path, for messages.
 
   Attributes:
+    model: what the checkpoint is of.
     path: folder of the checkpoint.
     config: of the run, complete.
     dim: length D of a feature vector.
@@ -78,15 +79,14 @@ class Embedder:
       raise ValueError('features are computed by one process at a time')
     if batch_size < 1:
       raise ValueError(f'batch_size={batch_size} must be at least 1')
-    self.path = checkpoint.find(checkpoint_path, where)
-    meta = checkpoint.read_meta(self.path)
-    self.config = settings.complete(meta['config'])
+    self.model = stored_model.load(checkpoint_path, where)
+    self.path, self.config = self.model.path, self.model.config
+    task = self.model.task
     self.ops = (
       deterministic_ops(self.config.input.ops)
       if ops is None
       else [dict(op) for op in ops]
     )
-    task = experiment.build_task(self.config, meta['num_classes'])
     if predict_fn not in task.predict_fns:
       raise ValueError(
         f'the task {self.config.task.type!r} has no prediction {predict_fn!r}'
@@ -102,8 +102,7 @@ class Embedder:
     if 'image' not in spec:
       raise ValueError(f'no op makes the field "image": {self.ops}')
     whole = NamedSharding(self._mesh, PartitionSpec())
-    params, extra = checkpoint.read_weights(self.path, whole)
-    self._state = _state_of(params, extra)
+    self._state = self.model.state(whole)
     fn = functools.partial(_vectors, task.predict_fns[predict_fn], predict_fn)
     batched = mesh_lib.batch_sharding(self._mesh)
     self._run = jax.jit(fn, out_shardings=batched)
@@ -113,13 +112,10 @@ class Embedder:
     with jax.set_mesh(self._mesh):
       self.dim = int(jax.eval_shape(fn, self._state, images).shape[1])
 
-  @functools.cached_property
+  @property
   def vocabulary(self) -> Vocabulary | None:
     """The model's classes; None where its training data are not here."""
-    try:
-      return pipeline.open_train(self.config).vocabulary
-    except (FileNotFoundError, ValueError):
-      return None
+    return self.model.vocabulary
 
   def embed(
     self, source: Any, indices: Sequence[int] | np.ndarray | None = None
@@ -233,20 +229,6 @@ def _checked(indices: Any) -> np.ndarray:
   if array.ndim != 1 or (array.size and array.dtype.kind not in 'iu'):
     raise ValueError(f'indices must be a list of integers, got {indices!r:.80}')
   return array.astype(np.int64)
-
-
-def _state_of(params: Any, extra: Any) -> Any:
-  """A state of which predictions read `params` and `extra`."""
-  unused: Any = None
-  return TrainState(
-    step=unused,
-    params=params,
-    extra=extra,
-    opt_state=unused,
-    rng=unused,
-    ema=unused,
-    nonfinite_step=unused,
-  )
 
 
 def _vectors(

@@ -1,0 +1,126 @@
+"""The model of a checkpoint: its task and config, without its data.
+
+All that reads a checkpoint for predictions starts here. Model and preprocessing
+come from the config inside the checkpoint, which is data, not code.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from big_vision_like import checkpoint, experiment, settings, vocabulary
+from big_vision_like.state import TrainState
+from big_vision_like.vocabulary import Vocabulary
+from input_pipeline import pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+  """See `load`.
+
+  Attributes:
+    path: folder of the checkpoint.
+    config: of the run, complete.
+    task: loss and predictions.
+    step: training steps taken.
+  """
+
+  path: pathlib.Path
+  config: Any
+  task: Any
+  step: int
+
+  def state(self, sharding: Any) -> Any:
+    """A state for `task.predict_fns`: weights (averages where kept) alone.
+
+    Args:
+      sharding: where each array goes.
+    """
+    params, extra = checkpoint.read_weights(self.path, sharding)
+    unused: Any = None
+    return TrainState(
+      step=unused,
+      params=params,
+      extra=extra,
+      opt_state=unused,
+      rng=unused,
+      ema=unused,
+      nonfinite_step=unused,
+    )
+
+  @functools.cached_property
+  def vocabulary(self) -> Vocabulary | None:
+    """The model's classes; None where its training data are not here."""
+    try:
+      found = pipeline.open_train(self.config).vocabulary
+    except (FileNotFoundError, ValueError):
+      return None
+    return found if len(found) == self.task.num_classes else None
+
+  def classes(self, path: str | None, where: str) -> Vocabulary | None:
+    """The classes from a file, if one is given, or else `vocabulary`.
+
+    Raises:
+      FileNotFoundError, ValueError: no vocabulary of this many classes there.
+    """
+    if path is None:
+      return self.vocabulary
+    found = vocabulary.load(path)
+    if len(found) != self.task.num_classes:
+      raise ValueError(
+        f'{where} {path!r} has {len(found):,} names, the model '
+        f'{self.task.num_classes:,} classes'
+      )
+    return found
+
+  @property
+  def scores(self) -> str:
+    """What makes probabilities of its logits: 'softmax' or 'sigmoid'.
+
+    Raises:
+      ValueError: a task whose labels are of neither kind.
+    """
+    for field, kind in (('label', 'softmax'), ('label_ids', 'sigmoid')):
+      if field in self.task.fields:
+        return kind
+    raise ValueError(
+      f'the task {self.config.task.type!r} learns from {self.task.fields}: '
+      'its logits are known as probabilities only for "label" (softmax) and '
+      '"label_ids" (sigmoid)'
+    )
+
+
+def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
+  """Reads what a checkpoint is of; its arrays wait for `state`.
+
+  Args:
+    checkpoint_path: workdir of a run, or the folder of one checkpoint.
+    where: flag or key of the path, for messages.
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: its config cannot be built here.
+  """
+  path = checkpoint.find(checkpoint_path, where)
+  meta = checkpoint.read_meta(path)
+  config = settings.complete(meta['config'])
+  task = experiment.build_task(config, meta['num_classes'])
+  return StoredModel(path, config, task, int(meta['step']))
+
+
+def probabilities(logits: np.ndarray, scores: str) -> np.ndarray:
+  """float64 [..., C] of logits [..., C] without padding.
+
+  Args:
+    logits: any floating type; taken as float64.
+    scores: 'softmax' or 'sigmoid'.
+  """
+  x = np.asarray(logits, np.float64)
+  if scores == 'sigmoid':
+    small = np.exp(-np.abs(x))  # neither side overflows
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+  e = np.exp(x - x.max(-1, keepdims=True))
+  return e / e.sum(-1, keepdims=True)
