@@ -19,6 +19,7 @@ import os
 import shlex
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -53,8 +54,6 @@ DIRECT = 'DirectRunner'
 _ORDER_FILE = 'order.npy'
 _STOP_FILE = 'stop'
 _POLL_S = 0.2
-_WATCHING = 'run_worker'  # Beam's threads that wait for a worker process
-_PATIENCE_S = 5
 
 OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -160,7 +159,7 @@ def run(
     args,
     {split: source.fingerprint() for split, source in sources.items()},
   )
-  excepthook, threading.excepthook = threading.excepthook, lambda _: None
+  _quieten_threads()
   job = _Job(_pipeline(runner, options, workers, elements, write, notes))
   waiting = {task.name: len(task.indices) for task in tasks}
   try:
@@ -188,13 +187,9 @@ def run(
         pass  # workers of a cluster look for it before they begin a shard
       job.cancel()
       beam_worker.end(notes)
-      for thread in threading.enumerate():
-        if thread.name == _WATCHING:  # they have their say before the hook goes
-          thread.join(_PATIENCE_S)
     else:
       job.wait(None)
       progress.remove_notes(folder)
-    threading.excepthook = excepthook
 
 
 def _importable(function: OpenSources) -> OpenSources:
@@ -265,6 +260,25 @@ def _pipeline(
     | 'write' >> beam.ParDo(write)
   )
   return pipeline
+
+
+def _quieten_threads() -> None:
+  """Keeps Beam's own threads from printing how they ended.
+
+  Once their workers are gone they fail, some after `run` has told the reason.
+  The hook stays; what other threads raise goes to the one before it.
+  """
+  before = threading.excepthook
+  if getattr(before, '__module__', None) == __name__:
+    return
+
+  def hook(args: threading.ExceptHookArgs) -> None:
+    frames = traceback.walk_tb(args.exc_traceback)
+    names = [f.f_globals.get('__name__', '') for f, _ in frames]
+    if not any(n.startswith(('apache_beam.', 'grpc.')) for n in names):
+      before(args)
+
+  threading.excepthook = hook
 
 
 class _Job:
