@@ -25,6 +25,7 @@ from input_pipeline import ops as example_ops
 from input_pipeline.ops.context import OpContext
 
 _AHEAD = 2  # batches on the devices
+_CENTRAL = 0.875  # of a side: what evaluation takes after random areas
 _PIXEL_OPS = (
   'decode', 'resize', 'resize_small', 'resize_long', 'center_crop',
   'central_crop', 'pad',
@@ -174,8 +175,9 @@ def deterministic_ops(
 ) -> list[dict[str, Any]]:
   """The op configs of training as they are for an evaluation.
 
-  A random crop becomes the central one of its size, reflections and the ops of
-  labels go.
+  A random crop becomes the central one of its size, a random area of the image
+  the central 87.5 % of either side (Szegedy et al. 2015); reflections and the
+  ops of labels go.
 
   Raises:
     ValueError: an op of which this is not known.
@@ -185,6 +187,8 @@ def deterministic_ops(
     name, options = spec['op'], dict(spec)
     if name == 'random_crop':
       kept.append(options | {'op': 'center_crop'})
+    elif name == 'random_resized_crop':
+      kept += _central(options)
     elif name in _PIXEL_OPS:
       kept.append(options)
     elif name not in _DROPPED:
@@ -193,6 +197,21 @@ def deterministic_ops(
         'known; give the ops to use instead'
       )
   return kept
+
+
+def _central(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The op random_resized_crop without chance."""
+  size = options['size']
+  whole = (
+    round(size / _CENTRAL)
+    if isinstance(size, int)
+    else [round(side / _CENTRAL) for side in size]
+  )
+  kept = {k: v for k, v in options.items() if k == 'antialias'}
+  return [
+    dict(op='resize', size=whole, **kept),
+    dict(op='center_crop', size=size),
+  ]
 
 
 class _Chosen:

@@ -47,7 +47,8 @@ def write(
 ) -> None:
   """Writes tensors and notes, by rename, so that the file is there whole."""
   temporary = f'{path}.tmp'
-  safetensors.numpy.save_file(dict(tensors), temporary, dict(notes))
+  with open(temporary, 'wb') as file:  # save_file would make it private
+    file.write(safetensors.numpy.save(dict(tensors), dict(notes)))
   os.replace(temporary, path)
 
 

@@ -172,5 +172,10 @@ def test_ops_without_chance():
     dict(op='resize', size=340),
     dict(op='center_crop', size=299),
   ]
+  area = dict(op='random_resized_crop', size=224, antialias=True)
+  assert features.deterministic_ops([area]) == [
+    dict(op='resize', size=256, antialias=True),
+    dict(op='center_crop', size=224),
+  ]
   with pytest.raises(ValueError, match=r"'my\.Op' is without chance"):
     features.deterministic_ops([dict(op='my.Op')])

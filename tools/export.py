@@ -1,0 +1,142 @@
+"""A checkpoint's model for other programs: timm's weights, or StableHLO.
+
+  python -m tools.export --checkpoint RUN --format safetensors --output DIR
+  python -m tools.export --checkpoint RUN --format stablehlo --output DIR
+
+safetensors: model.safetensors, the weights of a ResNet under timm's names.
+stablehlo: model.stablehlo, the program with its weights: uint8 images
+[b, H, W, 3] -> logits [b, C] and features [b, D], for any b, on CPU, NVIDIA
+GPU and TPU; jax.export reads it without this code base.
+
+Either is read back and compared with the model before it gets its name. Beside
+it, model.FORMAT.json says what goes in and comes out, and vocabulary.jsonl has
+the names of the classes, where they are known (docs/weights.md).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+FORMATS = ('safetensors', 'stablehlo')
+_VOCABULARY = 'vocabulary.jsonl'
+
+
+def parser() -> argparse.ArgumentParser:
+  p = argparse.ArgumentParser(
+    prog='python -m tools.export',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = p.add_argument
+  add('--checkpoint', required=True, help='workdir of a run, or a checkpoint')
+  add('--output', required=True, help='folder for the files')
+  add('--format', required=True, choices=FORMATS)
+  add(
+    '--vocabulary',
+    help='names of the classes (.jsonl, .txt); default: those of the training '
+    'data, where these are here',
+  )  # fmt: skip
+  return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args = parser().parse_args(argv)
+  try:
+    export(args.checkpoint, args.output, args.format, args.vocabulary)
+    return 0
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+
+
+def export(
+  checkpoint: str, output: str, kind: str, vocabulary: str | None = None
+) -> dict[str, Any]:
+  """Writes one format; returns the content of model.FORMAT.json.
+
+  Args:
+    checkpoint: workdir of a run, or the folder of one checkpoint.
+    output: folder; files of the same names in it are replaced.
+    kind: one of FORMATS.
+    vocabulary: file of the classes' names.
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: the format cannot express the model, or what was written does
+      not compute what the model does.
+  """
+  import jax
+  from absl import logging
+
+  from big_vision_like import features, stored_model
+  from input_pipeline import manifest, pipeline
+  from input_pipeline import ops as example_ops
+  from input_pipeline.ops.context import OpContext
+  from tools import export_safetensors, export_stablehlo
+
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
+  model = stored_model.load(checkpoint, '--checkpoint')
+  classes = model.classes(vocabulary, '--vocabulary')
+  ops = features.deterministic_ops(model.config.input.ops)
+  spec = pipeline.example_spec(example_ops.build(ops, OpContext()))
+  state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+  write: Callable[..., Mapping[str, Any]] = {
+    'safetensors': export_safetensors.write,
+    'stablehlo': export_stablehlo.write,
+  }[kind]
+
+  folder = pathlib.Path(output)
+  folder.mkdir(parents=True, exist_ok=True)
+  name = f'model.{kind}'
+  unchecked = folder / f'{name}.unchecked'
+  try:
+    found = write(unchecked, model, state, spec['image'].shape)
+    os.replace(unchecked, folder / name)
+  finally:
+    unchecked.unlink(missing_ok=True)
+  file = manifest.describe_file(str(folder), name)
+  content = {
+    'format': kind,
+    'file': name,
+    'bytes': file.bytes,
+    'sha256': file.sha256,
+    'num_classes': model.task.num_classes,
+    'scores': model.scores,
+    'image_size': list(spec['image'].shape[:2]),
+    'preprocessing': ops,
+    'step': model.step,
+    'vocabulary': _VOCABULARY if classes else None,
+    **found,
+  }
+  if classes:
+    classes.save(folder / _VOCABULARY)
+  temporary = folder / f'{name}.json.tmp'
+  text = json.dumps(content, indent=1, ensure_ascii=False)
+  temporary.write_text(f'{text}\n', encoding='utf-8')
+  os.replace(temporary, folder / f'{name}.json')
+  print(
+    f'{folder / name}: {file.bytes / 1e6:,.1f} MB, {content["num_classes"]:,} '
+    f'classes{"" if classes else " (names not known: give --vocabulary)"}\n'
+    f'read back: {_differences(content["largest_difference"])}'
+  )
+  if 'note' in found:
+    print(found['note'])
+  return content
+
+
+def _differences(largest: Mapping[str, Mapping[str, float]]) -> str:
+  """One line on how far the file is from the model."""
+  return '; '.join(
+    f'{name} differ by at most {row["difference"]:.3g}, the largest is '
+    f'{row["largest"]:.3g}'
+    for name, row in largest.items()
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main())

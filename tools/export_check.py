@@ -1,0 +1,88 @@
+"""Whether an exported file computes what the model does."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+# Of the largest value. The file's convolutions are those of accelerators, the
+# model's those that are fast on this machine: sums in another order.
+_TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
+_BATCHES = (1, 3)  # none is the one that was traced
+
+
+def live_outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
+  """Jitted uint8 images [b, H, W, 3] -> logits [b, C], features [b, D]."""
+  import jax
+
+  return jax.jit(outputs(task, state))
+
+
+def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
+  """The function that is exported: predictions without padded classes.
+
+  Raises:
+    ValueError: the task has no such predictions.
+  """
+  for name in ('logits', 'features'):
+    if name not in task.predict_fns:
+      raise ValueError(
+        f'the task has no prediction {name!r}, which is exported; it has '
+        f'{", ".join(task.predict_fns)}'
+      )
+  num = task.num_classes
+
+  def predict(images: Any) -> dict[str, Any]:
+    batch = {'image': images}
+    out = task.predict_fns['logits'](state, batch)
+    maps = task.predict_fns['features'](state, batch)
+    return {
+      'logits': out['logits'][:, :num].astype('float32'),
+      'features': maps['features'].astype('float32'),
+    }
+
+  return predict
+
+
+def compare(
+  live: Callable[[Any], Mapping[str, Any]],
+  exported: Callable[[Any], Mapping[str, Any]],
+  image_shape: tuple[int, ...],
+  dtype: str,
+) -> dict[str, dict[str, float]]:
+  """Both on random images, by output: the largest difference and value.
+
+  Args:
+    live: the model.
+    exported: what was read back.
+    image_shape: (H, W, 3).
+    dtype: in which the model computes.
+
+  Raises:
+    ValueError: they differ by more than rounding, or are not finite.
+  """
+  rng = np.random.default_rng(0)
+  rows: dict[str, dict[str, float]] = {}
+  for size in _BATCHES:
+    images = rng.integers(0, 256, (size, *image_shape), np.uint8)
+    ours, theirs = live(images), exported(images)
+    if ours.keys() != theirs.keys():
+      raise ValueError(f'the file gives {sorted(theirs)}, not {sorted(ours)}')
+    for name in ours:
+      a, b = (np.asarray(x[name], np.float64) for x in (ours, theirs))
+      if a.shape != b.shape:
+        raise ValueError(f'{name}: the file gives {b.shape}, not {a.shape}')
+      row = rows.setdefault(name, {'difference': 0.0, 'largest': 0.0})
+      row['difference'] = max(row['difference'], float(np.abs(a - b).max()))
+      row['largest'] = max(row['largest'], float(np.abs(a).max()))
+      if not row['difference'] <= _TOLERANCE[dtype] * row['largest']:  # or NaN
+        raise ValueError(
+          f'{name} of the file differ by {row["difference"]:g} from those of '
+          f'the model, whose largest is {row["largest"]:g}: not exported'
+        )
+  return rows
+
+
+def compute_dtype(config: Any) -> str:
+  """'float32' or 'bfloat16'; models that do not say compute in float32."""
+  return config.model.get('compute_dtype', 'float32')

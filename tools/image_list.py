@@ -1,0 +1,69 @@
+"""Images named on a command line, files or folders of them, as a source."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.sources import folder, image_files
+
+
+class Found(NamedTuple):
+  """The images, and how many other files were passed over."""
+
+  source: image_files.LabelledFiles
+  num_others: int
+
+
+def find(places: Sequence[str], flag: str = '--input') -> Found:
+  """Files as they are, folders searched through, sorted, by image suffix.
+
+  Names that begin with a dot are passed over. Nothing is opened. The records'
+  keys are the paths as found.
+
+  Args:
+    places: files and folders.
+    flag: for messages.
+
+  Raises:
+    FileNotFoundError: a place does not exist.
+    ValueError: no images at all.
+  """
+  paths: list[bytes] = []
+  num_others = 0
+  for place in places:
+    if os.path.isfile(place):
+      paths.append(os.fsencode(place))
+    elif os.path.isdir(place):
+      for path in _files(place):
+        if path.lower().endswith(folder.SUFFIXES):
+          paths.append(os.fsencode(path))
+        else:
+          num_others += 1
+    else:
+      raise FileNotFoundError(f'{flag} {place!r}: no such file or folder')
+  if not paths:
+    raise ValueError(
+      f'{flag} {" ".join(places)}: no images; {num_others} other files there; '
+      f'image suffixes: {", ".join(folder.SUFFIXES)}'
+    )
+  nothing = np.empty(0, np.int64)
+  source = image_files.LabelledFiles(
+    '', paths, nothing, nothing, Vocabulary(('none',)), None
+  )
+  return Found(source, num_others)
+
+
+def _files(root: str) -> Iterator[str]:
+  """All files below a folder, sorted; links to folders are not followed."""
+
+  def refuse(error: OSError) -> None:
+    raise ValueError(f'{error.filename}: cannot be read: {error.strerror}')
+
+  for place, folders, files in os.walk(root, onerror=refuse):
+    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    for name in sorted(files):
+      if not name.startswith('.'):
+        yield os.path.join(place, name)
