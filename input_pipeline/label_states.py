@@ -15,28 +15,34 @@ from big_vision_like.hierarchy import Hierarchy
 
 
 def close_confidences(
-  hierarchy: Hierarchy, ids: np.ndarray, confidences: np.ndarray
+  hierarchy: Hierarchy | None, ids: np.ndarray, confidences: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Labels with all their ancestors, and how sure each of them is.
 
-  An ancestor is as sure as the surest label below it.
+  An ancestor is as sure as the surest label below it, a label given twice as
+  sure as the surer one. Plain Python, which on some ten labels is several times
+  faster than numpy's calls.
 
   Args:
-    hierarchy: of C labels.
+    hierarchy: of C labels; None adds no ancestors.
     ids: int [n] label ids in 0..C-1.
-    confidences: float [n].
+    confidences: float32 [n].
 
   Returns:
     int32 [m] ascending unique ids, float32 [m] confidences.
   """
-  closed = hierarchy.close(ids)
-  starts, ends = hierarchy.indptr[ids], hierarchy.indptr[ids + 1]
-  above = [hierarchy.ancestors[a:b] for a, b in zip(starts, ends)]
-  members = np.concatenate([ids, *above])
-  sure = np.concatenate([confidences, np.repeat(confidences, ends - starts)])
-  highest = np.zeros(len(closed), np.float32)
-  np.maximum.at(highest, np.searchsorted(closed, members), sure)
-  return closed, highest
+  surest: dict[int, float] = {}
+  for label, sure in zip(ids.tolist(), confidences.tolist()):
+    members = [label]
+    if hierarchy is not None:
+      start, end = hierarchy.indptr[label], hierarchy.indptr[label + 1]
+      members += hierarchy.ancestors[start:end].tolist()
+    for member in members:
+      if surest.get(member, -1.0) < sure:
+        surest[member] = sure
+  closed = sorted(surest)
+  highest = [surest[label] for label in closed]
+  return np.array(closed, np.int32), np.array(highest, np.float32)
 
 
 class Negatives:
@@ -79,15 +85,16 @@ class Negatives:
       int32 [m] ascending unique ids, disjoint from the positives and their
       ancestors; the number of negatives dropped.
     """
-    given = np.unique(negatives).astype(np.int32)
     true = positives
     if self._hierarchy is not None:
       true = self._hierarchy.close(positives)
-    kept = np.setdiff1d(given, true, assume_unique=True)
-    dropped = len(given) - len(kept)
-    if self.fills_in and len(kept):
+    given = set(negatives.tolist())
+    kept = given.difference(true.tolist())
+    absent = np.array(sorted(kept), np.int32)
+    if self.fills_in and kept:
       ends, below = self._descendants
-      parts = [below[ends[i] : ends[i + 1]] for i in kept.tolist()]
+      parts = [below[ends[i] : ends[i + 1]] for i in kept]
       # No descendant is true: the negative above it would have been dropped.
-      kept = np.unique(np.concatenate([kept, *parts]))
-    return kept.astype(np.int32), dropped
+      absent = np.sort(np.concatenate([absent, *parts]))
+      absent = absent[np.diff(absent, prepend=-1) != 0]
+    return absent, len(given) - len(kept)

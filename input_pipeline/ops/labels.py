@@ -171,7 +171,9 @@ class Labels:
     if given is None:
       given = np.ones(len(raw), np.float32)
     given = np.asarray(given, np.float32)
-    if given.shape != raw.shape or not ((given >= 0) & (given <= 1)).all():
+    if given.shape != raw.shape or (
+      given.size and not 0 <= given.min() <= given.max() <= 1
+    ):
       raise ValueError(
         f'{self.context.where}: label_conf must be one number in [0, 1] a '
         f'label, got {given.tolist()!s:.80} for {len(raw)} labels'
@@ -179,12 +181,7 @@ class Labels:
     if self._min_confidence is not None:
       kept = given >= np.float32(self._min_confidence)
       raw, given = raw[kept], given[kept]
-    if self.hierarchy is not None:
-      return label_states.close_confidences(self.hierarchy, raw, given)
-    ids, position = np.unique(raw, return_inverse=True)
-    sure = np.zeros(len(ids), np.float32)
-    np.maximum.at(sure, position, given)
-    return ids.astype(np.int32), sure
+    return label_states.close_confidences(self.hierarchy, raw, given)
 
   def _negative_ids(self, example: dict, positives: np.ndarray) -> np.ndarray:
     if 'negatives' not in example:
