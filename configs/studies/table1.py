@@ -1,0 +1,250 @@
+"""Table 1 as a study: what pretraining on huge, noisy data buys (section 4.3).
+
+Sun et al. 2017: ResNet-101 on ImageNet, single crop, top-1 and top-5, trained
+from scratch (77.5, 93.9) and fine-tuned from 300M noisily labelled images
+(79.2, 94.7). With it the initialisation study (H5 in section 4.2 of the paper:
+pretraining from random weights or from ImageNet's, Figure 3), and frozen
+features beside fine-tuning.
+
+On the synthetic world, in minutes, nothing to download:
+
+  python -m tools.study --config configs/studies/table1.py --workdir workdirs/table1
+
+`300M` is 100,000 images with few, noisy labels in a hierarchy of 200 classes;
+`ImageNet` 10,000 clean, single-label images of another world; the target 1000
+clean images of a third one, other labels and other looks. Arguments:
+
+  seeds=3             of the target runs; pretraining runs once
+  images=1000         of the target's training set
+  pretrain_steps=700, steps=400     of 32 images
+
+On real data, with the recipes of the paper:
+
+  python -m tools.study --config \\
+      configs/studies/table1.py:jft=DIR,imagenet=DIR --workdir workdirs/table1
+
+  jft, imagenet       prepared records, as for configs/jft_resnet.py and
+      configs/imagenet_resnet.py
+  jft_checkpoint=DIR  a workdir or checkpoint in place of pretraining on `jft`
+  weights=DIR         weights of torchvision or timm, converted (docs/weights.md):
+      one more row
+  depth=101|50|152, recipe=literal|accelerator (imagenet_transfer.py), seeds=1
+
+Hardware: 2 CPU cores for the synthetic world; the paper's: 50 K80 GPUs, two
+months for `300M`.
+"""  # noqa: E501
+
+from configs import common, studies
+
+PAPER = 'Sun et al. 2017, Table 1: ResNet-101 on ImageNet'
+_PUBLISHED = {
+  'msra': {'val/top1': 76.4, 'val/top5': 92.9},
+  'scratch': {'val/top1': 77.5, 'val/top5': 93.9},
+  'tuned_jft': {'val/top1': 79.2, 'val/top5': 94.7},
+}
+_TITLES = {
+  'jft': '300M',
+  'imagenet': 'ImageNet',
+  'imagenet_jft': 'ImageNet+300M',
+  'scratch': 'from scratch',
+  'tuned_imagenet': 'ImageNet, fine-tuned',
+  'tuned_jft': '300M, fine-tuned',
+  'tuned_imagenet_jft': 'ImageNet+300M, fine-tuned',
+  'frozen_jft': '300M, frozen',
+  'tuned_weights': 'imported weights, fine-tuned',
+}
+_TARGETS = (
+  'scratch', 'frozen_jft', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
+  'tuned_imagenet_jft',
+)  # fmt: skip
+
+
+def get_config(arg=None):
+  """Arguments: see the module docstring, and tiny."""
+  arg = common.parse(
+    arg,
+    jft='',
+    imagenet='',
+    jft_checkpoint='',
+    weights='',
+    depth=(101, 50, 152),
+    recipe=('literal', 'accelerator'),
+    seeds=0,
+    images=1000,
+    pretrain_steps=700,
+    steps=400,
+    tiny=False,
+  )
+  real = bool(arg.imagenet)
+  if not real and (arg.jft or arg.jft_checkpoint or arg.weights):
+    raise ValueError(
+      'config arguments jft, jft_checkpoint and weights need imagenet=DIR, the '
+      'target'
+    )
+  if real and bool(arg.jft) == bool(arg.jft_checkpoint):
+    raise ValueError(
+      'config argument imagenet=DIR needs one of jft=DIR and jft_checkpoint=DIR'
+    )
+  common.at_least_one(
+    images=arg.images, pretrain_steps=arg.pretrain_steps, steps=arg.steps
+  )
+  c = studies.base(
+    'What pretraining on noisy data buys: image classification'
+    + ('' if real else ' in the synthetic world')
+  )
+  num_seeds = arg.seeds or (1 if real or arg.tiny else 3)
+  common.at_least_one(seeds=num_seeds)
+  c.seeds = tuple(range(num_seeds))
+  c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
+  runs = _real_runs(arg) if real else _synthetic_runs(arg)
+  c.runs = [dict(run, title=_TITLES[run['name']]) for run in runs]
+  _report(c, real)
+  c.lock()
+  return c
+
+
+def _synthetic_runs(arg):
+  """Three worlds: 200 noisy classes, 100 clean ones, 60 of the target."""
+  tiny = 'tiny,' if arg.tiny else ''
+  noisy = f'configs/quickstart.py:{tiny}steps={arg.pretrain_steps}'
+  clean = (
+    f'configs/synthetic_transfer.py:{tiny}world=2,classes=100,images=10000,'
+    f'steps={arg.pretrain_steps},lr=0.03'
+  )
+  target = (
+    f'configs/synthetic_transfer.py:{tiny}world=1,classes=60,'
+    f'images={arg.images},steps={arg.steps}'
+  )
+  return [
+    dict(name='jft', config=noisy, seeds=(0,)),
+    dict(name='imagenet', config=clean, seeds=(0,)),
+    dict(name='imagenet_jft', config=noisy, seeds=(0,), start_from='imagenet'),
+    dict(name='scratch', config=f'{target},lr=0.03'),
+    dict(
+      name='frozen_jft',
+      config=f'{target},lr=0.03,freeze=backbone',
+      start_from='jft',
+    ),
+    *(
+      dict(name=f'tuned_{name}', config=f'{target},lr=0.01', start_from=name)
+      for name in ('imagenet', 'jft', 'imagenet_jft')
+    ),
+  ]
+
+
+def _real_runs(arg):
+  """The recipes of the paper; `scratch` is its ImageNet baseline."""
+  large = '_large_batch' if arg.recipe == 'accelerator' else ''
+  tiny = ',tiny' if arg.tiny else ''
+  jft = f'configs/jft_resnet{large}.py:path={arg.jft},depth={arg.depth}{tiny}'
+  target = (
+    f'configs/imagenet_transfer.py:path={arg.imagenet},depth={arg.depth},'
+    f'recipe={arg.recipe}'
+  )
+  runs = [
+    dict(
+      name='scratch',
+      config=f'configs/imagenet_resnet.py:path={arg.imagenet},'
+      f'depth={arg.depth}{tiny}',
+    )
+  ]
+  start = {'start_from': 'jft'}
+  if arg.jft:
+    runs += [
+      dict(name='jft', config=jft, seeds=(0,)),
+      dict(name='imagenet_jft', config=jft, seeds=(0,), start_from='scratch'),
+      dict(
+        name='tuned_imagenet_jft',
+        config=f'{target},init=random{tiny}',
+        start_from='imagenet_jft',
+      ),
+    ]
+    init = 'random'  # start_from says it
+  else:
+    start, init = {}, f'./{arg.jft_checkpoint}'.replace('.//', '/')
+  runs += [
+    dict(name='tuned_jft', config=f'{target},init={init}{tiny}', **start),
+    dict(
+      name='frozen_jft',
+      config=f'{target},init={init},freeze=backbone{tiny}',
+      **start,
+    ),
+  ]
+  if arg.weights:
+    path = f'./{arg.weights}'.replace('.//', '/')
+    runs.append(
+      dict(
+        name='tuned_weights',
+        config=f'{target},init={path},layout=torch{tiny}',
+      )
+    )
+  return runs
+
+
+def _report(c, real):
+  """Table 1, its curves, and Figure 3."""
+  names = [run['name'] for run in c.runs]
+  targets = [name for name in _TARGETS if name in names]
+  rows = [dict(run=n, published=_PUBLISHED.get(n, {})) for n in targets]
+  msra = dict(title='MSRA checkpoint', published=_PUBLISHED['msra'])
+  c.tables = [
+    dict(
+      name='table1',
+      title='Table 1',
+      text=_TABLE_TEXT,
+      rows=[msra, *rows],
+      columns=[
+        dict(metric='val/top1', title='top-1'),
+        dict(metric='val/top5', title='top-5'),
+      ],
+      baseline='scratch',
+      published=PAPER
+      + ('' if real else '; not comparable with the synthetic world'),
+    )
+  ]
+  c.figures = [
+    dict(
+      name='top1',
+      kind='bars',
+      metric='val/top1',
+      runs=targets,
+      title='Top-1 by initialisation',
+    ),
+    dict(
+      name='top1_curves',
+      kind='curves',
+      metric='val/top1',
+      runs=targets,
+      title='Top-1 over training steps on the target',
+    ),
+  ]
+  pretrained = [name for name in ('jft', 'imagenet_jft') if name in names]
+  if pretrained:
+    c.figures.append(
+      dict(
+        name='figure3',
+        kind='curves',
+        metric='fasteval/map@100',
+        runs=pretrained,
+        title='Figure 3: mAP@100 of pretraining, from random weights and from '
+        "ImageNet's",
+      )
+    )
+
+
+_SYNTHETIC_TEXT = """
+A net of 1.3M parameters stands in for ResNet-101, synthetic worlds for the
+data sets: 300M is 100,000 images of 200 classes whose labels are incomplete
+and wrong in 20% of the cases, completed through the hierarchy; ImageNet is
+10,000 images of 100 classes with one right label each; the target has 60 other
+classes, other looks, and few clean images.
+
+All runs on the target are of equal length and differ in their start, in what
+is trained, and in the learning rate, the best of a few tried for each.
+"""
+_REAL_TEXT = """
+The recipes of the paper: from scratch 5M steps at a rate of 0.05, fine-tuning
+4M steps at 0.001 (or the same numbers of examples in large batches).
+"""
+_TABLE_TEXT = """Single crops of the target's evaluation set. Fine-tuned: all
+layers are trained, with a new classifier. Frozen: only the classifier is."""
