@@ -8,7 +8,7 @@ differ in `init`, `freeze` and `lr` only (Sun et al. 2017, section 4.3).
   python -m main --config configs/synthetic_transfer.py:init=workdirs/quickstart --workdir workdirs/transfer
   arguments: init=WORKDIR (none: from scratch), freeze=none|conv1|conv2|conv3|
   conv4|backbone, lr=0.02, images=1000, classes=60, world=1 (its seed),
-  steps=400
+  steps=300
 
 Hardware: 2 CPU cores, under a minute.
 """  # noqa: E501
@@ -26,7 +26,7 @@ def get_config(arg=None):
     images=1000,
     classes=60,
     world=1,
-    steps=400,
+    steps=300,
     tiny=False,
   )
   common.at_least_one(images=arg.images, steps=arg.steps)
@@ -54,7 +54,7 @@ def get_config(arg=None):
   c.ckpt.every_steps = 1000
   c.evals.val = dict(
     type='classification',
-    data=common.synthetic('val', **world, num_images=2000),
+    data=common.synthetic('val', **world, num_images=1000),
     ops=common.eval_ops(64, 56, label),
     batch_size=200,
     every_percent=25,

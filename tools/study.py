@@ -118,7 +118,8 @@ def _say_plan(jobs: Sequence[plan.Job]) -> None:
     if job.name not in needed:
       state = 'has finished'
     start = f', starts from {job.parent.name}' if job.parent else ''
-    print(f'{job.name}: {state}{start}\n  {runner.shown(job)}')
+    overrides = ''.join(f' {k}={v!r}' for k, v in job.run.overrides.items())
+    print(f'{job.name}: {state}{start}\n  {job.run.config}{overrides}')
   print(f'{len(needed)} of {len(jobs)} to run')
 
 

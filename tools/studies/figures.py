@@ -168,7 +168,10 @@ def _sweep(
     for at, summary in zip(x, many):
       _points(axes, [at] * summary.num, summary)
       rows.append([group, at, summary.mean, _known(summary.std), summary.num])
-    line = fit.line(x, mean, log_x=figure.log_x) if figure.fit else None
+    known = [(at, y) for at, y in zip(x, mean) if math.isfinite(y)]
+    line = None
+    if figure.fit and known:
+      line = fit.line(*zip(*known), log_x=figure.log_x)
     if line is not None:
       fits[group] = line
       ends = np.array([x[0], x[-1]])

@@ -52,7 +52,7 @@ def write(
     parts.append(_paragraphs(figure.text))
     parts.append(_picture(drawn.path, figure.title or figure.name))
     parts.append(_caption(drawn, figure.log_x))
-  parts += [_runs(results), _how(study, results), _configs(study)]
+  parts += [_runs(study, results), _how(study, results), _configs(study)]
   html_page.save(str(study.folder / PAGE), study.title, *parts)
   return results, outcomes.missing_figures(study, results)
 
@@ -106,15 +106,10 @@ def _caption(drawn: Drawn, log_x: bool) -> html_page.Markup:
   )  # fmt: skip
 
 
-def _runs(results: Sequence[Result]) -> html_page.Markup:
-  """Every job: state, time, figures, those that its config expects."""
-  metrics = sorted(
-    {
-      name
-      for result in results
-      for name in result.curves
-      if not name.startswith('train/') and not name.endswith('/num_images')
-    }
+def _runs(study: Study, results: Sequence[Result]) -> html_page.Markup:
+  """Every job: state, time, the figures that the study is about."""
+  metrics = list(
+    dict.fromkeys(metric for _, _, metric in outcomes.wanted(study))
   )
   header = ['run', 'seed', 'state', 'starts from', 'step', 'time', *metrics]
   rows = []
@@ -137,6 +132,9 @@ def _runs(results: Sequence[Result]) -> html_page.Markup:
   return html_page.Markup(
     html_page.element('h2', 'Runs')
     + html_page.table(header, rows)
+    + html_page.element(
+      'p', f'All figures of all runs are in {RESULTS}.', class_='muted'
+    )
     + _expected(results)
   )
 

@@ -130,22 +130,26 @@ def gain(of: Summary, over: Summary) -> tuple[float, float]:
   return of.mean - over.mean, error
 
 
-def missing_figures(study: Study, results: Sequence[Result]) -> list[str]:
-  """Messages on metrics that finished runs do not have: misspelt ones."""
-  wanted = [
+def wanted(study: Study) -> list[tuple[str, str, str]]:
+  """(table or figure, run, metric) of all that the study tells."""
+  found = [
     (f'table {table.name}', row.run, column.metric)
     for table in study.tables
     for row in table.rows
     for column in table.columns
     if row.run
   ]
-  wanted += [
+  return found + [
     (f'figure {figure.name}', run, figure.metric)
     for figure in study.figures
     for run in plan.arms(study, figure)
   ]
+
+
+def missing_figures(study: Study, results: Sequence[Result]) -> list[str]:
+  """Messages on metrics that finished runs do not have: misspelt ones."""
   lines = []
-  for where, run, metric in wanted:
+  for where, run, metric in wanted(study):
     for result in results:
       finished = result.job.run.name == run and result.status == 'finished'
       if finished and metric not in result.curves:

@@ -24,7 +24,7 @@ PROGRAM: Sequence[str] = (sys.executable, '-m', 'main')
 STOPPED = 143  # exit code of main after a signal, and of this tool
 _POLL_S = 0.1
 _CACHE = {
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
   'PYTHONUNBUFFERED': '1',
 }
 
