@@ -73,8 +73,10 @@ def compare(
       if a.shape != b.shape:
         raise ValueError(f'{name}: the file gives {b.shape}, not {a.shape}')
       row = rows.setdefault(name, {'difference': 0.0, 'largest': 0.0})
-      row['difference'] = max(row['difference'], float(np.abs(a - b).max()))
-      row['largest'] = max(row['largest'], float(np.abs(a).max()))
+      # np.maximum: a NaN stays one.
+      worst, largest = np.abs(a - b).max(), np.abs(a).max()
+      row['difference'] = float(np.maximum(row['difference'], worst))
+      row['largest'] = float(np.maximum(row['largest'], largest))
       if not row['difference'] <= _TOLERANCE[dtype] * row['largest']:  # or NaN
         raise ValueError(
           f'{name} of the file differ by {row["difference"]:g} from those of '

@@ -35,7 +35,7 @@ def write(
     )
   )
   path.write_bytes(program.serialize())
-  read_back = export.deserialize(bytearray(path.read_bytes()))
+  read_back: Any = export.deserialize(bytearray(path.read_bytes()))
   found = export_check.compare(
     export_check.live_outputs(model.task, state),
     read_back.call,

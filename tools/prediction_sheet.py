@@ -1,6 +1,7 @@
 """predictions.html of tools/predict.py: images with their labels."""
 
 import collections
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,8 +50,10 @@ def write(
     rows = [
       f'{entry["score"]:.3f} {entry["name"]}' for entry in line['predictions']
     ]
-    caption = '\n'.join([line['image'], *rows])
-    pictures.append(html_page.figure(thumbnail(image), caption))
+    caption = '\n'.join([os.path.basename(line['image']), *rows])
+    small = thumbnail(image)
+    scale = max(1, _SIDE // max(small.shape))  # icons are shown larger
+    pictures.append(html_page.figure(small, caption, scale=scale))
   model = embedder.model
   facts = html_page.table(
     ('', ''),
