@@ -4,8 +4,10 @@
 
 Contestants, in turn, on the same images: `bare`, the jitted forward pass over
 one batch again and again; `embed`, the Embedder on a source that has the pixels
-in memory (its overhead: pipeline, batching, collecting); and `embed_jpeg`, the
-same on JPEG files in memory, whose decoding shares the cores with the model.
+in memory (its overhead: pipeline, batching, collecting); `embed_jpeg`, the same
+on JPEG files in memory, whose decoding shares the cores with the model; and
+`array_record` and `safetensors`, what tools/extract_features.py makes of the
+JPEG files: shards on disk with keys, labels and checksums.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from big_vision_like import (
   settings,
 )
 from configs import common
+from tools import feature_folder, feature_shards
 
 
 class Pictures:
@@ -49,7 +52,10 @@ class Pictures:
     return len(self._images)
 
   def __getitem__(self, index: int) -> dict:
-    return {'image': self._images[index]}
+    return {'image': self._images[index], 'labels': self.labels(index)}
+
+  def labels(self, index: int) -> np.ndarray:
+    return np.array([index % 13], np.int32)
 
   def key(self, index: int) -> str:
     return str(index)
@@ -72,6 +78,16 @@ def make_checkpoint(folder: str, depth: int, size: int) -> None:
   ckpt.save(0, exp.init(0), {'config': config, 'num_classes': 13})
   ckpt.wait()
   ckpt.close()
+
+
+def extract(embedder: features.Embedder, source: Pictures, kind: str) -> None:
+  """Four shards of features in a folder that is then removed."""
+  num = len(source)
+  with tempfile.TemporaryDirectory() as path:
+    settings = dict(records=num, records_per_shard=-(-num // 4), format=kind)
+    folder = feature_folder.Folder(path, settings)
+    shards = feature_folder.fill(folder, folder.waiting(), source, embedder)
+    assert sum(shard.records for shard in shards) == num
 
 
 def main() -> None:
@@ -106,6 +122,10 @@ def main() -> None:
   contestants = {'bare': bare} | {
     name: (lambda source=source: embedder.embed_all(source))
     for name, source in sources.items()
+  }
+  contestants |= {
+    kind: (lambda kind=kind: extract(embedder, sources['embed_jpeg'], kind))
+    for kind in feature_shards.FORMATS
   }
   seconds: dict[str, list[float]] = {name: [] for name in contestants}
   for run in contestants.values():

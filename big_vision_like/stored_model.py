@@ -108,7 +108,7 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   meta = checkpoint.read_meta(path)
   config = settings.complete(meta['config'])
   task = experiment.build_task(config, meta['num_classes'])
-  return StoredModel(path, config, task, int(meta['step']))
+  return StoredModel(path, config, task, int(path.name))
 
 
 def probabilities(logits: np.ndarray, scores: str) -> np.ndarray:
