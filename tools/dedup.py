@@ -87,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
   add('--max_neighbours', type=int, default=100,
       help='candidates kept of a record; default: %(default)s')  # fmt: skip
 
+  add('--crops', choices=('auto', 'on', 'off'), default='auto',
+      help='look for crops by windows of each image; default: on with colour '
+      f'thumbnails, verification and at most {search.CROPS_BELOW:.0e} '
+      'comparisons')  # fmt: skip
+
   group = p.add_argument_group('verification and report')
   add = group.add_argument
   add('--threshold', type=float, default=0.7,
@@ -152,6 +157,11 @@ def check(args: argparse.Namespace) -> None:
     raise ValueError('--hash_distance and --cosine are both "none"')
   if args.checkpoint is not None and args.cosine is None:
     raise ValueError('--checkpoint without --cosine compares nothing')
+  if args.crops == 'on' and (args.checkpoint or args.cosine is None):
+    other = '--checkpoint' if args.checkpoint else '--cosine none'
+    raise ValueError(
+      f'--crops on needs colour thumbnails: it cannot be used with {other}'
+    )
   if os.path.isdir(args.output) and not os.access(args.output, os.W_OK):
     raise ValueError(f'--output {args.output!r} cannot be written to')
 

@@ -63,7 +63,14 @@ def _summary(summary: dict[str, Any]) -> html_page.Markup:
   lines += [
     (f'to drop from {name}', num) for name, num in counts['dropped'].items()
   ]
-  used = ('hash_distance', 'cosine', 'mirrored', 'threshold', 'no_verify')
+  used = (
+    'hash_distance',
+    'cosine',
+    'mirrored',
+    'crops',
+    'threshold',
+    'no_verify',
+  )
   lines += [(name, str(summary['settings'][name])) for name in used]
   lines.append(('vectors', summary['vectors']))
   return html_page.table(('', 'value'), lines)

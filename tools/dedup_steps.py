@@ -105,9 +105,11 @@ def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
       for chunk in chunks.chunks_of(named.source, number, max_rows)
     ]
   )
+  crops = _crops(args, vectors, sets)
   made = Signatures(
     state, vectors,
     hashed=args.hash_distance is not None, mirrored=args.mirrored,
+    sketched=crops,
   )  # fmt: skip
   if args.mirrored and vectors.kind == 'files':
     print('no vectors of mirror images: these are found by their hashes only')
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
       made.make(every, pool, bar.update)
     bad = _unreadable(made, every)
     rows = Rows(sets)
-    found, searched = _candidates(args, state, made, sets, every)
+    found, searched = _candidates(args, crops, state, made, sets, every)
     _measure(found, made, every)
     if not args.no_verify:
       _verify(found, state, every, rows, pool, args.threshold)
@@ -140,7 +142,8 @@ def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
       'counts': counts,
       'search': sorted(searched.methods),
       'vectors': vectors.kind,
-      'settings': {k: v for k, v in vars(args).items() if k != 'output'},
+      'settings': {k: v for k, v in vars(args).items() if k != 'output'}
+      | {'crops': 'on' if crops else 'off'},
       'unreadable': [
         {'set': rows.set_name(row), 'key': rows.key(row), 'reason': reason}
         for row, reason in bad[:_NUM_BAD_SHOWN]
@@ -181,6 +184,36 @@ def _vectors(args: argparse.Namespace, sets: Sequence[NamedSet]) -> Vectors:
   return dedup_features.vectors(args.checkpoint, sources)
 
 
+def _crops(
+  args: argparse.Namespace, vectors: Vectors, sets: Sequence[NamedSet]
+) -> bool:
+  """Whether crops are looked for; what --crops auto decides is said.
+
+  Raises:
+    ValueError: asked for, but the vectors are none of windows.
+  """
+  if vectors.kind != 'thumbnail':
+    if args.crops == 'on':
+      raise ValueError(
+        '--crops on needs colour thumbnails: it cannot be used with '
+        'embeddings=FILE'
+      )
+    return False
+  if args.crops != 'auto':
+    return args.crops == 'on'
+  if args.no_verify:  # among the candidates of windows most are others
+    print('crops are not looked for without verification (--crops on does)')
+    return False
+  sides = [
+    sum(len(s.source) for s in sets if s.role != role)
+    for role in ('train', 'eval')
+  ]
+  few = sides[0] * sides[1] <= search.CROPS_BELOW
+  if not few:
+    print('crops are not looked for in sets of this size (--crops on does)')
+  return few
+
+
 def _bar(total: int, what: str, unit: str) -> Any:
   return tqdm.tqdm(total=total, desc=what, unit=unit, smoothing=0.05)
 
@@ -199,6 +232,7 @@ def _unreadable(
 
 def _candidates(
   args: argparse.Namespace,
+  crops: bool,
   state: State,
   made: Signatures,
   sets: Sequence[NamedSet],
@@ -214,6 +248,7 @@ def _candidates(
     probes=args.probes,
     max_neighbours=args.max_neighbours,
     memory_mb=args.memory_mb,
+    crops=crops,
   )
   searched = search.Search(state, made, options)
   is_eval = [sets[chunk.set_index].role != 'train' for chunk in every]

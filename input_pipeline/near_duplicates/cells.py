@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline.near_duplicates.chunks import Chunk, digest
 from input_pipeline.near_duplicates.signatures import Signatures
 from input_pipeline.near_duplicates.state import State
+from input_pipeline.near_duplicates.windows import Window, WindowVectors
 
 _MEMBERS = 1000  # a cell
 _MAX_CELLS = 1 << 15
@@ -30,14 +31,14 @@ class Sorted:
   Attributes:
     rows: int32 [m] rows of the chunk; a query occurs once a cell it looks into.
     ends: integer [K + 1], the rows of cell k are rows[ends[k]:ends[k + 1]].
-    vectors: float16 [n, D]: [m, D] in the order of `rows` if `in_order`, else
-      in the order of the chunk.
+    vectors: float16 [n, D], indexed by rows: [m, D] in the order of `rows` if
+      `in_order`, else in the order of the chunk.
     in_order: whether `vectors` are sorted too.
   """
 
   rows: np.ndarray
   ends: np.ndarray
-  vectors: np.ndarray
+  vectors: np.ndarray | WindowVectors
   in_order: bool
 
   def read(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,10 +61,20 @@ class OneCell:
   def members(self, chunk: Chunk) -> Sorted:
     return self.queries(chunk)
 
-  def queries(self, chunk: Chunk, mirrored: bool = False) -> Sorted:
-    vectors = self._signatures.load(chunk, mirrored)
+  def queries(
+    self, chunk: Chunk, mirrored: bool = False, window: Window | None = None
+  ) -> Sorted:
+    vectors = _vectors(self._signatures, chunk, mirrored, window)
     rows = np.arange(len(chunk), dtype=np.int32)
     return Sorted(rows, np.array([0, len(chunk)]), vectors, True)
+
+
+def _vectors(
+  signatures: Signatures, chunk: Chunk, mirrored: bool, window: Window | None
+) -> np.ndarray | WindowVectors:
+  if window is None:
+    return signatures.load(chunk, mirrored)
+  return signatures.load_window(chunk, window, mirrored)
 
 
 class Cells:
@@ -75,6 +86,7 @@ class Cells:
     members: chunks of the database, of which a sample gives the centres.
     probes: cells that a query looks into.
     memory_mb: for the sample, in units of 10^6 bytes.
+    purpose: those of another purpose have other centres.
   """
 
   def __init__(
@@ -84,11 +96,13 @@ class Cells:
     members: Sequence[Chunk],
     probes: int,
     memory_mb: int,
+    purpose: str = '',
   ):
     self._state = state
     self._signatures = signatures
     vectors = signatures.vectors
-    self._about = digest('cells', vectors.kind, vectors.dim, vectors.name)
+    about = (vectors.kind, vectors.dim, vectors.name)
+    self._about = digest('cells', *about, *purpose.split())
     if not state.has('cells', f'{self._about}.npy'):
       state.save_array(
         self._train(members, memory_mb), 'cells', f'{self._about}.npy'
@@ -127,7 +141,9 @@ class Cells:
     assert kmeans.centroids is not None
     return kmeans.centroids
 
-  def _nearest(self, vectors: np.ndarray, num: int) -> np.ndarray:
+  def _nearest(
+    self, vectors: np.ndarray | WindowVectors, num: int
+  ) -> np.ndarray:
     """int32 [n, num] cells, the nearest first."""
     found = np.empty((len(vectors), num), np.int32)
     for low in range(0, len(vectors), _ROWS):
@@ -158,12 +174,19 @@ class Cells:
     vectors = self._state.load_array(*folder, f'{name}.npy')
     return Sorted(found['rows'], found['ends'], vectors, True)
 
-  def queries(self, chunk: Chunk, mirrored: bool = False) -> Sorted:
-    """The chunk's vectors, each in the nearest `probes` cells."""
+  def queries(
+    self, chunk: Chunk, mirrored: bool = False, window: Window | None = None
+  ) -> Sorted:
+    """The chunk's vectors, each in the nearest `probes` cells.
+
+    With a window, those of that window of each image.
+    """
     folder = ('cells', self._about)
     name = f'{self._signatures.vectors.digest(chunk)}.{self._probes}'
+    if window is not None:
+      name = f'{name}.{digest(window)}'
     name = f'{name}.mirrored.npz' if mirrored else f'{name}.npz'
-    vectors = self._signatures.load(chunk, mirrored)
+    vectors = _vectors(self._signatures, chunk, mirrored, window)
     if not self._state.has(*folder, name):
       rows, ends = self._sort(self._nearest(vectors, self._probes))
       self._state.save_arrays({'rows': rows, 'ends': ends}, *folder, name)

@@ -55,6 +55,9 @@ COLUMNS = {
 class Nearest:
   """Keeps the `cap` closest of each query; what was let go is counted.
 
+  A pair that comes again (several windows of a query look for the same one) is
+  kept once, as close as it was at best.
+
   Of equally close ones those with the lowest row stay, so that identical
   images stay connected through the first of them. Thousands of blank images
   would else make millions of pairs.
@@ -80,13 +83,28 @@ class Nearest:
     return self._parts[0]
 
   def _compress(self) -> Pairs:
-    pairs = Pairs.join(self._parts)
+    pairs = _once(Pairs.join(self._parts))
     order = np.lexsort((pairs.found, -pairs.closeness, pairs.query))
     pairs = pairs.take(order)
     rank = np.arange(len(pairs)) - first_rows(pairs.query)
     keep = rank < self._cap
     self.num_dropped += int((~keep).sum())
     return pairs.take(np.flatnonzero(keep))
+
+
+def _once(pairs: Pairs) -> Pairs:
+  """Each (query, found, mirrored) once, as close as it was at best."""
+  order = np.lexsort(
+    (-pairs.closeness, pairs.mirrored, pairs.found, pairs.query)
+  )
+  pairs = pairs.take(order)
+  fresh = np.ones(len(pairs), bool)
+  fresh[1:] = (
+    (np.diff(pairs.query) != 0)
+    | (np.diff(pairs.found) != 0)
+    | (pairs.mirrored[1:] != pairs.mirrored[:-1])
+  )
+  return pairs if fresh.all() else pairs.take(np.flatnonzero(fresh))
 
 
 def first_rows(values: np.ndarray) -> np.ndarray:

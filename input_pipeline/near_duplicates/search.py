@@ -5,10 +5,15 @@ memory budget: some cells of some query chunks against the same cells of some
 database chunks. The candidates of a unit are one file of the state folder, so a
 search that was stopped goes on with the next unit. What was searched is noted;
 a later call with more chunks searches only pairs with a new one.
+
+Crops are looked for both ways: windows of the queries among the database, and
+windows of the database among the queries. Windows only look; the members of
+cells are whole images.
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,11 +26,15 @@ from input_pipeline.near_duplicates.chunks import Chunk, digest
 from input_pipeline.near_duplicates.pairs import Nearest, Pairs
 from input_pipeline.near_duplicates.signatures import Signatures
 from input_pipeline.near_duplicates.state import State
+from input_pipeline.near_duplicates.windows import WINDOWS, Window
 
 EXACT_BELOW = 10**10  # comparisons; above, cells
+CROPS_BELOW = 10**14  # above, windows cost more than decoding all images
 _BLOCK = (1 << 10, 1 << 13)  # queries x members of one product
 _HASH_BYTES = 64  # of memory a record, with the index
 _DONE = 'done.json'
+_WINDOWS = 'windows'  # of queries, near to whole images of the database
+_BACK = 'windows back'  # of the database, near to queries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Options:
     probes: cells that a query looks into.
     max_neighbours: candidates kept of a query, of each kind.
     memory_mb: for the vectors of a unit, in units of 10^6 bytes.
+    crops: whether windows of images are near to whole images too.
   """
 
   hash_distance: int | None
@@ -52,6 +62,7 @@ class Options:
   probes: int = 4
   max_neighbours: int = 100
   memory_mb: int = 1024
+  crops: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +104,20 @@ class Search:
     if kind == 'hash':
       return digest(*shared, o.hash_distance)
     about = (vectors.kind, vectors.dim, vectors.name)
+    if kind != 'cosine':
+      about = (*about, WINDOWS)
     return digest(*shared, *about, o.cosine, o.method, o.probes)
 
   def kinds(self) -> list[str]:
-    """'hash' and 'cosine', those asked for."""
+    """What is near in which way, as asked for."""
+    o = self._options
     given = {
-      'hash': self._options.hash_distance,
-      'cosine': self._options.cosine,
+      'hash': o.hash_distance is not None,
+      'cosine': o.cosine is not None,
+      _WINDOWS: o.crops,
+      _BACK: o.crops and not o.within,  # within, both sides are queries
     }
-    return [kind for kind, value in given.items() if value is not None]
+    return [kind for kind, asked in given.items() if asked]
 
   def run(
     self,
@@ -117,7 +133,8 @@ class Search:
       tick: called with (units done, units known so far).
     """
     for kind in self.kinds():
-      for part in self._missing(kind, queries, database):
+      sides = (database, queries) if kind == _BACK else (queries, database)
+      for part in self._missing(kind, *sides):
         self._search(kind, *part, tick)
 
   def _name(self, kind: str, chunk: Chunk) -> str:
@@ -162,9 +179,9 @@ class Search:
     if kind == 'hash':
       units, run = self._hash_units(queries, database), self._near_hashes
     else:
-      cells = self._cells(num, database)
+      cells = self._cells(num, database, 'back' if kind == _BACK else '')
       self.methods.add('exact' if isinstance(cells, OneCell) else 'cells')
-      units, run = self._vector_units(cells, queries, database)
+      units, run = self._vector_units(kind, cells, queries, database)
     note = {
       'queries': [self._name(kind, c) for c in queries],
       'database': [self._name(kind, c) for c in database],
@@ -189,7 +206,9 @@ class Search:
     note |= {'units': len(units), 'dropped': sum(dropped)}
     self._state.save_note(note, *place, _DONE)
 
-  def _cells(self, num: int, database: Sequence[Chunk]) -> OneCell | Cells:
+  def _cells(
+    self, num: int, database: Sequence[Chunk], purpose: str
+  ) -> OneCell | Cells:
     method = self._options.method
     if method == 'exact' or (method == 'auto' and num <= EXACT_BELOW):
       return OneCell(self._signatures)
@@ -199,6 +218,7 @@ class Search:
       database,
       self._options.probes,
       self._options.memory_mb,
+      purpose,
     )
 
   # Hashes: no cells, some chunks against some chunks.
@@ -247,15 +267,16 @@ class Search:
 
   def _vector_units(
     self,
+    kind: str,
     cells: OneCell | Cells,
     queries: Sequence[Chunk],
     database: Sequence[Chunk],
   ) -> tuple[list[Unit], Callable[..., Nearest]]:
-    kinds = (False, True) if self._mirrors() else (False,)
+    views = self._views(kind)
 
     def query_sizes(chunk: Chunk) -> np.ndarray:
-      parts = [np.diff(cells.queries(chunk, m).ends) for m in kinds]
-      return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
+      parts = [np.diff(cells.queries(chunk, *view).ends) for view in views]
+      return np.max(parts, axis=0).astype(np.int64)  # one view at a time
 
     def member_sizes(chunk: Chunk) -> np.ndarray:
       return np.diff(cells.members(chunk).ends).astype(np.int64)
@@ -279,29 +300,38 @@ class Search:
       units += [Unit(low, high, i, j) for j in d for i in q]
 
     def run(unit: Unit, queries: list[Chunk], database: list[Chunk]) -> Nearest:
-      return self._near_vectors(unit, cells, queries, database)
+      return self._near_vectors(unit, views, cells, queries, database)
 
     return units, run
 
-  def _mirrors(self) -> bool:
-    return self._options.mirrored and self._signatures.vectors.can_mirror
+  def _views(self, kind: str) -> list[tuple[bool, Window | None]]:
+    """(mirrored, window) of all that looks for members."""
+    can_mirror = self._signatures.vectors.can_mirror
+    mirrors = (
+      (False, True) if self._options.mirrored and can_mirror else (False,)
+    )
+    return list(
+      itertools.product(mirrors, (None,) if kind == 'cosine' else WINDOWS)
+    )
 
   def _near_vectors(
     self,
     unit: Unit,
+    views: Sequence[tuple[bool, Window | None]],
     cells: OneCell | Cells,
     queries: Sequence[Chunk],
     database: Sequence[Chunk],
   ) -> Nearest:
     nearest = Nearest(self._options.max_neighbours)
     members = _gather(unit, cells.members, database, unit.members)
-    for mirrored in (False, True) if self._mirrors() else (False,):
-      look = functools.partial(cells.queries, mirrored=mirrored)
+    for mirrored, window in views:
+      look = functools.partial(cells.queries, mirrored=mirrored, window=window)
       wanted = _gather(unit, look, queries, unit.queries)
       for cell in range(unit.high - unit.low):
         q, d = wanted.of(cell), members.of(cell)
         for row_q, row_d, cosines in self._products(q, d):
           self._add(nearest, queries, database, row_q, row_d, cosines, mirrored)
+      del wanted
     return nearest
 
   def _products(
@@ -347,28 +377,38 @@ class Search:
     """
     out = {}
     for kind in self.kinds():
-      nearest = Nearest(self._options.max_neighbours)
-      firsts = [
-        dict(zip((self._name(kind, c) for c in side), _first_rows(side)))
-        for side in (queries, database)
-      ]
-      for task, note in self._finished(kind):
-        maps = [
-          _row_map(note['queries'], note['query_rows'], firsts[0]),
-          _row_map(note['database'], note['database_rows'], firsts[1]),
-        ]
-        self.num_dropped += note['dropped']
-        for number in range(note['units']):
-          place = ('searches', self._settings(kind), task)
-          columns = self._state.load_arrays(*place, f'{number:06d}.npz')
-          found = Pairs(**{name: columns[name] for name in pairs.COLUMNS})
-          found.query = maps[0](found.query)
-          found.found = maps[1](found.found)
-          here = (found.query >= 0) & (found.found >= 0)
-          nearest.add(found.take(np.flatnonzero(here)))
-      out[kind] = nearest.result()
-      self.num_dropped += nearest.num_dropped
+      if kind == _BACK:
+        back = self._found(kind, database, queries)
+        out[kind] = Pairs(back.found, back.query, back.mirrored, back.closeness)
+      else:
+        out[kind] = self._found(kind, queries, database)
     return out
+
+  def _found(
+    self, kind: str, queries: Sequence[Chunk], database: Sequence[Chunk]
+  ) -> Pairs:
+    nearest = Nearest(self._options.max_neighbours)
+    firsts = [
+      dict(zip((self._name(kind, c) for c in side), _first_rows(side)))
+      for side in (queries, database)
+    ]
+    for task, note in self._finished(kind):
+      maps = [
+        _row_map(note['queries'], note['query_rows'], firsts[0]),
+        _row_map(note['database'], note['database_rows'], firsts[1]),
+      ]
+      self.num_dropped += note['dropped']
+      for number in range(note['units']):
+        place = ('searches', self._settings(kind), task)
+        columns = self._state.load_arrays(*place, f'{number:06d}.npz')
+        found = Pairs(**{name: columns[name] for name in pairs.COLUMNS})
+        found.query = maps[0](found.query)
+        found.found = maps[1](found.found)
+        here = (found.query >= 0) & (found.found >= 0)
+        nearest.add(found.take(np.flatnonzero(here)))
+    result = nearest.result()
+    self.num_dropped += nearest.num_dropped
+    return result
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Per image: two 64-bit hashes (of it and of its mirror image) and, where cosines
 are asked for, one vector of float16, of length 1. The vectors are thumbnails
 (no model), rows of a file, or features of a model, by a function handed in.
+For the windows of images (windows.py) a sketch of each is kept too.
 """
 
 import dataclasses
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.errors import BadExample
-from input_pipeline.near_duplicates import hashes, thumbnails, workers
+from input_pipeline.near_duplicates import hashes, thumbnails, windows, workers
 from input_pipeline.near_duplicates.chunks import Chunk, digest
 from input_pipeline.near_duplicates.state import State
 
 _BLOCK = 256  # images a task
 _DECODED_SIDE = 64  # pixels that the shorter side keeps at least
-_VERSION = 1  # of hashes and thumbnails: another one makes them anew
+_VERSION = 1  # of hashes, thumbnails, sketches: another one makes them anew
 
 # (set, rows of it int64 [n], mirrored) -> (rows that could be read, vectors)
 Embed = Callable[
@@ -66,28 +67,48 @@ class Signatures:
     vectors: what the vectors are.
     hashed: whether hashes are wanted.
     mirrored: whether vectors of mirror images are.
+    sketched: whether vectors of windows are.
   """
 
   def __init__(
-    self, state: State, vectors: Vectors, *, hashed: bool, mirrored: bool
+    self,
+    state: State,
+    vectors: Vectors,
+    *,
+    hashed: bool,
+    mirrored: bool,
+    sketched: bool = False,
   ):
     self.vectors = vectors
     self._state = state
     self.hashed = hashed
     self._mirrored = mirrored and vectors.kind != 'none'
-    self._reads = hashed or vectors.kind == 'thumbnail'
+    self._sketched = sketched
+    self._reads = hashed or vectors.kind == 'thumbnail' or sketched
 
   def missing(self, chunks: Sequence[Chunk]) -> list[Chunk]:
     """Those of the chunks that are to be made."""
     return [chunk for chunk in chunks if not self._done(chunk)]
 
   def _done(self, chunk: Chunk) -> bool:
-    wanted = [self._image_file(chunk)] if self._reads else []
+    wanted = self._read_files(chunk)
     if self.vectors.kind != 'none':
       wanted.append(self._vector_file(chunk))
     if self._mirrored and self.vectors.kind == 'model':
       wanted.append(self._vector_file(chunk, mirrored=True))
-    return all(self._state.has(*names) for names in wanted)
+    return self._all_there(wanted)
+
+  def _read_files(self, chunk: Chunk) -> list[tuple[str, str]]:
+    """What comes from reading the images."""
+    wanted = [self._image_file(chunk)] if self._reads else []
+    if self.vectors.kind == 'thumbnail':
+      wanted.append(self._vector_file(chunk))
+    if self._sketched:
+      wanted.append(self._sketch_file(chunk))
+    return wanted
+
+  def _all_there(self, files: Sequence[tuple[str, str]]) -> bool:
+    return all(self._state.has(*names) for names in files)
 
   def make(
     self,
@@ -103,7 +124,7 @@ class Signatures:
       advance: called with the number of images finished since the last call.
     """
     for chunk in self.missing(chunks):
-      if self._reads and not self._state.has(*self._image_file(chunk)):
+      if not self._all_there(self._read_files(chunk)):
         self._read_images(chunk, pool, advance)
       else:
         advance(len(chunk))
@@ -121,8 +142,9 @@ class Signatures:
     advance: Callable[[int], object],
   ) -> None:
     wanted = self.vectors.kind == 'thumbnail'
+    both = (wanted, self._sketched)
     tasks = [
-      (chunk.set_index, low, min(low + _BLOCK, chunk.stop), wanted)
+      (chunk.set_index, low, min(low + _BLOCK, chunk.stop), *both)
       for low in range(chunk.start, chunk.stop, _BLOCK)
     ]
     parts = []
@@ -132,6 +154,9 @@ class Signatures:
     bad = [tuple(pair) for part in parts for pair in part['bad']]
     if wanted:
       self._save_vectors(chunk, np.concatenate([p['vector'] for p in parts]))
+    if self._sketched:
+      sketches = np.concatenate([part['sketch'] for part in parts])
+      self._state.save_array(sketches, *self._sketch_file(chunk))
     arrays = {
       name: np.concatenate([part[name] for part in parts])
       for name in ('hash', 'mirrored')
@@ -169,6 +194,9 @@ class Signatures:
     ending = '.mirrored.npy' if mirrored else '.npy'
     return 'vectors', f'{self.vectors.digest(chunk)}{ending}'
 
+  def _sketch_file(self, chunk: Chunk) -> tuple[str, str]:
+    return 'sketches', f'{digest(_VERSION, chunk.content)}.npy'
+
   def hashes(self, chunk: Chunk, mirrored: bool = False) -> np.ndarray:
     """uint64 [n]."""
     arrays = self._state.load_arrays(*self._image_file(chunk))
@@ -188,26 +216,35 @@ class Signatures:
       return thumbnails.mirror(self.load(chunk))
     return self._state.load_array(*self._vector_file(chunk, mirrored))
 
+  def load_window(
+    self, chunk: Chunk, window: windows.Window, mirrored: bool = False
+  ) -> windows.WindowVectors:
+    """float16 [n, D] vectors of a window, computed where they are indexed."""
+    sketches = self._state.load_array(*self._sketch_file(chunk))
+    return windows.WindowVectors(sketches, window, mirrored)
+
 
 def read_block(
-  sources: Sequence[Any], task: tuple[int, int, int, bool]
+  sources: Sequence[Any], task: tuple[int, int, int, bool, bool]
 ) -> dict[str, Any]:
   """Signatures of records [low, high) of a set: one image read each.
 
   Args:
     sources: the sets.
-    task: (set, low, high, whether thumbnails are wanted).
+    task: (set, low, high, whether thumbnails are wanted, whether sketches).
 
   Returns:
     'hash' and 'mirrored' uint64 [n], 'vector' float32 [n, DIM] or [n, 0],
+    'sketch' uint8 [n, SKETCH_BYTES] or [n, 0],
     'bad' (row, reason) of those that cannot be used; their rows hold zeros.
     Rows of 'bad' count from the start of the set.
   """
-  set_index, low, high, wanted = task
+  set_index, low, high, wanted, sketched = task
   out = {
     'hash': np.zeros(high - low, np.uint64),
     'mirrored': np.zeros(high - low, np.uint64),
     'vector': np.zeros((high - low, wanted * thumbnails.DIM), np.float32),
+    'sketch': np.zeros((high - low, sketched * windows.SKETCH_BYTES), 'u1'),
     'bad': [],
   }
   for row in range(high - low):
@@ -219,6 +256,8 @@ def read_block(
     out['hash'][row], out['mirrored'][row] = hashes.phash(image)
     if wanted:
       out['vector'][row] = thumbnails.describe(image)
+    if sketched:
+      out['sketch'][row] = windows.sketch(image)
   return out
 
 

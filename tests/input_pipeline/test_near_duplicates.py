@@ -18,6 +18,7 @@ from input_pipeline.near_duplicates import (
   signatures,
   thumbnails,
   verify,
+  windows,
 )
 from input_pipeline.near_duplicates.state import State
 
@@ -152,6 +153,143 @@ def test_thumbnails_of_copies_and_mirror_images():
   assert vector @ thumbnails.describe(photograph(2)) < 0.6
 
 
+class TestWindows:
+  def test_means_over_parts_of_pixels_by_hand(self):
+    third = 1 / 3
+    np.testing.assert_allclose(
+      windows._averages(4, 2, 0.25, 0.5), [[0, 1, 0, 0], [0, 0, 1, 0]]
+    )
+    np.testing.assert_allclose(
+      windows._averages(4, 2, 0, 0.75),
+      [[2 * third, third, 0, 0], [0, third, 2 * third, 0]],
+      rtol=1e-6,
+    )
+
+  @pytest.mark.parametrize('window', [(0, 0, 1.0), *windows.WINDOWS[::5]])
+  def test_a_window_is_described_as_the_crop(self, window):
+    top, left, share = window
+    y, x, side = (round(400 * part) for part in (top, left, share))
+    for seed in range(3):
+      image = photograph(seed, 400, 400)
+      crop = thumbnails.describe(image[y : y + side, x : x + side])
+      (found,) = windows.describe(windows.sketch(image)[None], window)
+      assert found @ crop > 0.98
+      assert np.linalg.norm(found) == pytest.approx(1, abs=1e-6)
+
+  def test_mirror_images_and_images_that_are_none(self):
+    top, left, share = window = windows.WINDOWS[5]
+    turned_window = (top, 1 - share - left, share)
+    image = photograph(0, 128, 128)
+    images = [image, np.ascontiguousarray(image[:, ::-1])]
+    sketches = np.stack([windows.sketch(x) for x in images])
+    sketches = np.concatenate([sketches, np.zeros_like(sketches[:1])])
+    mirrored = windows.WindowVectors(sketches, window, True)
+    plain = windows.WindowVectors(sketches, turned_window, False)
+    assert len(mirrored) == 3 and mirrored[:].dtype == np.float16
+    np.testing.assert_allclose(mirrored[:1], plain[1:2], atol=2e-2)
+    assert not plain[np.array([2])].any()
+    black = windows.sketch(np.zeros((9, 9, 3), np.uint8))
+    assert black.any()  # black is a picture
+
+
+class Crops:
+  """24 photographs, and crops of 16 of them: 4 chunks of sketches."""
+
+  def __init__(self, folder):
+    self.state = State(str(folder))
+    rng = np.random.default_rng(0)
+    images = [photograph(seed) for seed in range(24)]
+    self.originals = rng.permutation(24)[:16]
+    self.shares = np.resize([0.95, 0.9, 0.85, 0.8], 16)
+    for number, share in zip(self.originals, self.shares):
+      height, width = round(120 * share), round(160 * share)
+      y, x = rng.integers(0, 121 - height), rng.integers(0, 161 - width)
+      images.append(images[number][y : y + height, x : x + width])
+    edges = (0, 12, 24, 30, 40)
+    self.chunks = [
+      chunks.Chunk(0, a, b, f'{a}-{b}') for a, b in itertools.pairwise(edges)
+    ]
+    self.made = signatures.Signatures(
+      self.state, signatures.Vectors('thumbnail', thumbnails.DIM),
+      hashed=False, mirrored=True, sketched=True,
+    )  # fmt: skip
+    self.sketches = np.stack([windows.sketch(image) for image in images])
+    self.vectors = np.stack([thumbnails.describe(image) for image in images])
+    for chunk in self.chunks:
+      part = slice(chunk.start, chunk.stop)
+      self.made._save_vectors(chunk, self.vectors[part])
+      self.state.save_array(self.sketches[part], *self.made._sketch_file(chunk))
+    self.made.unreadable = lambda chunk: {}
+
+  def find(self, queries, database, **options):
+    """{(query, found, mirrored)} by windows, rows of all images."""
+    chosen = search.Options(None, 0.85, **{'crops': True, **options})
+    finder = search.Search(self.state, self.made, chosen)
+    finder.run(queries, database)
+    found = finder.candidates(queries, database)
+    joint = pairs.Pairs.join([v for k, v in found.items() if k != 'cosine'])
+    first, second = joint.query, joint.found
+    if not chosen.within:
+      first = first + queries[0].start
+    return set(zip(first.tolist(), second.tolist(), joint.mirrored.tolist()))
+
+  def closeness(self, mirrored):
+    """float64 [40, 40]: of the best window of a row and a whole image."""
+    wholes = self.vectors.astype(np.float16).astype(np.float64)
+    best = np.full((40, 40), -1.0)
+    for window in windows.WINDOWS:
+      vectors = windows.describe(self.sketches, window)
+      vectors = thumbnails.mirror(vectors) if mirrored else vectors
+      best = np.maximum(best, vectors.astype(np.float16) @ wholes.T)
+    return best
+
+
+@pytest.fixture(scope='module')
+def crops(tmp_path_factory):
+  return Crops(tmp_path_factory.mktemp('crops'))
+
+
+class TestCrops:
+  @pytest.mark.parametrize('memory_mb', [0, 1024])
+  def test_brute_force_both_ways(self, crops, memory_mb):
+    """Originals are the database, their crops the queries."""
+    found = crops.find(
+      crops.chunks[2:], crops.chunks[:2], mirrored=True, memory_mb=memory_mb
+    )
+    for mirrored in (False, True):
+      best = crops.closeness(mirrored)
+      best = np.maximum(best[24:, :24], best[:24, 24:].T)
+      some = {(i - 24, j) for i, j, m in found if m == mirrored}
+      sure = set(map(tuple, np.argwhere(best > 0.851).tolist()))
+      near = set(map(tuple, np.argwhere(best > 0.849).tolist()))
+      assert sure <= some <= near
+      assert mirrored or len(sure) >= 12
+
+  def test_crops_of_photographs_are_candidates(self, crops):
+    found = crops.find(crops.chunks[2:], crops.chunks[:2])
+    for share in np.unique(crops.shares):
+      rows = np.flatnonzero(crops.shares == share)
+      hits = [(24 + r, crops.originals[r], False) in found for r in rows]
+      assert sum(hits) >= (4 if share >= 0.9 else 3), share
+
+  def test_within_a_set_each_pair_is_found_from_either_side(self, crops):
+    found = crops.find(crops.chunks, crops.chunks, within=True)
+    between = crops.find(crops.chunks[2:], crops.chunks[:2])
+    either = found | {(j, i, m) for i, j, m in found}
+    assert between <= either
+    assert all(i != j for i, j, _ in found)
+
+  def test_cells_and_growth(self, crops, monkeypatch):
+    monkeypatch.setattr('input_pipeline.near_duplicates.cells._MEMBERS', 8)
+    exact = crops.find(crops.chunks[2:], crops.chunks[:2], method='exact')
+    options = dict(method='cells', probes=1000)
+    crops.find(crops.chunks[3:], crops.chunks[1:2], **options)
+    grown = crops.find(
+      crops.chunks[2:], crops.chunks[:2], memory_mb=0, **options
+    )
+    assert grown == exact
+
+
 class Tables:
   """A search over given vectors and hashes, without images."""
 
@@ -193,17 +331,17 @@ class Tables:
 
 @pytest.fixture
 def table(tmp_path):
-  """600 records in 7 chunks, a third of them near to another one."""
+  """300 records in 7 chunks, a third of them near to another one."""
   rng = np.random.default_rng(3)
-  vectors = rng.normal(size=(600, 16)).astype(np.float32)
-  words = rng.integers(0, 2**64, 600, dtype=np.uint64)
-  for row in range(400, 600):
-    other = rng.integers(0, 400)
+  vectors = rng.normal(size=(300, 16)).astype(np.float32)
+  words = rng.integers(0, 2**64, 300, dtype=np.uint64)
+  for row in range(200, 300):
+    other = rng.integers(0, 200)
     noise = rng.normal(size=16) * rng.uniform(0, 0.9)
     vectors[row] = vectors[other] + noise
     words[row] = words[other] ^ np.uint64(1 << int(rng.integers(0, 63)))
   vectors[17] = 0  # no image
-  return Tables(tmp_path, [100, 50, 150, 100, 1, 99, 100], vectors, words)
+  return Tables(tmp_path, [50, 25, 75, 50, 1, 49, 50], vectors, words)
 
 
 def _brute_force(table, queries, database, within):
@@ -241,16 +379,15 @@ class TestSearch:
 
   def test_all_cells_are_the_exact_search(self, table, monkeypatch):
     monkeypatch.setattr('input_pipeline.near_duplicates.cells._MEMBERS', 20)
-    exact = table.find(table.chunks, table.chunks, within=True, method='exact')
+    some = table.chunks[2:]
+    exact = table.find(some, some, within=True, method='exact')
     every = table.find(
-      table.chunks, table.chunks, within=True, method='cells', probes=1000,
+      some, some, within=True, method='cells', probes=1000,
       memory_mb=0,
     )  # fmt: skip
     assert every == exact
     assert table.search.methods == {'cells'}
-    few = table.find(
-      table.chunks, table.chunks, within=True, method='cells', probes=1
-    )
+    few = table.find(some, some, within=True, method='cells', probes=1)
     assert few['cosine'] < exact['cosine']  # some lie across a border
     assert len(few['cosine']) > 0.5 * len(exact['cosine'])
 
@@ -275,7 +412,7 @@ class TestSearch:
     grown = table.find(every, every, **options)
     size = sum(map(len, some))
     assert first == 2 * size**2  # hashes and vectors
-    assert table.search.num_compared == 2 * (600**2 - size**2)
+    assert table.search.num_compared == 2 * (300**2 - size**2)
     again = table.find(every, every, **options)
     assert table.search.num_compared == 0 and again == grown
     shutil.rmtree(table.state.path('searches'))
@@ -326,6 +463,22 @@ def test_only_the_nearest_are_kept_and_the_rest_is_counted():
   kept = list(zip(result.query.tolist(), result.found.tolist()))
   assert kept == [(4, 2), (4, 3), (9, 1)]
   assert nearest.num_dropped == 2
+
+
+def test_a_pair_found_again_is_kept_once_as_close_as_it_was_at_best():
+  nearest = pairs.Nearest(2)
+  for closeness in (0.7, 0.9, 0.8):
+    nearest.add(
+      pairs.Pairs(
+        np.array([4, 4]), np.array([8, 8]), np.array([False, True]),
+        np.array([closeness, 0.5], np.float32),
+      )
+    )  # fmt: skip
+  result = nearest.result()
+  assert result.found.tolist() == [8, 8]
+  assert result.mirrored.tolist() == [False, True]
+  np.testing.assert_allclose(result.closeness, [0.9, 0.5], rtol=1e-6)
+  assert nearest.num_dropped == 0
 
 
 def test_groups_of_connected_rows_are_those_of_networkx():

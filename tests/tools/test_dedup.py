@@ -12,7 +12,7 @@ from PIL import Image
 from big_vision_like import experiment
 from evaluators import common
 from input_pipeline import pipeline
-from input_pipeline.near_duplicates import scoring, signatures
+from input_pipeline.near_duplicates import scoring, search, signatures
 from tests import saved_run, tiny
 from tests.input_pipeline.test_near_duplicates import COPIES, photograph
 from tools import dedup
@@ -86,17 +86,10 @@ def test_every_copy_is_found_and_nothing_else(photos, tmp_path):
   assert counts['near_duplicate_pairs'] == 7
 
 
-def test_the_default_settings_find_all_but_crops(photos, tmp_path):
+def test_the_default_settings_find_all_but_mirror_images(photos, tmp_path):
   results = _between(photos, tmp_path)
-  found = {
-    key.removeprefix('b/').removesuffix('.png') for key in results['drop']
-  }
-  assert {'exact', 'resized', 'squashed', 'recompressed'} <= found
-  assert 'flipped' not in found
-
-
-def test_the_list_is_what_evaluators_exclude(photos, tmp_path):
-  results = _between(photos, tmp_path)
+  assert results['drop'] == sorted(f'b/{kind}.png' for kind in COPIES)
+  assert results['summary']['settings']['crops'] == 'on'
   source = pipeline.open_source(
     dict(type='detect', path=str(photos), split='val')
   )
@@ -105,6 +98,59 @@ def test_the_list_is_what_evaluators_exclude(photos, tmp_path):
   )
   assert excluded is not None
   assert [source.key(int(i)) for i in excluded] == results['drop']
+
+
+@pytest.fixture(scope='module')
+def corners(tmp_path_factory):
+  """train: 3 photographs; val: a corner of each, and of none of them."""
+  root = tmp_path_factory.mktemp('corners')
+  for i in range(4):
+    if i < 3:
+      _save(root / f'train/a/{i}.png', photograph(i))
+    _save(root / f'val/a/{i}.png', photograph(i)[:96, :128])
+  return root
+
+
+def test_crops_are_looked_for_unless_told_otherwise(corners, tmp_path):
+  """In any order in one state folder: the same as alone."""
+  state = ['--state', tmp_path / 'state']
+  off = _between(corners, tmp_path / 'a', '--crops', 'off', *state)
+  assert off['drop'] == [] and off['pairs'] == []
+  assert off['summary']['settings']['crops'] == 'off'
+  on = _between(corners, tmp_path / 'b', *state)
+  assert on['drop'] == ['a/0.png', 'a/1.png', 'a/2.png']
+  assert all(p['train'] == p['eval'] for p in on['pairs'] if p['accepted'])
+  fresh = _between(corners, tmp_path / 'c')
+  assert fresh['pairs'] == on['pairs']
+  again = _between(corners, tmp_path / 'd', '--crops', 'off', *state)
+  assert again['drop'] == []
+
+
+def test_either_side_may_be_the_crop(corners, tmp_path):
+  _run(
+    '--train', f'{corners}:val', '--eval', f'{corners}:train',
+    '--output', tmp_path,
+  )  # fmt: skip
+  assert _results(tmp_path)['drop'] == ['a/0.png', 'a/1.png', 'a/2.png']
+
+
+@pytest.mark.parametrize('limit, verdict', [(12, 'on'), (11, 'off')])
+def test_by_itself_crops_are_off_above_a_size(
+  corners, tmp_path, monkeypatch, capsys, limit, verdict
+):
+  monkeypatch.setattr(search, 'CROPS_BELOW', limit)
+  results = _between(corners, tmp_path)
+  assert results['summary']['settings']['crops'] == verdict
+  said = 'crops are not looked for in sets of this size'
+  assert (said in capsys.readouterr().out) == (verdict == 'off')
+
+
+def test_by_itself_crops_are_off_without_verification(corners, tmp_path):
+  results = _between(corners, tmp_path, '--no_verify')
+  assert results['summary']['settings']['crops'] == 'off'
+  assert results['drop'] == []
+  on = _between(corners, tmp_path / 'on', '--no_verify', '--crops', 'on')
+  assert on['drop'] == ['a/0.png', 'a/1.png', 'a/2.png']
 
 
 def test_within_a_set_all_but_the_first_of_a_group_go(tmp_path):
@@ -162,7 +208,9 @@ def test_a_second_call_reads_and_compares_only_what_is_new(
   )
   assert set(second['drop']) - set(first['drop']) == {'a/other04.png'}
   assert all(pair[0][0] == 1 for pair in scored)
-  assert second['summary']['counts']['comparisons'] == 2 * 19  # hash, cosine
+  assert (
+    second['summary']['counts']['comparisons'] == 4 * 19
+  )  # hash, cosine, windows of either side
   fresh = _between(photos, tmp_path / 'c', *grown[:2])
   assert fresh['pairs'] == second['pairs'] and fresh['drop'] == second['drop']
 
@@ -290,6 +338,18 @@ HOSTILE = {
   ),
   'threshold': (['--within', 'P:train', '--threshold', 'nan'], 'threshold'),
   'memory': (['--within', 'P:train', '--memory_mb', '1'], '64 to'),
+  'crops': (
+    ['--within', 'P:train', '--cosine', 'none', '--crops', 'on'],
+    'crops on needs colour thumbnails.*--cosine none',
+  ),
+  'crops by a model': (
+    ['--within', 'P:train', '--checkpoint', '/no', '--crops', 'on'],
+    'crops on needs colour thumbnails.*--checkpoint',
+  ),
+  'crops of vectors': (
+    ['--within', 'P:train,embeddings=G', '--crops', 'on'],
+    'crops on needs colour thumbnails.*embeddings=FILE',
+  ),
   'checkpoint': (['--within', 'P:train', '--checkpoint', '/no'], '/no'),
   'no file': (
     ['--within', 'P:train,embeddings=no.npy'], "'no.npy': no such file",
