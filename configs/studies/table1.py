@@ -27,7 +27,8 @@ On real data, with the recipes of the paper:
   jft_checkpoint=DIR  a workdir or checkpoint in place of pretraining on `jft`
   weights=DIR         weights of torchvision or timm, converted (docs/weights.md):
       one more row
-  depth=101|50|152, recipe=literal|accelerator (imagenet_transfer.py), seeds=1
+  depth=101|50|152, seeds=1, recipe=literal|accelerator (of pretraining on `jft`
+      and of fine-tuning: configs/jft_resnet_large_batch.py, imagenet_transfer.py)
 
 Hardware: 2 CPU cores for the synthetic world; the paper's: 50 K80 GPUs, two
 months for `300M`.
@@ -111,7 +112,7 @@ def _synthetic_runs(arg):
   noisy = f'configs/quickstart.py:{tiny}steps={arg.pretrain_steps}'
   clean = (
     f'configs/synthetic_transfer.py:{tiny}world=2,classes=100,images=10000,'
-    f'steps={arg.pretrain_steps},lr=0.03'
+    f'steps={arg.pretrain_steps}'
   )
   target = (
     f'configs/synthetic_transfer.py:{tiny}world=1,classes=60,'
@@ -128,14 +129,14 @@ def _synthetic_runs(arg):
       overrides=nothing,
       start_from='imagenet',
     ),
-    dict(name='scratch', config=f'{target},lr=0.03'),
+    dict(name='scratch', config=target),
     dict(
       name='frozen_jft',
-      config=f'{target},lr=0.03,freeze=backbone',
+      config=f'{target},freeze=backbone',
       start_from='jft',
     ),
     *(
-      dict(name=f'tuned_{name}', config=f'{target},lr=0.01', start_from=name)
+      dict(name=f'tuned_{name}', config=target, start_from=name)
       for name in ('imagenet', 'jft', 'imagenet_jft')
     ),
   ]
@@ -248,8 +249,8 @@ and wrong in 20% of the cases, completed through the hierarchy; ImageNet is
 10,000 images of 100 classes with one right label each; the target has 60 other
 classes, other looks, and few clean images.
 
-All runs on the target are of equal length and differ in their start, in what
-is trained, and in the learning rate, the best of a few tried for each.
+All runs on the target have the same length, rate and schedule, chosen for
+training from scratch; they differ in their start and in what is trained.
 """
 _REAL_TEXT = """
 The recipes of the paper: from scratch 5M steps at a rate of 0.05, fine-tuning
