@@ -12,12 +12,13 @@ classes for single-label models (softmax), one by one for multi-label ones
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 _PREDICTIONS = 'predictions.jsonl'
 _PAGE = 'predictions.html'
@@ -170,22 +171,16 @@ def _name(classes: Any, label: int) -> dict[str, str]:
   return {'name': readable, **({'label': name} if name != readable else {})}
 
 
-class _whole_file:
+@contextlib.contextmanager
+def _whole_file(path: pathlib.Path) -> Iterator[TextIO]:
   """A text file that is there whole or not: written aside, then renamed."""
-
-  def __init__(self, path: pathlib.Path):
-    self._path, self._aside = path, path.with_name(f'{path.name}.tmp')
-
-  def __enter__(self) -> Any:
-    self._file = open(self._aside, 'w', encoding='utf-8')
-    return self._file
-
-  def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-    self._file.close()
-    if kind is None:
-      os.replace(self._aside, self._path)
-    else:
-      self._aside.unlink(missing_ok=True)
+  aside = path.with_name(f'{path.name}.tmp')
+  try:
+    with open(aside, 'w', encoding='utf-8') as file:
+      yield file
+    os.replace(aside, path)
+  finally:
+    aside.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':
