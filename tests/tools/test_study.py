@@ -1,9 +1,11 @@
 """The study tool end to end, on a main of milliseconds."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from tests.tools import studies_on_disk
 from tools import study
-from tools.studies import runner
+from tools.studies import config_files, plan, progress, runner
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -228,7 +230,7 @@ class TestChangedConfig:
     assert set(attempts(elsewhere).values()) == {1}
 
 
-def start(config, folder, *more):
+def start(config, folder, *more, stdout=subprocess.PIPE):
   """The tool in a process of its own, in a group of its own."""
   code = (
     'import sys\n'
@@ -241,7 +243,7 @@ def start(config, folder, *more):
   return subprocess.Popen(
     [sys.executable, '-c', code, *args],
     cwd=ROOT,
-    stdout=subprocess.PIPE,
+    stdout=stdout,
     stderr=subprocess.STDOUT,
     text=True,
     start_new_session=True,
@@ -255,6 +257,42 @@ def wait_for(folder, *runs):
   while not all(file.exists() for file in files):
     assert time.monotonic() < deadline, 'the run did not start'
     time.sleep(0.02)
+
+
+class TestProgress:
+  """What the console says."""
+
+  def test_time_left_by_hand(self, tmp_path):
+    runs = [dict(name='a', seeds=[0, 1, 2]), dict(name='b'), dict(name='c')]
+    path = studies_on_disk.write(tmp_path, runs=runs)
+    loaded = config_files.load(path, '--config')
+    jobs = plan.build(loaded, path, tmp_path / 'out').jobs
+    shown = progress.Progress(jobs, 2)
+    assert shown.eta_s() is None  # nothing is known yet
+    a0, _, _, b, _ = jobs
+    shown.ended(a0, runner.Outcome('finished', seconds=10), '')
+    shown.ended(b, runner.Outcome('finished', seconds=40), '')
+    # Two more of a, and c as the average of 10 and 40; two at a time.
+    assert shown.eta_s() == (10 + 10 + 25) / 2
+    shown.waiting({'a seed 1': 4.0, 'a seed 2': 30.0})
+    assert shown.eta_s() == (6 + 0 + 25) / 2
+
+  def test_a_terminal_keeps_one_line_a_run(self, tmp_path):
+    config = studies_on_disk.write(tmp_path, runs=CHAIN)
+    terminal, end = pty.openpty()
+    process = start(config, tmp_path, stdout=end)
+    os.close(end)
+    text = b''
+    with contextlib.suppress(OSError):  # the other end is closed
+      while part := os.read(terminal, 4096):
+        text += part
+    os.close(terminal)
+    assert process.wait(20) == 0
+    kept = [line.split('\x1b[K')[-1] for line in text.decode().split('\r\n')]
+    lines = [line for line in kept if ' seed 0' in line]
+    assert [line.split(':')[0] for line in lines] == [
+      '[1/3] pre seed 0', '[2/3] tuned seed 0', '[3/3] scratch seed 0',
+    ]  # fmt: skip
 
 
 class TestSignals:

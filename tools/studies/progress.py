@@ -3,11 +3,11 @@
 On a terminal the last line is alive: what runs now, and how far it is.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from big_vision_like import writers
 from big_vision_like.clock import duration
 from tools.studies import record as records
 from tools.studies.plan import Job
@@ -15,6 +15,7 @@ from tools.studies.runner import Outcome
 
 _TAIL_LINES = 15  # of the log of a failed job
 _REFRESH_S = 1.0
+_CLEAR = '\r\x1b[K'  # of a terminal's line
 
 
 class Progress:
@@ -23,16 +24,9 @@ class Progress:
   Args:
     jobs: all of this command.
     num_parallel: jobs at a time, for the ETA.
-    console: where to; standard output by default.
   """
 
-  def __init__(
-    self,
-    jobs: Sequence[Job],
-    num_parallel: int,
-    console: writers.Console | None = None,
-  ):
-    self._console = console or writers.Console()
+  def __init__(self, jobs: Sequence[Job], num_parallel: int):
     self._live = sys.stdout.isatty()
     self._num_parallel = num_parallel
     self._total = len(jobs)
@@ -46,12 +40,13 @@ class Progress:
         self._seconds.setdefault(job.run.name, []).append(record.seconds)
 
   def say(self, text: str) -> None:
-    """Prints a line that stays."""
-    self._console.say(text)
+    """Prints a line that stays, in place of the live one."""
+    print(f'{_CLEAR if self._live else ""}{text}', flush=True)
 
   def started(self, job: Job) -> None:
-    """A job has started: shown on a terminal only until it ends."""
-    self._console.progress(f'{self._count(job)} {job.name}: started')
+    """A job has started; on a terminal the live line tells of it."""
+    if not self._live:
+      self.say(f'{self._count(job)} {job.name}: started')
 
   def ended(self, job: Job, outcome: Outcome, figures: str) -> None:
     """The line of a job; `figures` is what came out."""
@@ -86,7 +81,8 @@ class Progress:
     )
     eta = self.eta_s()
     rest = '' if eta is None else f'; ETA {duration(eta)}'
-    self._console.progress(f'{shown}{rest}'[:160])
+    room = shutil.get_terminal_size().columns - 1
+    print(f'{_CLEAR}{shown}{rest}'[: room + len(_CLEAR)], end='', flush=True)
 
   def eta_s(self) -> float | None:
     """Seconds to the end; None before a job has finished.
