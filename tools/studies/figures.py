@@ -54,12 +54,13 @@ def draw(
   if figure.kind == 'curves':
     header, rows = _curves(axes, study, figure, present, results)
   elif figure.kind == 'bars':
-    header, rows = _bars(axes, study, figure, present, results)
+    header, rows = _bars(axes, study, figure, names, results)
   else:
     header, rows, fits = _sweep(axes, study, figure, present, results)
   axes.set_ylabel(figure.metric)
-  axes.grid(alpha=0.25)
-  if not present:
+  axes.set_axisbelow(True)
+  axes.grid(alpha=0.25, axis='y' if figure.kind == 'bars' else 'both')
+  if not present and figure.kind != 'bars':
     axes.text(0.5, 0.5, 'nothing finished', ha='center', va='center')
   path = folder / f'{figure.name}.png'
   temporary = path.with_name(f'{path.name}.tmp')
@@ -127,9 +128,14 @@ def _bars(
   rows: list[list[Any]] = []
   for position, name in enumerate(names):
     summary = outcomes.summarise(results, name, figure.metric)
-    axes.bar(position, summary.mean, color=f'C{position % 10}', alpha=0.75)
-    _points(axes, [position] * summary.num, summary)
-    rows.append([name, summary.mean, _known(summary.std), summary.num])
+    if summary.num:
+      axes.bar(position, summary.mean, 0.7, color=f'C{position % 10}')
+      _points(axes, [position] * summary.num, summary)
+    else:
+      axes.annotate('missing', (position, 0), ha='center', va='bottom')
+    mean = summary.mean if summary.num else None
+    rows.append([name, mean, _known(summary.std), summary.num])
+  axes.set_xlim(-0.6, max(len(names), 3) - 0.4)
   axes.set_xticks(
     range(len(names)),
     [study.title_of(name) for name in names],

@@ -99,7 +99,7 @@ def _caption(drawn: Drawn, log_x: bool) -> html_page.Markup:
       f'R² {line.r2:.3f} (least squares of {line.num} means)'
     )
   if drawn.missing:
-    lines.append(f'missing: {", ".join(drawn.missing)}')
+    lines.append(f'missing: {"; ".join(drawn.missing)}')
   return html_page.element(
     'p', *(html_page.element('span', line, ' ') for line in lines),
     class_='muted',
