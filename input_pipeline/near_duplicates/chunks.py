@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from input_pipeline import manifest as manifests
 from input_pipeline.sources import records
 
@@ -64,6 +66,25 @@ def unique(chunks: Sequence[Chunk]) -> list[Chunk]:
       chunk = dataclasses.replace(chunk, content=again)
     out.append(chunk)
   return out
+
+
+def first_rows(chunks: Sequence[Chunk]) -> np.ndarray:
+  """int64 [n]: number of records before each chunk."""
+  return np.cumsum([0, *map(len, chunks)])[:-1]
+
+
+def places(chunks: Sequence[Chunk], rows: np.ndarray) -> np.ndarray:
+  """int64 [m]: one number for each record, the same in any list of chunks.
+
+  Args:
+    chunks: the list that the rows are counted over.
+    rows: int64 [m].
+  """
+  first = first_rows(chunks)
+  chunk = np.searchsorted(first, rows, side='right') - 1
+  starts = np.array([c.start for c in chunks])
+  sets = np.array([c.set_index for c in chunks])
+  return (sets[chunk] << 48) + starts[chunk] + rows - first[chunk]
 
 
 def digest(*parts: Any) -> str:

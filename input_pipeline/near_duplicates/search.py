@@ -22,7 +22,12 @@ import numpy as np
 
 from input_pipeline.near_duplicates import hashes, pairs
 from input_pipeline.near_duplicates.cells import Cells, OneCell, Sorted
-from input_pipeline.near_duplicates.chunks import Chunk, digest
+from input_pipeline.near_duplicates.chunks import (
+  Chunk,
+  digest,
+  first_rows,
+  places,
+)
 from input_pipeline.near_duplicates.pairs import Nearest, Pairs
 from input_pipeline.near_duplicates.signatures import Signatures
 from input_pipeline.near_duplicates.state import State
@@ -253,7 +258,7 @@ class Search:
     self, chunks: Sequence[Chunk], numbers: range, mirrored: bool
   ) -> tuple[np.ndarray, np.ndarray]:
     """(hashes, rows in the table) of the records that could be read."""
-    first = _first_rows(chunks)
+    first = first_rows(chunks)
     values, rows = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for number in numbers:
       chunk = chunks[number]
@@ -282,17 +287,21 @@ class Search:
       return np.diff(cells.members(chunk).ends).astype(np.int64)
 
     sides = ((queries, query_sizes), (database, member_sizes))
-    both = np.zeros(cells.num, np.int64)  # vectors in each cell
-    for chunks, sizes in sides:
+    held = np.zeros((2, cells.num), np.int64)  # vectors of a side in each cell
+    for number, (chunks, sizes) in enumerate(sides):
       for chunk in chunks:
-        both += sizes(chunk)
+        held[number] += sizes(chunk)
+    both = held.sum(0)
     row_bytes = 2 * self._signatures.vectors.dim + 16
     limit = self._options.memory_mb * 10**6 // row_bytes
     units = []
-    for part in _runs(both.tolist(), limit):
+    parts = _runs(both.tolist(), limit)
+    if held[1].sum() <= limit // 2:  # few members: queries chunk by chunk
+      parts = [range(cells.num)]
+    for part in parts:
       low, high = part.start, part.stop
       q, d = [range(len(queries))], [range(len(database))]
-      if both[low:high].sum() > limit:  # one cell that is too large
+      if both[low:high].sum() > limit:
         q, d = (
           _runs([int(sizes(c)[low:high].sum()) for c in chunks], limit // 2)
           for chunks, sizes in sides
@@ -362,7 +371,7 @@ class Search:
   ) -> None:
     found = Pairs(row_q, row_d, np.full(len(row_q), mirrored), closeness)
     if self._options.within:
-      same = _places(queries, row_q) == _places(database, row_d)
+      same = places(queries, row_q) == places(database, row_d)
       found = found.take(np.flatnonzero(~same))
     nearest.add(found)
 
@@ -389,7 +398,7 @@ class Search:
   ) -> Pairs:
     nearest = Nearest(self._options.max_neighbours)
     firsts = [
-      dict(zip((self._name(kind, c) for c in side), _first_rows(side)))
+      dict(zip((self._name(kind, c) for c in side), first_rows(side)))
       for side in (queries, database)
     ]
     for task, note in self._finished(kind):
@@ -431,7 +440,7 @@ def _gather(
   numbers: range,
 ) -> _Gathered:
   """What the chunks have in the unit's cells."""
-  first = _first_rows(chunks)
+  first = first_rows(chunks)
   rows, vectors, cells = [], [], []
   for number in numbers:
     found = sorted_of(chunks[number])
@@ -467,20 +476,6 @@ def _runs(sizes: Sequence[int], limit: int) -> list[range]:
       start, total = item, 0
     total += size
   return [*runs, range(start, len(sizes))]
-
-
-def _first_rows(chunks: Sequence[Chunk]) -> np.ndarray:
-  """int64 [n]: number of records before each chunk."""
-  return np.cumsum([0, *map(len, chunks)])[:-1]
-
-
-def _places(chunks: Sequence[Chunk], rows: np.ndarray) -> np.ndarray:
-  """One number for each record, the same in any table."""
-  first = _first_rows(chunks)
-  chunk = np.searchsorted(first, rows, side='right') - 1
-  starts = np.array([c.start for c in chunks])
-  sets = np.array([c.set_index for c in chunks])
-  return (sets[chunk] << 48) + starts[chunk] + rows - first[chunk]
 
 
 def _row_map(

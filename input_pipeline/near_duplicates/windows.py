@@ -22,6 +22,7 @@ Window = tuple[float, float, float]  # top, left, height = width: of the image
 
 _LUMA_SIDE = 32
 _CHROMA_SIDE = 16
+_ROWS = 1 << 12  # described at a time
 SKETCH_BYTES = _LUMA_SIDE**2 + 2 * _CHROMA_SIDE**2
 
 
@@ -98,7 +99,12 @@ class WindowVectors:
     return len(self._sketches)
 
   def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-    found = describe(np.asarray(self._sketches[rows]), self._window)
-    if self._mirrored:
-      found = thumbnails.mirror(found)
-    return found.astype(np.float16)
+    wanted = np.arange(len(self))[rows]
+    out = np.empty((len(wanted), thumbnails.DIM), np.float16)
+    for low in range(0, len(out), _ROWS):
+      sketches = self._sketches[wanted[low : low + _ROWS]]
+      found = describe(np.asarray(sketches), self._window)
+      out[low : low + _ROWS] = (
+        thumbnails.mirror(found) if self._mirrored else found
+      )
+    return out

@@ -76,7 +76,7 @@ class TestHashes:
       image = photograph(seed)
       grey = Image.fromarray(image).convert('L')
       small = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), float)
-      low = dctn(small, type=2)[:8, :8]
+      low = np.asarray(dctn(small, type=2))[:8, :8]
       bits = (low > np.median(low)).ravel()
       expected = int(''.join('01'[int(b)] for b in bits), 2)
       assert hashes.phash(image)[0] == expected
@@ -279,13 +279,16 @@ class TestCrops:
     assert between <= either
     assert all(i != j for i, j, _ in found)
 
-  def test_cells_and_growth(self, crops, monkeypatch):
+  # No room at all, and room for the members but not for the queries.
+  @pytest.mark.parametrize('memory_mb', [0, 0.05])
+  def test_cells_and_growth(self, tmp_path, monkeypatch, memory_mb):
+    crops = Crops(tmp_path)
     monkeypatch.setattr('input_pipeline.near_duplicates.cells._MEMBERS', 8)
     exact = crops.find(crops.chunks[2:], crops.chunks[:2], method='exact')
     options = dict(method='cells', probes=1000)
     crops.find(crops.chunks[3:], crops.chunks[1:2], **options)
     grown = crops.find(
-      crops.chunks[2:], crops.chunks[:2], memory_mb=0, **options
+      crops.chunks[2:], crops.chunks[:2], memory_mb=memory_mb, **options
     )
     assert grown == exact
 
