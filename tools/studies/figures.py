@@ -52,7 +52,7 @@ def draw(
   axes = canvas.subplots()
   fits: dict[str, fit.Line] = {}
   if figure.kind == 'curves':
-    header, rows = _curves(axes, study, figure, present, results)
+    header, rows = _curves(axes, study, figure, names, results)
   elif figure.kind == 'bars':
     header, rows = _bars(axes, study, figure, names, results)
   else:
@@ -97,6 +97,8 @@ def _curves(
       for r in results
       if r.job.run.name == name and figure.metric in r.curves
     ]
+    if not curves:
+      continue
     steps, mean, std = mean_curve(curves)
     colour = f'C{position % 10}'
     marker = 'o' if len(steps) < 30 else None
@@ -113,7 +115,7 @@ def _curves(
       for s, m, d in zip(steps, mean, std)
     ]
   axes.set_xlabel('step')
-  if names:
+  if rows:
     axes.legend(fontsize=8)
   return ['run', 'step', 'mean', 'std'], rows
 
