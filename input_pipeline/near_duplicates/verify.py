@@ -5,10 +5,11 @@ a crop of 60% to 100% of its height and width (apart, so that other aspect
 ratios are found too) at any place: normalised cross-correlation by FFT, first
 small, then finely about the best places. What is correlated is brightness
 without its slow part: smooth gradients, which many photographs share, do not
-count. The score is that correlation where it is best. Copies that were resized,
-recompressed, cropped or recoloured lie near 1. Where the small search finds
-less than _HOPELESS, that is the score: copies have more there (0.69 at least,
-of 64x64 images at half their size), other pictures rarely.
+count. The score is that correlation where it is best, less a tenth of the area
+that is left out: the smaller the part, the likelier a chance agreement. Copies
+that were resized, recompressed, cropped or recoloured lie near 1. Where the
+small search finds less than _HOPELESS, that is the score: copies have more
+there (0.69 at least, of 64x64 images at half their size), others rarely.
 """
 
 import dataclasses
@@ -17,13 +18,14 @@ import functools
 import numpy as np
 from PIL import Image
 
-VERSION = 2  # another one makes scores of earlier calls void
+VERSION = 3  # another one makes scores of earlier calls void
 SIDE = 128  # pixels of the fine comparison
 _COARSE = 48
 _SCALES = np.linspace(0.6, 1.0, 8)
 _COARSE_SIZES = [
   (round(h * _COARSE), round(w * _COARSE)) for h in _SCALES for w in _SCALES
 ]
+_LEFT_OUT = 0.1  # taken off where nothing is covered
 _NUM_REFINED = 3
 _REFINE = np.linspace(-0.03, 0.03, 5)
 _GOOD = 0.985  # where nothing finer need be looked for
@@ -108,7 +110,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def _coarse(
   a: Prepared, b: Prepared
 ) -> list[tuple[float, Prepared, Prepared, float, float]]:
-  """The best (correlation, whole, part, height, width), both ways round."""
+  """The best (score, whole, part, height, width), both ways round."""
   found = []
   for whole, part in ((a, b), (b, a)):
     values = _best_places(whole.coarse, part.coarse_parts)
@@ -123,7 +125,7 @@ def _coarse(
 def _refined(
   whole: Prepared, part: Prepared, height: float, width: float
 ) -> float:
-  """The best correlation at sizes close to this one, relative to the whole."""
+  """The best score at sizes close to this one, relative to the whole."""
   heights, widths = (
     sorted(set(np.clip((SIDE * (n + _REFINE)).round(), SIDE // 2, SIDE)))
     for n in (height, width)
@@ -134,7 +136,7 @@ def _refined(
 
 
 def _best_places(whole: np.ndarray, parts: list[np.ndarray]) -> list[float]:
-  """For each part [h, w], its best correlation at any place in [N, N].
+  """For each part [h, w], its best score at any place in [N, N].
 
   The circular correlation of size N is the plain one wherever the part lies
   inside. Sums over windows come from summed-area tables.
@@ -158,7 +160,8 @@ def _best_places(whole: np.ndarray, parts: list[np.ndarray]) -> list[float]:
     spread = np.maximum(second - first * first / (h * w), h * w)  # 1 level^2
     power = float((stack[row] ** 2).sum())
     inside = products[row, : side - h + 1, : side - w + 1]
-    best.append(float((inside / np.sqrt(spread * max(power, h * w))).max()))
+    value = float((inside / np.sqrt(spread * max(power, h * w))).max())
+    best.append(value - _LEFT_OUT * (1 - h * w / side**2))
   return best
 
 

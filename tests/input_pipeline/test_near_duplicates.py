@@ -123,6 +123,12 @@ class TestVerification:
     for i in range(6):
       assert verify.score(prepared[i], prepared[(i + 1) % 6]) < 0.6
 
+  def test_what_a_crop_leaves_out_costs_a_tenth_of_it(self):
+    whole = np.random.default_rng(0).normal(size=(48, 48)).astype(np.float32)
+    parts = [40 * whole, 40 * whole[4:40, 9:45]]  # 36 of 48: 9 / 16
+    found = verify._best_places(40 * whole, parts)
+    assert found == pytest.approx([1, 1 - 0.1 * 7 / 16], abs=1e-4)
+
   def test_mirror_images_only_when_asked(self):
     image = photograph(0)
     a, b = verify.prepare(image), verify.prepare(image[:, ::-1].copy())
