@@ -2,9 +2,10 @@
 
     signatures/DIGEST.npz       hash, hash of the mirror image, readable or not
     vectors/DIGEST.npy          float16 [n, D], L2-normalised
+    sketches/DIGEST.npy         uint8 [n, 1536], of which windows are made
     cells/DIGEST.npy            centres; cells/DIGEST/CHUNK.*: who is where
     searches/SETTINGS/TASK/     candidates, one file a unit of work
-    verified.jsonl              scores of the pairs looked at
+    verified-VERSION.jsonl      scores of the pairs looked at
 
 Names are digests of the content and of all settings that matter, so what is
 there is right, and what is missing is made. Every file is written under a
