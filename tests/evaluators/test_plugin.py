@@ -56,7 +56,10 @@ def test_own_evaluator(my_package, shape):
     (_entry(temperature=0), r'evals\.own\.temperature must be positive'),
     (_entry(type='my_package.absent'), r"unknown evaluator 'my_package\.abs"),
     (_entry(type=harness.SOURCE), r"does not define 'Evaluator'"),
-    (_entry(type='accuracy'), r'valid: classification, multilabel_map, or'),
+    (
+      _entry(type='accuracy'),
+      r'valid: classification, fewshot, knn, linear_probe, multilabel_map, or',
+    ),
     ({'batch_size': 8}, r'evals\.own: missing key "type"'),
     ('classification', r"evals\.own must be a dict, got 'classification'"),
     (
