@@ -61,7 +61,7 @@ def photos(real_data, tmp_path_factory):
 
 @pytest.mark.slow
 def test_planted_copies_and_nothing_else(photos, tmp_path):
-  """All of them, of crops to 80% of both sides most."""
+  """All but few crops: in docs/near-duplicates.md 99% and 92% are found."""
   argv = [
     '--train', f'{photos}:train', '--eval', f'{photos}:val', '--mirrored',
     '--output', str(tmp_path), '--workers', '1',
@@ -75,8 +75,10 @@ def test_planted_copies_and_nothing_else(photos, tmp_path):
   assert len(planted) == 8 * 15
   lost = sorted(set(planted) - set(dropped))
   assert set(dropped) <= set(planted)
-  assert all(key.startswith('cropped80/') for key in lost), lost
-  assert len(lost) <= 3  # 92% are found of all 150 photographs
+  assert all(key.startswith('cropped') for key in lost), lost
+  large = [key for key in lost if key.startswith('cropped80/')]
+  assert len(large) <= 3, lost  # of 15
+  assert len(lost) - len(large) <= 1, lost  # of 30
   for line in (tmp_path / 'pairs.jsonl').read_text().splitlines():
     pair = json.loads(line)
     same = pair['train'].split('/')[-1] == pair['eval'].split('/')[-1]
