@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from big_vision_like import mesh as mesh_lib
 from big_vision_like import plugins, text_lines
 from input_pipeline import device, pipeline
+from input_pipeline.errors import BadExample
 from input_pipeline.ops import labels as label_ops
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
@@ -363,7 +364,8 @@ def read_excluded(
     if not indices:
       raise ValueError(
         f'{place}: no record {key!r} among the {len(source)} of the '
-        f'evaluation set; its first is {source.key(0)!r}'
+        f'evaluation set; its first is {source.key(0)!r}. Lists of tools.dedup '
+        'hold the keys of the data that it was given'
       )
     found.update(indices)
   if len(found) == len(source):
@@ -372,14 +374,24 @@ def read_excluded(
 
 
 def _indices_of_keys(source: Any, keys: Sequence[Any]) -> dict[str, list[int]]:
-  """Key -> indices, for those keys wanted that the source has."""
+  """Key -> indices, for those keys wanted that the source has.
+
+  A key that is no place in the set may be the name that an image had before it
+  was prepared; to find those, the records are read.
+  """
   texts = [key for key in keys if isinstance(key, str)]
   wanted = {*texts, *(key.strip() for key in texts)}
   found: dict[str, list[int]] = {}
-  for index in range(len(source)) if wanted else ():
-    key = source.key(index)
-    if key in wanted:
-      found.setdefault(key, []).append(index)
+  for name_of in (source.key, getattr(source, 'stored_key', None)):
+    if name_of is None or all({k, k.strip()} & found.keys() for k in texts):
+      break
+    for index in range(len(source)):
+      try:
+        key = name_of(index)
+      except BadExample:  # evaluating it will say so
+        continue
+      if key in wanted and index not in found.get(key, ()):
+        found.setdefault(key, []).append(index)
   return found
 
 

@@ -218,6 +218,8 @@ def check(folder: str, manifest: Manifest, split: str) -> None:
       f'{len(problems)} of {len(files)} files of split {split!r} in '
       f'{folder!r} are not those of the manifest:\n{shown}'
       + (f'\n  and {more} more' if more > 0 else '')
+      + '\nput back the files that were written, or delete the folder and '
+      'prepare it again'
     )
 
 

@@ -157,6 +157,11 @@ def open_splits(
   years = voc_devkit.open_years(inputs, scratch)
   kind = _LISTS[task]
   available = sorted({n for y in years.values() for n in y.list_names()[kind]})
+  if not available and trainaug_list is None:
+    raise FileNotFoundError(
+      f'{", ".join(inputs)}: no ImageSets/{kind}/*.txt in {", ".join(years)}; '
+      'these lists say which images belong to which split'
+    )
   if trainaug_list is not None:
     available = sorted({*available, TRAINAUG})
   if splits is None:
@@ -242,7 +247,8 @@ def _segmentation(
   if missing == len(places):
     raise FileNotFoundError(
       f'none of the {missing:,} masks is there, for example '
-      f'{folders[0]}/{chosen[0][1]}.png of {chosen[0][0].name}'
+      f'{folders[0]}/{chosen[0][1]}.png of {chosen[0][0].name}; masks of the '
+      'extended set are given by --trainaug_list and --trainaug_masks'
     )
   masks = ', '.join(f'{n:,} from {origin}' for origin, n in counts.items())
   return Source(places, None, [

@@ -140,6 +140,10 @@ class Source:
     shard, position = self._locate(int(index))
     return f'{self._shards[shard].name}:{position}'
 
+  def stored_key(self, index: int) -> str:
+    """The key inside the record: the image's name before it was prepared."""
+    return self.read(int(index)).key
+
   def fingerprint(self) -> str:
     """Changes with the shards' checksums, the vocabulary or the hierarchy."""
     parts = [s.sha256 for s in self._shards]

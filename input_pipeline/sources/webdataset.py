@@ -13,6 +13,7 @@ the headers and the labels of all its shards once.
 import array
 import dataclasses
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,7 @@ from input_pipeline.archive_index import Files
 from input_pipeline.errors import BadExample
 from input_pipeline.sources import archive_members, image_files, shard_names
 
+_NEGATIVE = re.compile(r'-[0-9]+')  # what -1 stands for differs by publisher
 _LABEL_SUFFIXES = ('cls', 'txt', 'json')
 _SEPARATORS = (None, ',', ';', '\n', '\t', ' ', '|')
 _MAX_LABEL_BYTES = 1 << 20
@@ -260,6 +262,8 @@ class _Samples:
     names = self._parts.label_names(data)
     for name in names:
       text_lines.check_name(name, self._parts.labels)
+      if _NEGATIVE.fullmatch(name):
+        raise ValueError(f'{name} is no label: numbers are 0 or above')
     return names
 
   def key(self, sample: int) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from big_vision_like import plugins
 from big_vision_like.vocabulary import Vocabulary
+from evaluators import common
 from input_pipeline import manifest as manifests
 from input_pipeline import records
 from input_pipeline.errors import BadExample
@@ -158,3 +159,13 @@ def test_mistakes_are_named(tmp_path):
   with pytest.raises(ValueError, match=r'train-00000-of-00004.*missing'):
     Source(path=path)
   assert len(Source(path=path, split='val')) == 2
+
+
+def test_records_are_excluded_by_either_of_their_names(tmp_path):
+  """Places in the set, and the names that images had before."""
+  source = Source(path=make(tmp_path))
+  named = ['train/3.jpg', source.key(5), 'train/8.jpg']
+  found = common.read_excluded(named, source, 'evals.val.exclude_ids')
+  np.testing.assert_array_equal(found, [3, 5, 8])
+  with pytest.raises(ValueError, match=r"no record 'train/9.jpg' among the 9"):
+    common.read_excluded(['train/9.jpg'], source, 'evals.val.exclude_ids')

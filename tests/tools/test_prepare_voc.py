@@ -307,6 +307,11 @@ def no_images(root):
     path.unlink()
 
 
+def no_lists(root):
+  for path in root.glob('VOCdevkit/*/ImageSets/Main/*.txt'):
+    path.unlink()
+
+
 BOMB = (
   '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]>'
   '\n<annotation>'
@@ -331,6 +336,7 @@ BOMB = (
     (wrong_list('000005\n000005\n'), [], "trainval.txt:2: image '000005'"),
     (wrong_list(''), [], 'no image names in it'),
     (wrong_list('000005\n000123\n'), [], 'no Annotations/000123.xml'),
+    (no_lists, [], 'no ImageSets/Main/*.txt in VOC'),
     (no_images, [], 'none of the 3 images of the list is there'),
     (None, ['--splits', 'train'], 'splits must be some of test, trainval'),
     (None, ['--splits', 'test,test'], 'splits must be some of test, trainval'),
