@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
 143 stopped by a signal after saving.
 """
 
-import difflib
 import os
 import pathlib
 import sys
@@ -110,25 +109,10 @@ def _parse_flags(args: list[str]) -> list[str]:
     return flags.FLAGS(args)
   except (SyntaxError, ImportError) as error:
     _refuse(ValueError(f'the config file does not load: {error}'))
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    config = _config_alone(args)
-    for arg in args:
-      if config is not None and arg.startswith('--config.'):
-        _check_override(config, arg[len('--config.') :].partition('=')[0])
-    _refuse(error)
+  except Exception as error:  # what a wrong override raises has many types
+    from tools import config_flags as command_flags
 
-
-def _config_alone(args: list[str]) -> Any:
-  """The config without its overrides; None if it does not load."""
-  for i, arg in enumerate(args):
-    name, _, path = arg.partition('=')
-    if name == '--config':
-      path = path or args[min(i + 1, len(args) - 1)]
-      try:
-        return flags.FLAGS['config'].parser.parse(path)
-      except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-  return None
+    _refuse(command_flags.explain(flags.FLAGS, args, error))
 
 
 def _json_configs_loaded(args: list[str]) -> list[str]:
@@ -150,24 +134,6 @@ def _json_configs_loaded(args: list[str]) -> list[str]:
       arg = f'{name}={loader}:{path}' if name else f'{loader}:{path}'
     out.append(arg)
   return out
-
-
-def _check_override(section: Any, key: str) -> None:
-  """Refuses an override of a key that the config file does not hold."""
-  for depth, name in enumerate(key.split('.')):
-    if not hasattr(section, 'keys'):
-      return
-    if name not in section:
-      where = '.'.join(key.split('.')[:depth]) or 'config'
-      close = difflib.get_close_matches(name, list(section), n=1)
-      hint = f' (did you mean {close[0]!r}?)' if close else ''
-      _refuse(
-        ValueError(
-          f'--config.{key}: {where} has no key {name!r}{hint}; the config file '
-          f'holds: {", ".join(section)}'
-        )
-      )
-    section = section[name]
 
 
 def _refuse(error: BaseException) -> NoReturn:

@@ -27,8 +27,12 @@ def find(config: Mapping[str, Any], name: str) -> str | None:
   """
   given = [k for k in keys(name) if k in config and config[k] is not None]
   if len(given) > 1:
+    # Only of the length of a run is 0 never meant (see settings.complete).
+    drop = '; 0 takes one away: ' if name == 'total' else ''
+    if drop:
+      drop += ' or '.join(f'--config.{k}=0' for k in given)
     raise ValueError(
-      f'{" and ".join(given)} are all given: the same duration, keep one'
+      f'{" and ".join(given)} are given for the same duration: keep one{drop}'
     )
   return given[0] if given else None
 

@@ -25,12 +25,14 @@ TRAIN_MODES = ('sync', 'downpour')
 OPEN_SECTIONS = (
   'input.source', 'model', 'task', 'optim', 'schedule', 'evals', 'expected',
 )  # fmt: skip
+# The length of a run: 0, all that a command line can say, is 'not given'.
+LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys whose change leaves the training of a run as it was.
 FREE_SECTIONS = (
-  'total_steps', 'total_epochs', 'total_examples', 'log_every_steps', 'mesh',
-  'device', 'input.workers', 'input.threads', 'input.prefetch',
-  'input.max_bad_fraction', 'input.timeout_s', 'task.class_multiple',
-  'train.downpour.servers', 'train.downpour.head_shards',
+  *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
+  'input.threads', 'input.prefetch', 'input.max_bad_fraction',
+  'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
+  'train.downpour.head_shards',
   'train.step_timeout_s', 'profile', 'ckpt', 'evals', 'on_eval_error',
   'resume', 'plan', 'expected',
 )  # fmt: skip
@@ -39,12 +41,17 @@ FREE_SECTIONS = (
 def complete(config: Config) -> Config:
   """A checked copy of a config with every key of the table.
 
+  A length of 0 is None in the copy: it takes away what a config file gives.
+
   Raises:
     ValueError: unknown key, or a value of the wrong type; names the key.
   """
   table = common.base()
   given = config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
   _merge(table, given, '')
+  for key in LENGTH:
+    if table[key] == 0:
+      table[key] = None
   _check_ranges(table)
   return table
 

@@ -13,9 +13,11 @@ init_path=WORKDIR (layout=torch for weights converted from torchvision or timm),
 freeze=none|conv1|conv2|conv3|conv4|backbone keeps a part of it as it is. Off by
 default: crop=resized, ema=0.9999 and, with task=softmax, label_smoothing=0.1,
 mixup=0.2. Other arguments: eval_split=val, holdout=10
-(percent of a folder or table without splits that becomes val), task=multilabel
-or softmax (exactly one label an image), depth=50|101|152|26|14, width=64,
-size=224, batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
+(percent of a folder or table without splits that becomes val), fraction=0.1
+(of the training records), exclude_ids=FILE (near-duplicates listed by
+tools/dedup.py: every figure also without them), task=multilabel or softmax
+(exactly one label an image), depth=50|101|152|26|14, width=64, size=224,
+batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
 
 Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
 """
@@ -48,6 +50,8 @@ def get_config(arg=None):
     hierarchy='',
     unlisted=('error', 'traverse', 'add'),
     holdout=0.0,
+    fraction=1.0,
+    exclude_ids='',
     workers=2,
     tiny=False,
   )
@@ -59,6 +63,7 @@ def get_config(arg=None):
   common.at_least_one(
     size=arg.size, width=arg.width, batch=arg.batch, max_labels=arg.max_labels
   )
+  common.check_fraction(arg.fraction)
   multilabel = arg.task == 'multilabel'
   label = (
     common.multilabel(arg.max_labels) if multilabel else dict(op='single_label')
@@ -80,6 +85,7 @@ def get_config(arg=None):
   if arg.crop == 'resized':
     c.input.ops = common.resized_crop_ops(arg.size, label)
   c.input.batch_size = arg.batch
+  c.input.fraction = arg.fraction
   c.input.workers = arg.workers
 
   c.model = common.resnet(
@@ -114,6 +120,8 @@ def get_config(arg=None):
     batch_size=arg.batch,
     every_percent=20,
   )
+  if arg.exclude_ids:
+    c.evals.val.exclude_ids = arg.exclude_ids
 
   if arg.tiny:
     common.shrink(c, num_classes=23, label=label)
