@@ -42,6 +42,8 @@ def read(path: str | os.PathLike[str]) -> Edges:
     '.json': _read_json,
     '.jsonl': lambda path: of_vocabulary(vocabulary.load(path)),
   }
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'{path}: no such file')
   if suffix not in readers:
     raise ValueError(
       f'{path}: unknown kind of hierarchy file {suffix!r}; valid suffixes: '

@@ -207,7 +207,7 @@ class EvalData:
     if classes:
       self._check_classes()
     self.excluded = read_excluded(
-      exclude_ids, self.source, f'{ctx.where}.exclude_ids'
+      exclude_ids, self.source, f'{ctx.where}.exclude_ids', ctx.say
     )
     self._compiled: dict[PredictFn, Callable[..., Any]] = {}
 
@@ -326,9 +326,15 @@ class EvalData:
 
 
 def read_excluded(
-  exclude: str | Sequence[str | int] | None, source: Any, where: str
+  exclude: str | Sequence[str | int] | None,
+  source: Any,
+  where: str,
+  say: Callable[[str], None] = print,
 ) -> np.ndarray | None:
   """Indices of the records that `exclude_ids` names: int64 [n], ascending.
+
+  A list without any key is what tools/dedup.py writes where it finds nothing;
+  one line says so, since a file cut short looks the same.
 
   Args:
     exclude: text file of record keys, one a line, such as the drop_ids.txt of
@@ -336,6 +342,7 @@ def read_excluded(
       key that several records share excludes all of them.
     source: the evaluation set.
     where: config key, for messages.
+    say: prints a line.
 
   Raises:
     FileNotFoundError: no such file.
@@ -352,6 +359,8 @@ def read_excluded(
     ]
   else:
     named = [(where, key) for key in exclude]
+  if not named:
+    say(f'exclude_ids={exclude!r} names no record: nothing is excluded')
   index_of = _indices_of_keys(source, [k for _, k in named])
   found: set[int] = set()
   for place, key in named:

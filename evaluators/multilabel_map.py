@@ -229,7 +229,10 @@ class Evaluator:
   def _read_excluded(self, exclude: Any) -> np.ndarray | None:
     """int64 indices of the excluded records, sorted."""
     return common.read_excluded(
-      exclude, self._data.source, f'{self._ctx.where}.exclude_ids'
+      exclude,
+      self._data.source,
+      f'{self._ctx.where}.exclude_ids',
+      self._ctx.say,
     )
 
   def _read_buckets(

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tools import command
+
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 # One step of an override: .name, [3], ['name'] or, by mistake, .3
 _STEP = re.compile(r"""\.([^.\[\]]*)|\[(-?\d+)\]|\[(['"])(.*?)\3\]""")
@@ -209,10 +211,19 @@ def _check_kind(flag: str, parent: Any, name: Any, value: Any) -> None:
     )
 
 
-def fail(error: Exception) -> None:
-  """Prints a mistake of the user in one message; exit code 2."""
+def run(work: Callable[[], Any]) -> None:
+  """Does the work of a command; ends the process where it goes wrong."""
+  from absl import flags
+
+  code = command.run(
+    work, mistakes=(ValueError, OSError, flags.Error), text=_message
+  )
+  if code:
+    sys.exit(code)
+
+
+def _message(error: Exception) -> str:
   text = str(error).strip()
   if 'Traceback' in text:  # a config's own error, as absl wraps it
     text = text.splitlines()[-1].partition('Error: ')[2]
-  print(f'error: {text}', file=sys.stderr)
-  sys.exit(2)
+  return text

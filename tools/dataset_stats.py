@@ -8,6 +8,8 @@ long_tail.png, and (when all records of one set were read) vocabulary.jsonl, the
 labels with the images counted for each. Images are not decoded.
 docs/label-hierarchy.md explains the figures, docs/subsets.md the fractions; the
 paper's own are in Sun et al. 2017, section 3.
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tools import config_flags
+from tools import config_flags, output_folder
 
 
 def counted_vocabulary(source: Any, found: Any) -> Any:
@@ -66,12 +68,11 @@ def run(
 
   if limit is not None and limit < 1:
     raise ValueError(f'--limit must be at least 1, got {limit}')
-  if out is not None:
-    try:
-      os.makedirs(out, exist_ok=True)
-    except OSError as error:
-      raise ValueError(f'--out={out}: {error.strerror}') from None
   options = dict(config)
+  if out is not None:
+    places = output_folder.places(options)
+    output_folder.refuse_inside(out, places, flag='--out', of=f'{where}.path')
+    output_folder.make(out, '--out')
   if split is not None:
     options['split'] = split
   whole = pipeline.open_source(options, where)
@@ -180,34 +181,44 @@ def _define(values: Any) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command; a mistake of the user ends it with one message."""
-  from absl import flags
+  config_flags.run(lambda: _count(argv))
 
-  try:
-    values = config_flags.parse(argv, __doc__ or '', _define)
-    node: Any = values.config
-    for part in values.key.split('.'):
-      if part not in node:
-        raise ValueError(
-          f'--key={values.key}: no {part!r} in the config; keys there: '
-          f'{", ".join(node)}'
-        )
-      node = node[part]
-    if values.fractions is not None:
-      fractions = _fractions(values.fractions)
-    elif values.key == 'input.source':
-      fractions = [values.config.input.get('fraction', 1.0)]
-    else:
-      fractions = [1.0]
-    run(
-      node.to_dict(),
-      split=values.split,
-      fractions=fractions,
-      limit=values.limit,
-      out=values.out,
-      where=values.key,
-    )
-  except (ValueError, FileNotFoundError, flags.Error) as error:
-    config_flags.fail(error)
+
+def _count(argv: Sequence[str]) -> None:
+  values = config_flags.parse(argv, __doc__ or '', _define)
+  node = _source_at(values.config, values.key)
+  if values.fractions is not None:
+    fractions = _fractions(values.fractions)
+  elif values.key == 'input.source':
+    fractions = [values.config.input.get('fraction', 1.0)]
+  else:
+    fractions = [1.0]
+  run(
+    node.to_dict(),
+    split=values.split,
+    fractions=fractions,
+    limit=values.limit,
+    out=values.out,
+    where=values.key,
+  )
+
+
+def _source_at(config: Any, key: str) -> Any:
+  """The part of the config that describes a source."""
+  node = config
+  for part in key.split('.'):
+    if not hasattr(node, 'keys') or part not in node:
+      there = ', '.join(node) if hasattr(node, 'keys') else 'none'
+      raise ValueError(
+        f'--key={key}: no {part!r} in the config; keys there: {there}'
+      )
+    node = node[part]
+  if not hasattr(node, 'keys'):
+    raise ValueError(f'--key={key}: {node!r} is no source')
+  for inner in ('data', 'source'):
+    if hasattr(node.get(inner), 'keys'):
+      raise ValueError(f'--key={key} is no source; its data are {key}.{inner}')
+  return node
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ from concurrent.futures import process
 
 from input_pipeline.near_duplicates import search
 from input_pipeline.near_duplicates.hashes import MAX_DISTANCE
-from tools import dedup_sets, dedup_steps
+from tools import command, dedup_sets, dedup_steps, output_folder
 
 _DEFAULT_COSINE = 0.85
 
@@ -166,35 +166,46 @@ def check(args: argparse.Namespace) -> None:
     raise ValueError(f'--output {args.output!r} cannot be written to')
 
 
+def _check_places(args: argparse.Namespace) -> None:
+  """Results and state lie outside of the data sets."""
+  for role in ('train', 'eval', 'within'):
+    for text in getattr(args, role):
+      of = f'--{role}'
+      given = output_folder.places(dedup_sets.parse(text, f'{of} {text}'))
+      output_folder.refuse_inside(args.output, given, of=of)
+      if args.state is not None:
+        output_folder.refuse_inside(args.state, given, flag='--state', of=of)
+  output_folder.make(args.output)
+  if args.state is not None:
+    output_folder.make(args.state, '--state')
+
+
 def run(args: argparse.Namespace) -> dict:
   """The command; returns the content of summary.json."""
   check(args)
+  _check_places(args)
   sets = dedup_sets.open_sets(args.train, args.eval, args.within)
   return dedup_steps.run(args, sets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  try:
-    args = parser().parse_args(argv)
-    summary = run(args)
-    print(json.dumps(summary['counts'], indent=1))
-    return 0
-  except process.BrokenProcessPool:
-    print(
-      'error: a worker process died (out of memory?); finished work is kept, '
-      'repeat the command to go on, perhaps with fewer --workers',
-      file=sys.stderr,
+  args = parser().parse_args(argv)
+  return command.run(
+    lambda: print(json.dumps(run(args)['counts'], indent=1)),
+    mistakes=(ValueError, OSError, process.BrokenProcessPool),
+    text=_message,
+    interrupted='interrupted; finished work is kept, repeat the command to go '
+    'on',
+  )
+
+
+def _message(error: Exception) -> str:
+  if isinstance(error, process.BrokenProcessPool):
+    return (
+      'a worker process died (out of memory?); finished work is kept, repeat '
+      'the command to go on, perhaps with fewer --workers'
     )
-    return 2
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print(
-      '\ninterrupted; finished work is kept, repeat the command to go on',
-      file=sys.stderr,
-    )
-    return 130
+  return str(error)
 
 
 if __name__ == '__main__':

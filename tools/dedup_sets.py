@@ -107,6 +107,8 @@ def parse(text: str, where: str) -> dict[str, Any]:
     raise ValueError(
       f'{where}: a data set is [TYPE:]PATH[:SPLIT][,option=value...] or JSON'
     )
+  if kind == 'detect' and not os.path.exists(path):
+    _check_type(place, where)
   options = plugins.option_names(plugins.get('source', kind))[0]
   place_option = next((o for o in ('path', 'name') if o in options), None)
   if place_option is None:
@@ -126,6 +128,18 @@ def parse(text: str, where: str) -> dict[str, Any]:
   if kind == 'detect' and os.path.isfile(path):
     config = _as_table(config, options)
   return config
+
+
+def _check_type(place: str, where: str) -> None:
+  """Refuses WORD:PATH where WORD is neither a place nor a type."""
+  word, _, rest = place.partition(':')
+  is_place = '/' in rest or ':' in rest or os.path.exists(rest)
+  if is_place and word.isidentifier() and not os.path.exists(word):
+    types = plugins.names('source')
+    raise ValueError(
+      f'{where}: {word!r} is neither a file or folder nor a type of source'
+      f'{plugins.suggest(word, types)}; valid types: {", ".join(types)}'
+    )
 
 
 def _as_table(config: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ GPU and TPU; jax.export reads it without this code base.
 Either is read back and compared with the model before it gets its name. Beside
 it, model.FORMAT.json says what goes in and comes out, and vocabulary.jsonl has
 the names of the classes, where they are known (docs/weights.md).
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from tools import command, output_folder
 
 FORMATS = ('safetensors', 'stablehlo')
 _VOCABULARY = 'vocabulary.jsonl'
@@ -46,12 +50,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    export(args.checkpoint, args.output, args.format, args.vocabulary)
-    return 0
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+  return command.run(
+    lambda: export(args.checkpoint, args.output, args.format, args.vocabulary)
+  )
 
 
 def export(
@@ -91,7 +92,7 @@ def export(
   }[kind]
 
   folder = pathlib.Path(output)
-  folder.mkdir(parents=True, exist_ok=True)
+  output_folder.make(output)
   name = f'model.{kind}'
   unchecked = folder / f'{name}.unchecked'
   try:

@@ -9,6 +9,8 @@ indices, labels (raw, before fill-in) and keys; manifest.json lists the shards
 with counts and checksums. Records that cannot be used are in bad_images.jsonl.
 Interrupted work goes on where it stopped when the command is repeated.
 docs/weights.md says how to read the files.
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import data_argument, feature_shards
+from tools import command, data_argument, feature_shards, output_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,17 +60,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    if args.verify:
-      from tools import feature_folder
+  return command.run(
+    lambda: _verify(args.output) if args.verify else extract(args),
+    interrupted='interrupted; finished shards are kept, repeat the command to '
+    'go on',
+  )
 
-      print(feature_folder.verify(args.output))
-    else:
-      extract(args)
-    return 0
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+
+def _verify(output: str) -> None:
+  from tools import feature_folder
+
+  print(feature_folder.verify(output))
 
 
 def extract(args: argparse.Namespace) -> None:
@@ -95,6 +97,8 @@ def extract(args: argparse.Namespace) -> None:
   from tools import feature_folder
 
   described = _source_config(args.data)
+  places = output_folder.places(described)
+  output_folder.refuse_inside(args.output, places, of='--data')
   source = pipeline.open_source(described, '--data')
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   embedder = features.Embedder(
@@ -115,6 +119,7 @@ def extract(args: argparse.Namespace) -> None:
     'format': args.format,
     'dim': embedder.dim,
   }
+  output_folder.make(args.output)
   folder = feature_folder.Folder(args.output, settings)
   waiting = folder.waiting()
   num_shards = len(folder.ranges)

@@ -8,6 +8,8 @@ Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
 run. Nothing is trained and no device is used. docs/inspect-data.md explains
 the page.
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import functools
@@ -20,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from input_pipeline import annotations
-from tools import config_feed, config_flags
+from tools import config_feed, config_flags, output_folder
 
+_SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
   ('label of the record  ', 'plain'),
   ('+ added by fill-in  ', 'good'),
@@ -49,7 +52,7 @@ def caption(
       'x'.join(map(str, np.asarray(found.example[name]).tolist()))
       for name in ('image_size', 'original_size')
     )
-    lines.append([(f'size {sizes}', 'muted')])
+    lines.append([(f'height x width {sizes}', 'muted')])
   return lines
 
 
@@ -191,12 +194,19 @@ def run(
 
   for name, value, least in (
     ('num', num, 1), ('repeats', repeats, 1), ('epoch', epoch, 0),
-    ('side', side, 16),
   ):  # fmt: skip
     if value < least:
       raise ValueError(f'--{name}={value} must be at least {least}')
+  low, high = _SIDES
+  if not low <= side <= high:
+    raise ValueError(f'--side={side} must be in {low} to {high} pixels')
   _check_output(output)
   feed = config_feed.open_feed(config, key, seed)
+  for where, given in feed.described.items():
+    if isinstance(given, Mapping):  # the source; the ops are a list
+      output_folder.refuse_inside(
+        output, output_folder.places(given), of=f'{where}.path'
+      )
   if feed.seed is None and (repeats > 1 or epoch):
     name = 'repeats' if repeats > 1 else 'epoch'
     raise ValueError(f'--{name}: an evaluation sees every record in one way')
@@ -264,30 +274,28 @@ def _define(values: Any) -> None:
   number('epoch', 0, 'which look of the training records')
   number('seed', None, 'in place of config.seed')
   number('repeats', 1, 'looks of each record, one an epoch')
-  number('side', 256, "pixels of a picture's longer side, about")
+  number('side', 256, "pixels of a picture's longer side, about: 16 to 2048")
   text('output', 'sheet.html', 'page (.html) or image (.png) to write')
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command; a mistake of the user ends it with one message."""
-  from absl import flags
+  config_flags.run(lambda: _inspect(argv))
 
-  try:
-    values = config_flags.parse(argv, __doc__ or '', _define)
-    looks = run(
-      values.config,
-      key=values.key,
-      num=values.num,
-      classes=values.classes,
-      epoch=values.epoch,
-      seed=values.seed,
-      repeats=values.repeats,
-      side=values.side,
-      output=values.output,
-    )
-  except (ValueError, OSError, flags.Error) as error:
-    config_flags.fail(error)
-    return
+
+def _inspect(argv: Sequence[str]) -> None:
+  values = config_flags.parse(argv, __doc__ or '', _define)
+  looks = run(
+    values.config,
+    key=values.key,
+    num=values.num,
+    classes=values.classes,
+    epoch=values.epoch,
+    seed=values.seed,
+    repeats=values.repeats,
+    side=values.side,
+    output=values.output,
+  )
   bad = [one for one in looks if one.reason]
   print(f'{values.output}: {len(looks)} examples, {len(bad)} cannot be used')
   for one in bad:

@@ -10,15 +10,21 @@ classes to label_noise.csv and report.html. docs/label-noise.md explains the
 figures. In a file of labels each row is a record: key,labels with labels
 divided by ';', or JSON lines.
 
-Exit codes: 0 done; 2 a mistake in the command or its input.
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from tools import data_argument, label_comparison, label_noise_report
+from tools import (
+  command,
+  data_argument,
+  label_comparison,
+  label_lists,
+  label_noise_report,
+  output_folder,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,10 +71,12 @@ def run(args: argparse.Namespace) -> list[label_comparison.Estimate]:
   if args.top < 1:
     raise ValueError(f'--top must be at least 1, got {args.top}')
   if args.output is not None:
-    try:
-      os.makedirs(args.output, exist_ok=True)
-    except OSError as error:
-      raise ValueError(f'--output={args.output}: {error.strerror}') from None
+    for name in ('data', 'clean'):
+      text, flag = getattr(args, name), f'--{name}'
+      if not label_lists.is_file(text):
+        given = output_folder.places(data_argument.parse(text, flag))
+        output_folder.refuse_inside(args.output, given, of=flag)
+    output_folder.make(args.output)
   pairs = label_comparison.read_pairs(args)
   found = label_comparison.estimate(pairs, args.fill_in)
   print(label_noise_report.report(pairs, found, args.top))
@@ -81,12 +89,7 @@ def run(args: argparse.Namespace) -> list[label_comparison.Estimate]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    run(args)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return command.run(lambda: run(args))
 
 
 if __name__ == '__main__':

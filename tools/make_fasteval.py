@@ -32,7 +32,7 @@ from evaluators import class_files
 from input_pipeline import manifest as manifests
 from input_pipeline import records, stored_labels
 from input_pipeline.sources.records import Source
-from tools import fasteval_choice
+from tools import command, fasteval_choice, output_folder
 from tools.fasteval_choice import Counts, Limits, Pool
 
 SPLIT = 'fasteval'
@@ -83,15 +83,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    make(args)
-    return 0
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('\ninterrupted; nothing is left behind', file=sys.stderr)
-    return 130
+  return command.run(
+    lambda: make(args), interrupted='interrupted; nothing is left behind'
+  )
 
 
 def make(args: argparse.Namespace) -> None:
@@ -99,6 +93,7 @@ def make(args: argparse.Namespace) -> None:
   _check_numbers(args)
   _check_output(args.output)
   folder, splits = _parse_input(args.input)
+  output_folder.refuse_inside(args.output, [folder])
   sources = [Source(path=folder, split=split) for split in splits]
   vocabulary = sources[0].vocabulary
   allowed = None

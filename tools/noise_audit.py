@@ -11,7 +11,7 @@ al. 2017, figure 2). Odd images are in the last buckets, frequent mistakes have
 clusters of their own. Writes two montages of each class, report.html, and
 audit.jsonl with a line an image. docs/label-noise.md shows one.
 
-Exit codes: 0 done; 2 a mistake in the command or its input.
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
@@ -31,9 +31,11 @@ from PIL import Image
 from tools import (
   bucket_montage,
   class_images,
+  command,
   data_argument,
   feature_clusters,
   html_page,
+  output_folder,
 )
 
 _SAMPLE_SEED = 1707  # of the images taken where a class has too many
@@ -251,6 +253,9 @@ def run(args: argparse.Namespace) -> list[Audit]:
   from input_pipeline import pipeline
 
   _check(args)
+  if args.data is not None:
+    given = data_argument.parse(args.data)
+    _check_output(args.output, given, '--data')
   embedder = features.Embedder(
     args.checkpoint,
     batch_size=args.batch_size,
@@ -260,13 +265,15 @@ def run(args: argparse.Namespace) -> list[Audit]:
   if args.data is not None:
     source = data_argument.open_data(args.data)
   else:
+    trained_on = embedder.config.input.source
+    _check_output(args.output, trained_on, "the run's input.source")
     source = pipeline.open_train(embedder.config)
   found = class_images.ClassImages(source, args.filled_in)
   if args.class_name is not None:
     labels = found.named(args.class_name.split(','))
   else:
     labels = found.by_count(args.num_classes, args.classes, args.min_images)
-  os.makedirs(args.output, exist_ok=True)
+  output_folder.make(args.output)
   pictures = Thumbnails(source, args.thumbnail)
   audits, sections, skipped = [], [], []
   path = os.path.join(args.output, 'audit.jsonl')
@@ -304,6 +311,10 @@ def run(args: argparse.Namespace) -> list[Audit]:
   )
   _say(audits, facts, args.output)
   return audits
+
+
+def _check_output(output: str, source: Any, of: str) -> None:
+  output_folder.refuse_inside(output, output_folder.places(source), of=of)
 
 
 def _first(bad: dict[str, str]) -> list[tuple[str, str]]:
@@ -395,12 +406,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
-  try:
-    run(args)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return command.run(lambda: run(args))
 
 
 if __name__ == '__main__':

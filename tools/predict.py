@@ -8,6 +8,8 @@ Writes predictions.jsonl, a line an image in the order of the input, and
 predictions.html, a sheet of some of them. Scores are probabilities: over all
 classes for single-label models (softmax), one by one for multi-label ones
 (sigmoid). Images that cannot be used are listed in bad_images.jsonl.
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
@@ -19,6 +21,8 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
+
+from tools import command, output_folder
 
 _PREDICTIONS = 'predictions.jsonl'
 _PAGE = 'predictions.html'
@@ -59,12 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    predict(args)
-    return 0
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+  return command.run(lambda: predict(args))
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -82,6 +81,7 @@ def predict(args: argparse.Namespace) -> None:
   from tools import image_list
 
   found = image_list.find(args.input)
+  output_folder.refuse_inside(args.output, args.input)
 
   from absl import logging
 
@@ -96,8 +96,8 @@ def predict(args: argparse.Namespace) -> None:
     workers=args.workers,
   )
   classes = embedder.model.classes(args.vocabulary, '--vocabulary')
+  output_folder.make(args.output)
   folder = pathlib.Path(args.output)
-  folder.mkdir(parents=True, exist_ok=True)
   num = len(found.source)
   on_sheet = prediction_sheet.spread(num, args.sheet)
   shown: list[tuple[int, dict[str, Any]]] = []

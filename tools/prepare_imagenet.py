@@ -59,7 +59,9 @@ def add_hierarchy(parser: argparse.ArgumentParser, unlisted: str) -> None:
   add('--hierarchy', help="ImageNet's wordnet.is_a.txt, or .tsv, .json (.gz)")
   add(
     '--hierarchy_unlisted', choices=UNLISTED, default=unlisted,
-    help='what its nodes without images are; default: %(default)s',
+    help='what its nodes without images are: a mistake (error), passed through '
+    '(traverse), or labels of their own if above one (add); default: '
+    '%(default)s',
   )  # fmt: skip
   add('--hierarchy_max_depth', type=int, help='longest path allowed, in edges')
 

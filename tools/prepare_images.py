@@ -22,16 +22,27 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from big_vision_like import plugins
+from big_vision_like import hierarchy, plugins
 from input_pipeline.sources import detect
 from tools import preparer
 
 # Handed to the source as they are, where given; --option does the same.
-_SOURCE_OPTIONS = (
-  'root', 'image_column', 'labels_column', 'split_column', 'label_separator',
-  'holdout_percent', 'merge_rows', 'vocabulary', 'hierarchy',
-  'hierarchy_unlisted', 'hierarchy_max_depth',
-)  # fmt: skip
+_SOURCE_OPTIONS = {
+  'root': 'folder that the images of a table are relative to',
+  'image_column': 'of a table: paths of the images',
+  'labels_column': 'of a table: their labels',
+  'split_column': 'of a table: train, val, ...',
+  'label_separator': "between the labels of a field; '' for one label a field",
+  'holdout_percent': 'part of the images that is val, by their names',
+  'merge_rows': 'rows of the same image are one image with all their labels',
+  'vocabulary': 'file of the label names (.jsonl, .txt)',
+  'hierarchy': 'file of child and parent (.tsv, .csv, .txt, .json, .jsonl)',
+  'hierarchy_unlisted': (
+    'what its nodes outside the vocabulary are: a mistake (error), passed '
+    'through (traverse), or labels of their own if above one (add)'
+  ),
+  'hierarchy_max_depth': 'longest path allowed, in edges',
+}
 _WORDS = {'true': True, 'false': False, 'none': None}
 
 
@@ -61,12 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   group = parser.add_argument_group(
     'labels', 'options of the source, if it has them'
   )
-  for name in _SOURCE_OPTIONS:
-    if name == 'merge_rows':
-      group.add_argument('--merge_rows', action='store_true', default=None)
-    else:
-      kind = {'holdout_percent': float, 'hierarchy_max_depth': int}
-      group.add_argument(f'--{name}', type=kind.get(name, str))
+  special: dict[str, dict[str, Any]] = {
+    'merge_rows': dict(action='store_true', default=None),
+    'holdout_percent': dict(type=float),
+    'hierarchy_unlisted': dict(choices=hierarchy.UNLISTED),
+    'hierarchy_max_depth': dict(type=int),
+  }
+  for name, text in _SOURCE_OPTIONS.items():
+    group.add_argument(f'--{name}', help=text, **special.get(name, {}))
 
 
 def open_sources(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +102,8 @@ def open_sources(args: argparse.Namespace) -> dict[str, Any]:
   plugins.check_kwargs(where, source_class, options)
   splits = [name.strip() for name in args.splits.split(',')]
   if len(set(splits)) < len(splits) or not all(splits):
-    raise ValueError(f'--splits {args.splits!r} is not a list of names')
+    wrong = 'names a split twice' if all(splits) else 'is not a list of names'
+    raise ValueError(f'--splits {args.splits!r} {wrong}')
   for name in splits:
     if name != os.path.basename(name):
       raise ValueError(f'--splits: {name!r} cannot be part of a file name')

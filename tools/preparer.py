@@ -36,6 +36,7 @@ import tqdm
 from input_pipeline import finishing, local_runner, preparation, progress
 from input_pipeline import manifest as manifests
 from input_pipeline.recipe import Recipe
+from tools import output_folder
 
 EXIT_CODES = (__doc__ or '').rpartition('\n\n')[2]
 _LOCK_FILE = '.lock'
@@ -256,15 +257,13 @@ def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_output(args: argparse.Namespace) -> None:
   """Makes the folder; refuses one with anything else in it."""
-  output = os.path.realpath(args.output)
   given = getattr(args, 'input', None) or ()
-  for path in [given] if isinstance(given, str) else given:
-    source = os.path.realpath(path)
-    if os.path.isdir(source) and os.path.commonpath([source, output]) == source:
-      raise ValueError(f'--output {args.output!r} lies inside --input {path!r}')
+  output_folder.refuse_inside(
+    args.output, [given] if isinstance(given, str) else given
+  )
+  output_folder.make(args.output)
   try:
-    os.makedirs(output, exist_ok=True)
-    found = set(os.listdir(output)) - {_LOCK_FILE}
+    found = set(os.listdir(args.output)) - {_LOCK_FILE}
   except OSError as error:
     raise OSError(f'--output {args.output!r}: {error.strerror}') from None
   ours = {manifests.FILE_NAME, progress.FILE_NAME}
@@ -369,8 +368,9 @@ class _Budget:
   def __init__(
     self, fraction: float, sources: Mapping[str, Any], recipe: Recipe
   ):
-    self._limits = {
-      split: fraction * min(len(source), recipe.limit or len(source))
+    self._fraction = fraction
+    self._totals = {
+      split: min(len(source), recipe.limit or len(source))
       for split, source in sources.items()
     }
     self._counts = dict.fromkeys(sources, 0)
@@ -379,12 +379,14 @@ class _Budget:
   def add(self, done: preparation.Done) -> None:
     """Raises TooManyBadImages, naming some, where the budget is exceeded."""
     self._counts[done.split] += len(done.bad)
-    shown, limit = self._shown[done.split], self._limits[done.split]
+    shown, total = self._shown[done.split], self._totals[done.split]
+    limit = self._fraction * total
     shown += [f'  {k}: {r}' for k, r in done.bad[: _NUM_SHOWN - len(shown)]]
     if self._counts[done.split] > limit:
       raise TooManyBadImages(
         f'{self._counts[done.split]} bad images in split {done.split!r} are '
-        f'more than --max_bad_fraction allows ({limit:g}):\n'
+        f'more than --max_bad_fraction {self._fraction:g} allows '
+        f'({limit:g} images of {total:,}):\n'
         + '\n'.join(shown)
         + '\nrepeat the command with a larger --max_bad_fraction to go on'
       )

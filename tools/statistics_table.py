@@ -45,8 +45,8 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
   lines = [line.rstrip() for line in writer.lines]
   for summary in summaries:
     read, records = summary['records_read'], summary['records']
-    sample = '' if read == records else f' (sampled from {records:,} records)'
-    lines.append(f'{summary["images"]:,} images: {summary["subset"]}{sample}')
+    sample = '' if read == records else 'evenly spread over '
+    lines.append(f'{summary["images"]:,} images: {sample}{summary["subset"]}')
     for key, reason in summary['bad_keys'].items():
       lines.append(f'cannot be used: {key}: {reason}')
   return '\n'.join(lines)

@@ -140,6 +140,16 @@ def test_bad_exclusions_are_refused_at_construction(exclude, message):
     harness.build(entry, harness.context(_NUM_CLASSES))
 
 
+def test_an_empty_list_is_said(tmp_path, capsys):
+  path = tmp_path / 'drop_ids.txt'
+  path.write_text('\n')
+  entry = _entry([0, 1, 2], _NUM_CLASSES, exclude_ids=str(path))
+  harness.build(entry, harness.context(_NUM_CLASSES))
+  said = capsys.readouterr().out
+  assert "drop_ids.txt' names no record: nothing is excluded" in said
+  assert said.count('\n') == 1
+
+
 def test_unknown_keys_in_a_file_name_the_line(tmp_path):
   path = tmp_path / 'drop_ids.txt'
   path.write_text('record-1\nrecord-7\n')

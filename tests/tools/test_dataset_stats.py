@@ -117,7 +117,7 @@ def test_split_key_and_limit(config, tmp_path, monkeypatch, capsys):
     '--out',
     str(tmp_path / 'o'),
   )
-  assert images() == (2, 'all 4 records (sampled from 4 records)')
+  assert images() == (2, 'evenly spread over all 4 records')
   # Counts of a sample are no counts of the data set.
   assert sorted(os.listdir(tmp_path / 'o')) == ['long_tail.png', 'stats.json']
 
@@ -325,11 +325,14 @@ def test_without_a_hierarchy(tmp_path, capsys):
     (['--config', 'CONFIG', '--limit', 'x'], 'limit'),
     (['--config', 'CONFIG', '--fractions', '0.5,2'], "'2' must be a number"),
     (['--config', 'CONFIG', '--fractions', '0.5,x'], "'x' must be a number"),
-    (['--config', 'CONFIG', '--out', 'CONFIG'], 'File exists'),
+    (['--config', 'CONFIG', '--out', 'CONFIG'], 'is a file, not a folder'),
+    (['--config', 'CONFIG', '--key', 'evals.val'], 'evals.val.data'),
+    (['--config', 'CONFIG', '--key', 'input.source.path'], 'is no source'),
     (
-      ['--config', 'CONFIG', '--config.input.source.pth=x'],
-      'no such config key',
+      ['--config', 'CONFIG', '--key', 'input.source.path.x'],
+      "no 'x' in the config",
     ),
+    (['--config', 'CONFIG', '--config.input.source.pth=x'], 'pth'),
     (['--config', 'CONFIG', '--config.input.source.check_files=1'], 'no image'),
     (['--config', 'CONFIG:no_such'], "unknown source 'no_such'"),
   ],

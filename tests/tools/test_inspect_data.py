@@ -340,6 +340,8 @@ def test_png_sheet(tmp_path, capsys):
   [
     (['--key=eval'], 'valid here: input, evals.fasteval'),
     (['--num=0'], '--num=0 must be at least 1'),
+    (['--side=2049'], '--side=2049 must be in 16 to 2048'),
+    (['--side=15'], '--side=15 must be in 16 to 2048'),
     (['--epoch=-1'], '--epoch=-1 must be at least 0'),
     (['--output=sheet.jpg'], 'must end in .html or .png'),
     (['--output=no/such/sheet.png'], "no folder 'no/such'"),
@@ -364,7 +366,7 @@ def test_mistakes_end_the_command_with_one_message(args, message, capsys):
   [
     ([], '--config is missing, such as configs/quickstart.py'),
     (['--config=configs/quickstart.py:foo'], 'unknown config argument'),
-    (['--config=configs/no.py'], '--config: .* No such file'),
+    (['--config=configs/no.py'], "--config: no config file 'configs/no.py'"),
     (['--config=configs/own_data.py:path=/no'], 'input.source.path=./no.'),
   ],
 )

@@ -268,3 +268,9 @@ def test_synthetic_world_has_the_noise_it_was_given(capsys, tmp_path):
   n, right = raw.counts.given.sum(), raw.counts.right.sum()
   assert abs(right - 0.8 * n) < 4 * (n * 0.16) ** 0.5
   assert 'records with clean labels: 3,000' in capsys.readouterr().out
+
+
+def test_a_hierarchy_that_is_not_there(files, capsys):
+  argv = ('--data', files / 'noisy.csv', '--clean', files / 'clean.csv')
+  said = run(capsys, *argv, '--fill_in', '--hierarchy', '/nope', code=2)
+  assert said == 'error: /nope: no such file\n'

@@ -300,3 +300,10 @@ def test_mistakes(workdir, tmp_path, capsys, argv, words):
   assert run(workdir, tmp_path, *argv) == 2
   err = capsys.readouterr().err
   assert err.startswith('error: ') and words in err
+
+
+def test_a_file_as_output_is_named(workdir, tmp_path, capsys):
+  (tmp_path / 'out').write_text('')
+  assert run(workdir, tmp_path / 'out', '--min_images', 1) == 2
+  error = capsys.readouterr().err
+  assert re.match(r"error: --output '.*/out': is a file, not a folder\n", error)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def test_bad_images_are_listed_and_bounded(photos, tmp_path, capsys):
   out, args = tmp_path / 'out', ('--num_shards', 2, '--workers', 1)
   assert run(*args, input=photos, output=out) == 1
   text = capsys.readouterr().err
-  assert '1 bad images in split' in text and '--max_bad_fraction' in text
+  assert '1 bad images in split' in text
+  assert re.search(r'--max_bad_fraction 0.01 allows \(0\.\d+ images of', text)
   assert 'car/3.jpg: JPEG cannot be decoded' in text
   assert not (out / 'manifest.json').exists()
   args = (*args, '--max_bad_fraction', 0.2)  # no other settings: goes on
@@ -261,6 +263,7 @@ def test_limit_takes_a_random_part(photos, tmp_path):
   'args,message',
   [
     (['--splits', 'train,test'], "unknown split 'test'"),
+    (['--splits', 'a,a'], "--splits 'a,a' names a split twice"),
     (['--splits', 'train,'], "--splits 'train,' is not a list of names"),
     (['--splits', '../x'], 'cannot be part of a file name'),
     (['--image_column', 'file'], "unknown option 'image_column'"),

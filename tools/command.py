@@ -1,0 +1,56 @@
+"""How a command ends: exit codes and messages that all of them share.
+
+Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted
+(Ctrl-C); 141 nobody reads the output any more, as after `... | head`.
+"""
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def run(
+  work: Callable[[], Any],
+  *,
+  mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+  text: Callable[[Exception], str] = str,
+  interrupted: str = 'interrupted',
+) -> int:
+  """Does the work; returns the exit code.
+
+  Args:
+    work: all of the command, after its arguments are parsed.
+    mistakes: exceptions that mean a mistake of the user.
+    text: exception -> message.
+    interrupted: message after Ctrl-C.
+  """
+  try:
+    work()
+    sys.stdout.flush()  # here, where a reader that has gone is no traceback
+    return 0
+  except mistakes as error:
+    if isinstance(error, BrokenPipeError) and _reader_has_gone():
+      return 141
+    print(f'error: {text(error)}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(f'\n{interrupted}', file=sys.stderr)
+    return 130
+
+
+def _reader_has_gone() -> bool:
+  """Whether stdout cannot be written to; if so, what is left is dropped.
+
+  The default action of SIGPIPE would end the command too, but also where a
+  worker process has died, and without tidying up.
+  """
+  poll = select.poll()
+  poll.register(sys.stdout.fileno(), select.POLLOUT)
+  if not any(event & select.POLLERR for _, event in poll.poll(0)):
+    return False
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, sys.stdout.fileno())
+  os.close(nowhere)
+  return True
