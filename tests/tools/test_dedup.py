@@ -322,7 +322,7 @@ HOSTILE = {
   'mixed': (
     ['--within', 'P:train', '--eval', 'P:val'], '--within stands alone',
   ),
-  'other type': (['--within', 'bogus:P:val'], "'bogus' is neither .* valid types"),
+  'other type': (['--within', 'bogus:P:val'], "'bogus' is nei.* valid types"),
   'twice': (['--within', 'P:train', '--within', 'P:train'], 'given twice'),
   'no folder': (['--within', '/no/such:train'], 'no such file or folder'),
   'no split': (['--within', 'P:test'], "unknown split 'test'"),
