@@ -24,7 +24,7 @@ def eight_workers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('policy', ['round_robin', 'random', 'event'])
+@pytest.mark.parametrize('policy', ['round_robin', 'event'])
 def test_one_worker_trains_as_without_workers_to_the_bit(synchronous, policy):
   options = {'train.downpour.workers': 1, 'train.downpour.policy': policy}
   _, losses, params = sharded.train(4, **ONE, **ASYNC, **options)
@@ -41,7 +41,7 @@ def test_more_workers_part_from_it(synchronous, eight_workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('data, model', [(8, 1), (4, 2), (2, 4)])
+@pytest.mark.parametrize('data, model', [(8, 1), (2, 4)])
 def test_copies_are_divided_and_meshes_agree(eight_workers, data, model):
   mesh = {'mesh.data': data, 'mesh.model': model}
   exp, losses, params = sharded.train(
@@ -89,7 +89,7 @@ def test_copies_that_the_devices_do_not_divide_are_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('policy', ['round_robin', 'event'])
+@pytest.mark.parametrize('policy', ['event'])
 def test_resume_is_exact_to_the_bit(tmp_path, policy):
   changes = {
     **ASYNC,
