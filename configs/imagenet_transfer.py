@@ -26,7 +26,7 @@ The paper's row "from scratch" is configs/imagenet_resnet.py (5M steps, rate
 `expected` holds the figures of the paper's Table 1 where the recipe is its own.
 """
 
-from configs import common
+from configs import common, imagenet_resnet
 
 _WORKDIRS = {
   'jft': 'workdirs/jft_resnet',
@@ -61,26 +61,20 @@ def get_config(arg=None):
     )
   label = dict(op='single_label')
   if arg.source == 'tfds':
-    source = dict(type='tfds', name=arg.name, data_dir=arg.path)
+    data = dict(type='tfds', name=arg.name, data_dir=arg.path)
     val = 'validation' if arg.name == 'imagenet2012' else 'test'
   else:
-    source = dict(type='detect', path=arg.path)
-    val = 'val'
+    data, val = dict(type='detect', path=arg.path), 'val'
 
-  c = common.base()
+  c = imagenet_resnet.get_config(f'depth={arg.depth}')
+  c.unlock()
   c.total_steps = 4_000_000
-  c.log_every_steps = 1000
-  c.device = 'accelerator'
-
-  c.input.source = dict(source, split='train')
-  c.input.ops = common.train_ops(340, 299, label)
+  c.schedule.lr = 1e-3
+  c.input.source = dict(data, split='train')
+  c.evals.val.data = dict(data, split=val)
   if arg.crop == 'resized':
     c.input.ops = common.resized_crop_ops(299, label)
-  c.input.batch_size = 32
-  c.input.workers = 8
-
-  c.model = common.resnet(depth=arg.depth, freeze=arg.freeze)
-  c.task.type = 'softmax'
+  c.model.freeze = arg.freeze
   c.task.num_classes = arg.num_classes or None
   c.task.label_smoothing = arg.label_smoothing
   c.task.mixup = arg.mixup
@@ -91,20 +85,6 @@ def get_config(arg=None):
   path = _WORKDIRS.get(arg.init, arg.init)
   if path is not None:
     c.init_from.path = path
-
-  c.optim = dict(type='momentum', momentum=0.9, weight_decay=1e-4)
-  c.schedule = dict(
-    type='staircase', lr=1e-3, factor=0.1, decay_steps=1_200_000
-  )
-  c.ckpt.every_steps = 20_000
-  c.ckpt.keep_every_steps = 1_000_000
-  c.evals.val = dict(
-    type='classification',
-    data=dict(source, split=val),
-    ops=common.eval_ops(340, 299, label),
-    batch_size=256,
-    every_steps=50_000,
-  )
   if arg.recipe == 'accelerator':
     _accelerator(c)
   elif arg.init == 'jft' and arg.depth == 101 and arg.freeze == 'none':
@@ -112,8 +92,8 @@ def get_config(arg=None):
 
   if arg.tiny:
     common.shrink(c, num_classes=23, label=label)
-    for data in (c.input.source, c.evals.val.data):
-      data.single_label = True  # the synthetic stand-in for ImageNet
+    for source in (c.input.source, c.evals.val.data):
+      source.single_label = True  # the synthetic stand-in for ImageNet
     c.input.workers = 0
     if arg.init in _WORKDIRS:
       c.init_from.path = None  # there is nothing to start from
