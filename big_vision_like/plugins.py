@@ -140,8 +140,10 @@ def check_kwargs(
     )
 
 
-def default(fn: Callable[..., Any], name: str) -> Any:
-  """Default of an option of a class or function, as `option_names` finds it."""
+def option(fn: Callable[..., Any], given: Mapping[str, Any], name: str) -> Any:
+  """An option of a class or function as given, or else its default."""
+  if name in given:
+    return given[name]
   if dataclasses.is_dataclass(fn):
     return next(f.default for f in dataclasses.fields(fn) if f.name == name)
   return inspect.signature(fn).parameters[name].default

@@ -394,16 +394,15 @@ def _check_layout(
 ) -> None:
   """A warm start's net computes what the config's does, shapes apart."""
   differ = []
-  for section, kind in (('model', 'model'), ('task', 'task')):
-    here, there = config[section], meta['config'][section]
+  for kind in ('model', 'task'):
+    here, there = config[kind], meta['config'][kind]
     plugin = plugins.get(kind, here.type)
     if kind == 'model' and there.get('type') != here.type:
       continue  # the arrays tell
     for name in getattr(plugin, 'LAYOUT', ()):
-      default = plugins.default(plugin, name)
-      now, then = here.get(name, default), there.get(name, default)
+      then, now = (plugins.option(plugin, c, name) for c in (there, here))
       if now != then:
-        differ.append(f'  {section}.{name}: {then!r} there, {now!r} here')
+        differ.append(f'  {kind}.{name}: {then!r} there, {now!r} here')
   if differ:
     raise ValueError(
       f'init_from.path={str(path)!r} is a net of another layout, whose arrays '

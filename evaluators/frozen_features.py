@@ -5,7 +5,7 @@ neighbour probe read their two sets, to learn from and to score, through this.
 The labels may be of any single-label data set, not the model's own.
 """
 
-import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from evaluators import common
+from input_pipeline.sources import image_files
 
 
 class Labelled(NamedTuple):
@@ -95,10 +96,8 @@ class FrozenFeatures:
   def held_out(self, which: str, percent: float) -> np.ndarray:
     """bool [n]: the examples in a part chosen by a hash of their keys."""
     source = self._sets[which].source
-    keys = (source.key(i).encode() for i in range(len(source)))
-    hashes = [hashlib.blake2b(key, digest_size=8).digest() for key in keys]
-    numbers = np.frombuffer(b''.join(hashes), '>u8')
-    return numbers < percent / 100 * 2.0**64
+    keys = (os.fsencode(source.key(i)) for i in range(len(source)))
+    return np.array([image_files.held_out(k, percent) for k in keys], bool)
 
   def _features(self, state: Any, batch: Any) -> dict[str, jax.Array]:
     return {'features': self._predict(state, batch)['features']}

@@ -7,7 +7,6 @@ and is found there again by the next command.
 """
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import os
@@ -16,6 +15,8 @@ import zlib
 from collections.abc import Iterator
 
 import tqdm
+
+from input_pipeline import file_lock
 
 SMALL_COMPRESSED = 8 << 20
 SMALL = 64 << 20  # bytes in memory, and in the pickle of a worker
@@ -53,7 +54,8 @@ def to_scratch(path: str, scratch: str | None) -> str:
     )
   os.makedirs(scratch, exist_ok=True)
   target = os.path.join(scratch, _target_name(path))
-  with _locked(f'{target}.lock', target):
+  busy = f'{target}: another command is writing it; wait for it'
+  with file_lock.held(open(f'{target}.lock', 'w'), busy):
     if not os.path.exists(target):
       _decompress(path, size, target)
   return target
@@ -118,16 +120,3 @@ def _damage_named(path: str) -> Iterator[None]:
     raise ValueError(
       f'{path}: damaged or cut short, or no gzip file: {error}'
     ) from None
-
-
-@contextlib.contextmanager
-def _locked(path: str, target: str) -> Iterator[None]:
-  """Holds `target` against a second command; the kernel frees it."""
-  with open(path, 'w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(
-        f'{target}: another command is writing it; wait for it'
-      ) from None
-    yield

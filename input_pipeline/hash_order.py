@@ -20,7 +20,7 @@ _POSITIONS = 1 << 18  # numbers hashed at once
 
 def key_hashes(keys: Iterable[str], seed: int) -> np.ndarray:
   """uint64 [n] hashes of (seed, key): the order in which data are prepared."""
-  prefix = f'{seed}\n'.encode()
+  prefix = _prefix(seed)
   found: list[np.ndarray] = []
   digests: list[bytes] = []
 
@@ -29,12 +29,25 @@ def key_hashes(keys: Iterable[str], seed: int) -> np.ndarray:
     digests.clear()
 
   for key in keys:
-    data = prefix + key.encode('utf-8', 'surrogateescape')
-    digests.append(hashlib.blake2b(data, digest_size=8).digest())
+    digests.append(_digest(prefix, key))
     if len(digests) == _BLOCK:
       flush()
   flush()
   return np.concatenate(found)
+
+
+def key_hash(key: str, seed: int) -> int:
+  """The same of one key, 64 bits."""
+  return int.from_bytes(_digest(_prefix(seed), key))
+
+
+def _prefix(seed: int) -> bytes:
+  return f'{seed}\n'.encode()
+
+
+def _digest(prefix: bytes, key: str) -> bytes:
+  data = prefix + key.encode('utf-8', 'surrogateescape')
+  return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def position_hashes(positions: np.ndarray | range, seed: int) -> np.ndarray:

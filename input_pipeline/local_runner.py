@@ -2,11 +2,10 @@
 
 import concurrent.futures
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+from input_pipeline import worker_process
 from input_pipeline.preparation import Done, Task, WorkersFailed, write
 from input_pipeline.recipe import Recipe
 
@@ -23,15 +22,7 @@ def _start_worker(
 ) -> None:
   global _worker
   _worker = folder, sources, recipe, counter
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-  """Ends this worker when the main process is killed, busy or idle."""
-  parent = multiprocessing.parent_process()
-  if parent is not None:
-    parent.join()
-    os._exit(1)
+  worker_process.end_with_parent()
 
 
 def _work(task: Task) -> Done:

@@ -325,7 +325,8 @@ class _Load:
       rng = record_rng(self._seed, epoch, index)
       record = self._source[index]
       example = {k: v for k, v in record.items() if k not in self._unread}
-      example.setdefault('key', self._source.key(index))
+      if 'key' not in example:
+        example['key'] = self._source.key(index)
       example = select(apply(self._ops, example, rng))
     except BadExample as bad:
       if self._strict:

@@ -10,7 +10,6 @@ beam_runner.py, what is finished that of progress.py.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline import hash_order, records, stored_form, stored_labels
 from input_pipeline import manifest as manifests
-from input_pipeline import records, stored_form, stored_labels
 from input_pipeline.errors import BadExample
 from input_pipeline.recipe import Recipe
 
@@ -83,12 +82,8 @@ def shuffled(source: Any, recipe: Recipe) -> np.ndarray:
   """
   if getattr(source, 'in_hash_order', False) and recipe.seed == 0:
     return np.arange(len(source))[: recipe.limit]
-  prefix = f'{recipe.seed}\n'.encode()
-  hashes = np.empty(len(source), np.uint64)
-  for i in range(len(source)):
-    key = source.key(i).encode('utf-8', 'surrogateescape')
-    digest = hashlib.blake2b(prefix + key, digest_size=8).digest()
-    hashes[i] = int.from_bytes(digest)
+  keys = (source.key(i) for i in range(len(source)))
+  hashes = hash_order.key_hashes(keys, recipe.seed)
   return np.argsort(hashes, kind='stable')[: recipe.limit]
 
 

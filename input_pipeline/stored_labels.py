@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from input_pipeline import label_arrays
+
 LABELS, ENDS = 'labels', 'label_ends'
 _SIDE = '.labels.npy'
 _TEMPORARY = '.tmp'
@@ -107,12 +109,13 @@ def join(
 
 def images_per_label(parts: Iterable[Rows], num_classes: int) -> np.ndarray:
   """int64 [C]: in how many records each label stands."""
-  total = np.zeros(num_classes, np.int64)
-  for counts, ids in parts:
-    owner = np.repeat(np.arange(len(counts)), counts)
-    pairs = np.unique(owner * num_classes + ids)  # a repeated label counts once
-    total += np.bincount(pairs % num_classes, minlength=num_classes)
-  return total
+  blocks = (
+    label_arrays.Block(
+      0, len(counts), np.repeat(np.arange(len(counts)), counts), ids
+    )
+    for counts, ids in parts
+  )
+  return label_arrays.counts(blocks, num_classes)
 
 
 class StoredLabels:

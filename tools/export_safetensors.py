@@ -105,6 +105,4 @@ def _value(config: Any, key: str) -> Any:
 
   section, _, name = key.partition('.')
   node = config[section]
-  if name in node:
-    return node[name]
-  return plugins.default(plugins.get(section, node.type), name)
+  return plugins.option(plugins.get(section, node.type), node, name)

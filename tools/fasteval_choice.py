@@ -8,24 +8,18 @@ chosen images do not bear out are left out again.
 
 import array
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from big_vision_like.hierarchy import Hierarchy
+from input_pipeline import hash_order
 from input_pipeline.errors import BadExample
 from input_pipeline.label_states import Negatives
 from input_pipeline.records import Record
 
 CHOICES = ('most_labels', 'random')
-
-
-def hash_of(key: str, seed: int) -> int:
-  """64 bits of (seed, key), the order in which prepared records are stored."""
-  text = f'{seed}\n{key}'.encode('utf-8', 'surrogateescape')
-  return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 class _Rows:
@@ -101,7 +95,7 @@ class Pool:
         self._labels.append(kept.labels)
         self._absent.append(_or_none(record.negatives))
         places.append((split, index))
-        hashes.append(hash_of(record.key, seed))
+        hashes.append(hash_order.key_hash(record.key, seed))
     if len(verified) > 1:
       raise ValueError(
         f'--input: {verified[True]!r} records negatives and {verified[False]!r}'

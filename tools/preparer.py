@@ -22,7 +22,6 @@ found a difference; 2 a mistake in the command or its input; 130 interrupted.
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 import shutil
@@ -33,7 +32,13 @@ from typing import Any
 
 import tqdm
 
-from input_pipeline import finishing, local_runner, preparation, progress
+from input_pipeline import (
+  file_lock,
+  finishing,
+  local_runner,
+  preparation,
+  progress,
+)
 from input_pipeline import manifest as manifests
 from input_pipeline.recipe import Recipe
 from tools import output_folder
@@ -276,7 +281,7 @@ def _check_output(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-  """Holds the folder against a second preparation; the kernel frees it."""
+  """Holds the folder against a second preparation."""
   path = os.path.join(folder, _LOCK_FILE)
   try:
     file = open(path, 'w')  # noqa: SIM115
@@ -284,13 +289,7 @@ def _locked(folder: str) -> Iterator[None]:
     raise OSError(
       f'--output {folder!r} cannot be written to: {error.strerror}'
     ) from None
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(
-        f'another preparation is writing to {folder!r}'
-      ) from None
+  with file_lock.held(file, f'another preparation is writing to {folder!r}'):
     yield
 
 

@@ -13,13 +13,14 @@ temporary name and renamed when whole.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from input_pipeline import file_lock
 
 _LOCK = '.lock'
 _TEMPORARY = '.writing'
@@ -46,13 +47,8 @@ class State:
       raise OSError(
         f'--state {self.folder!r} cannot be written to: {error.strerror}'
       ) from None
-    with file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise ValueError(
-          f'another call of the command works in {self.folder!r}'
-        ) from None
+    busy = f'another call of the command works in {self.folder!r}'
+    with file_lock.held(file, busy):
       self._remove_unfinished()
       yield
 

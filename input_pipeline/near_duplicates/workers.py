@@ -4,11 +4,10 @@ import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from input_pipeline import worker_process
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.decode import Decode
@@ -76,15 +75,7 @@ class Workers:
 def _start(sources: Sequence[Any]) -> None:
   global _sources
   _sources = sources
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-  """Ends this worker when the main process is killed."""
-  parent = multiprocessing.parent_process()
-  if parent is not None:
-    parent.join()
-    os._exit(1)
+  worker_process.end_with_parent()
 
 
 def _run(fn: Callable[[Sequence[Any], Any], Any], task: Any) -> Any:
