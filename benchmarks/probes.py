@@ -108,13 +108,16 @@ def main() -> None:
   parser.add_argument('--dim', type=int, default=2_048)
   parser.add_argument('--classes', type=int, default=1_000)
   parser.add_argument('--repeats', type=int, default=3)
+  parser.add_argument('--l2', type=float, nargs='+', default=[1e-1, 1e-2])
   parser.add_argument('--out', type=pathlib.Path)
   args = parser.parse_args()
   x, label = make_features(args.num, args.dim, args.classes)
   sizes = (args.num, args.classes)
   rows = few_shot(x, label, *sizes, 1024.0, args.repeats)
-  for l2 in (1e-2, 1e-3):
+  print(rows[-1], flush=True)
+  for l2 in args.l2:
     rows += linear(x, label, *sizes, l2, args.repeats)
+    print(rows[-1], flush=True)
   versions = ', '.join(
     f'{name} {importlib.metadata.version(name)}' for name in _PACKAGES
   )
