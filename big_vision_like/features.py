@@ -33,7 +33,7 @@ _PIXEL_OPS = (
 # Ops of training that leave the pixels alone, or move them by chance only.
 _DROPPED = (
   'random_flip', 'labels', 'single_label', 'label_noise', 'boxes',
-  'decode_segmentation', 'image_size', 'keep',
+  'decode_segmentation', 'full_segmentation', 'image_size', 'keep',
 )  # fmt: skip
 
 

@@ -200,6 +200,37 @@ def torch_layout(c: Any) -> None:
   c.task.pixels = 'imagenet'
 
 
+# What `init` of a transfer config may name, and the workdir it stands for.
+WORKDIRS = {
+  'jft': 'workdirs/jft_resnet',
+  'imagenet': 'workdirs/imagenet_resnet',
+  'random': None,
+}
+
+
+def start_from(c: Any, init: str) -> None:
+  """Sets the checkpoint that the argument `init` names.
+
+  Raises:
+    ValueError: neither a word of WORKDIRS nor a path with a slash.
+  """
+  if init not in WORKDIRS and '/' not in init:
+    raise ValueError(
+      f'config argument init={init!r}; valid: {", ".join(WORKDIRS)}, or a '
+      'path (with a slash, such as ./weights)'
+    )
+  path = WORKDIRS.get(init, init)
+  if path is not None:
+    c.init_from.path = path
+
+
+def freeze_batch_norm(c: Any) -> None:
+  """Batch norm as the checkpoint has it: statistics, scales and biases."""
+  c.model.bn = 'frozen'
+  freeze = [*c.optim.get('freeze', ()), r'backbone/(.*/)?(shortcut_)?bn\d*/.*']
+  c.optim.freeze = freeze
+
+
 def resized_crop_ops(size: int, label: dict[str, Any]) -> list[dict]:
   """Random area and aspect ratio, random reflection (Szegedy et al. 2015)."""
   return [
@@ -231,6 +262,30 @@ def eval_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
   ]
 
 
+def segmentation_ops(
+  resize: str, size: int, max_size: int | None = None
+) -> list[dict]:
+  """Image and mask at a square size; no augmentation (section 5.4).
+
+  Args:
+    resize: 'warp' them to the size, or 'pad' them as they are.
+    size: of a side, in pixels.
+    max_size: for evaluation: keeps the mask at its own size too, of at most so
+      many pixels a side.
+  """
+  full = [dict(op='full_segmentation', max_size=max_size)]
+  placed = {
+    'warp': [dict(op='resize', size=size), dict(op='image_size')],
+    'pad': [dict(op='image_size'), dict(op='pad', size=size)],
+  }
+  return [
+    dict(op='decode'),
+    dict(op='decode_segmentation'),
+    *(full if max_size else ()),
+    *placed[resize],
+  ]
+
+
 def multilabel(
   max_labels: int = 64, fill_in: bool = True, **states: Any
 ) -> dict[str, Any]:
@@ -253,11 +308,27 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
   Every evaluator stays; depth, width, images and steps shrink; the number of
   classes is odd, so that padding is exercised.
   """
-  world: dict[str, Any] = dict(
-    num_classes=num_classes, num_images=1000, image_size=40
-  )
-  c.input.source = ConfigDict(synthetic(**world))
+  _shrink(c, num_classes)
   c.input.ops = train_ops(40, 32, label)
+  for evaluator in c.evals.values():
+    evaluator.ops = eval_ops(40, 32, label)
+
+
+def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
+  """Makes a config of segmentation `:tiny`; its ops stay, at 41 pixels."""
+  _shrink(c, num_classes, annotations=True)
+  small = {'size': 41, 'max_size': 40}
+  for section in (c.input, *c.evals.values()):
+    section.ops = [
+      {k: small.get(k, v) for k, v in dict(op).items()} for op in section.ops
+    ]
+  c.input.workers = 0
+
+
+def _shrink(c: Any, num_classes: int, **world: Any) -> None:
+  """A small net on a small synthetic world, for a few steps."""
+  world = dict(num_classes=num_classes, num_images=1000, image_size=40, **world)
+  c.input.source = ConfigDict(synthetic(**world))
   c.input.batch_size = 16
   c.total_epochs = c.total_examples = None
   c.total_steps = 6
@@ -275,5 +346,4 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
     evaluator.data = ConfigDict(
       synthetic('fasteval', **{**world, 'num_images': 48})
     )
-    evaluator.ops = eval_ops(40, 32, label)
     evaluator.batch_size = 16

@@ -28,12 +28,6 @@ The paper's row "from scratch" is configs/imagenet_resnet.py (5M steps, rate
 
 from configs import common, imagenet_resnet
 
-_WORKDIRS = {
-  'jft': 'workdirs/jft_resnet',
-  'imagenet': 'workdirs/imagenet_resnet',
-  'random': None,
-}
-
 
 def get_config(arg=None):
   """Arguments: see the module docstring, and tiny."""
@@ -54,11 +48,6 @@ def get_config(arg=None):
     crop=('random', 'resized'),
     tiny=False,
   )
-  if arg.init not in _WORKDIRS and '/' not in arg.init:
-    raise ValueError(
-      f'config argument init={arg.init!r}; valid: {", ".join(_WORKDIRS)}, or a '
-      'path (with a slash, such as ./weights)'
-    )
   label = dict(op='single_label')
   if arg.source == 'tfds':
     data = dict(type='tfds', name=arg.name, data_dir=arg.path)
@@ -82,9 +71,7 @@ def get_config(arg=None):
     common.torch_layout(c)
   if arg.ema:
     c.train.ema_decay = arg.ema
-  path = _WORKDIRS.get(arg.init, arg.init)
-  if path is not None:
-    c.init_from.path = path
+  common.start_from(c, arg.init)
   if arg.recipe == 'accelerator':
     _accelerator(c)
   elif arg.init == 'jft' and arg.depth == 101 and arg.freeze == 'none':
@@ -95,7 +82,7 @@ def get_config(arg=None):
     for source in (c.input.source, c.evals.val.data):
       source.single_label = True  # the synthetic stand-in for ImageNet
     c.input.workers = 0
-    if arg.init in _WORKDIRS:
+    if arg.init in common.WORKDIRS:
       c.init_from.path = None  # there is nothing to start from
     if arg.recipe == 'accelerator':
       c.schedule = dict(c.schedule, decay_examples=64, warmup_examples=32)

@@ -251,6 +251,12 @@ class EvalData:
       return counts
     return source.hierarchy.close_counts(counts)
 
+  def kept(self, ids: np.ndarray) -> np.ndarray:
+    """bool [n]: the examples that `exclude_ids` does not name, by `_id`."""
+    if self.excluded is None:
+      return np.ones(len(ids), bool)
+    return ~np.isin(ids, self.excluded)
+
   def figures(
     self, ids: np.ndarray, compute: Callable[[np.ndarray], dict[str, float]]
   ) -> dict[str, float]:
@@ -265,8 +271,7 @@ class EvalData:
     """
     found = compute(np.ones(len(ids), bool))
     if self.excluded is not None:
-      rest = compute(~np.isin(ids, self.excluded))
-      found |= {f'{name}/dedup': value for name, value in rest.items()}
+      found |= without_excluded(compute(self.kept(ids)))
     return found
 
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
@@ -323,6 +328,11 @@ class EvalData:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:
         yield np.atleast_1d(example['label'])
+
+
+def without_excluded(figures: Mapping[str, float]) -> dict[str, float]:
+  """Figures under the names that those without `exclude_ids` have."""
+  return {f'{name}/dedup': value for name, value in figures.items()}
 
 
 def read_excluded(

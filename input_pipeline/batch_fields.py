@@ -19,7 +19,8 @@ from input_pipeline.ops.targets import raw_fields
 FIELDS = (
   'image', 'label_ids', 'label_conf', 'negative_ids', 'label', 'boxes',
   'box_mask', 'box_labels', 'box_crowd', 'box_difficult', 'box_area', 'box_ids',
-  'segmentation', 'keypoints', 'image_size', 'original_size',
+  'segmentation', 'full_segmentation', 'full_size', 'keypoints', 'image_size',
+  'original_size',
 )  # fmt: skip
 _FIELDS = frozenset(FIELDS)
 

@@ -1,4 +1,4 @@
-"""What classification tasks share: a backbone, a partitioned head, features.
+"""What tasks share: a backbone, a head over an endpoint of it, features.
 
 A task holds no arrays: `init` makes parameters, `loss` and `predict_fns` are
 pure functions of them (docs/add-a-task.md).
@@ -36,24 +36,111 @@ def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
   return (image.astype(jnp.float32) / 255.0 - mean) / std
 
 
-class Classifier:
-  """Backbone, global average pool and a class-partitioned linear head.
-
-  Subclasses add `loss`.
+class BackboneTask:
+  """A backbone and a head over one of its endpoints; subclasses add `loss`.
 
   Attributes:
+    num_classes: true number of classes.
     frozen_parameters: patterns of the parameters that the backbone freezes.
 
   Args:
-    backbone: Linen module whose endpoints include 'pooled' [B, D].
+    backbone: Linen module that returns endpoints by name, 'pooled' [B, D]
+      among them.
+    head: Linen module, endpoint -> logits.
+    endpoint: name of the endpoint that the head takes.
     num_classes: true number of classes.
-    class_multiple: the class axis is padded to a multiple of it.
-    prior: see `heads.ClassifierHead`.
     pixels: see `scale_pixels`.
   """
 
   # Options that change what the same arrays compute: a warm start compares.
   LAYOUT = ('pixels',)
+
+  def __init__(
+    self,
+    backbone: Any,
+    head: Any,
+    *,
+    endpoint: str,
+    num_classes: int,
+    pixels: str = 'inception',
+  ):
+    if pixels not in PIXELS:
+      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
+    self.num_classes = num_classes
+    self._pixels = pixels
+    frozen = getattr(backbone, 'frozen_parameters', tuple)()
+    self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
+    self._backbone = backbone
+    self._head = head
+    self._endpoint = endpoint
+
+  def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
+    """(params, extra) for the shapes of a batch."""
+    backbone_rng, head_rng = jax.random.split(rng)
+    image = self.scaled(batch)
+    variables = dict(self._backbone.init(backbone_rng, image, train=False))
+    params = {'backbone': variables.pop('params')}
+    endpoints = self._backbone.apply(
+      {'params': params['backbone'], **variables}, image, train=False
+    )
+    head = self._head.init(head_rng, endpoints[self._endpoint])
+    params['head'] = head['params']
+    return params, variables
+
+  def scaled(self, batch: Batch) -> jax.Array:
+    """The images as the backbone takes them, float32 [B, H, W, 3]."""
+    return scale_pixels(batch['image'], self._pixels)
+
+  def logits(
+    self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
+  ) -> tuple[jax.Array, Any]:
+    """(float32 logits, new extra) of `scaled` images."""
+    variables = {'params': params['backbone'], **extra}
+    if train:
+      endpoints, updates = self._backbone.apply(
+        variables,
+        image,
+        train=True,
+        mutable=list(extra),
+        rngs={'dropout': rng},
+      )
+      extra = {**extra, **updates}
+    else:
+      endpoints = self._backbone.apply(variables, image, train=False)
+    head = {'params': params['head']}
+    logits: Any = self._head.apply(head, endpoints[self._endpoint])
+    return logits, extra
+
+  @property
+  def predict_fns(self) -> dict[str, Callable[[Any, Batch], Batch]]:
+    """'logits' and 'features', the pooled endpoint [B, D], both float32."""
+
+    def logits(state: Any, batch: Batch) -> Batch:
+      image = self.scaled(batch)
+      out, _ = self.logits(state.params, state.extra, image, None, False)
+      return {'logits': out}
+
+    def features(state: Any, batch: Batch) -> Batch:
+      variables = {'params': state.params['backbone'], **state.extra}
+      image = self.scaled(batch)
+      endpoints = self._backbone.apply(variables, image, train=False)
+      return {'features': endpoints['pooled']}
+
+    return {'logits': logits, 'features': features}
+
+
+class Classifier(BackboneTask):
+  """Backbone, global average pool and a class-partitioned linear head.
+
+  `logits` are [B, padded classes].
+
+  Args:
+    backbone: see `BackboneTask`.
+    num_classes: true number of classes.
+    class_multiple: the class axis is padded to a multiple of it.
+    prior: see `heads.ClassifierHead`.
+    pixels: see `scale_pixels`.
+  """
 
   def __init__(
     self,
@@ -68,70 +155,16 @@ class Classifier:
         f'task.num_classes={num_classes} and task.class_multiple='
         f'{class_multiple} must be positive'
       )
-    if pixels not in PIXELS:
-      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
-    self.num_classes = num_classes
-    self._pixels = pixels
-    frozen = getattr(backbone, 'frozen_parameters', tuple)()
-    self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
-    self._backbone = backbone
-    self._head = heads.ClassifierHead(
+    head = heads.ClassifierHead(
       num_classes=num_classes,
       class_multiple=class_multiple,
       dtype=getattr(backbone, 'compute_dtype', 'float32'),
       prior=prior,
     )
-
-  def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
-    """(params, extra) for the shapes of a batch."""
-    backbone_rng, head_rng = jax.random.split(rng)
-    image = self.scaled(batch)
-    variables = dict(self._backbone.init(backbone_rng, image, train=False))
-    params = {'backbone': variables.pop('params')}
-    endpoints = self._backbone.apply(
-      {'params': params['backbone'], **variables}, image, train=False
+    super().__init__(
+      backbone,
+      head,
+      endpoint='pooled',
+      num_classes=num_classes,
+      pixels=pixels,
     )
-    head = self._head.init(head_rng, endpoints['pooled'])
-    params['head'] = head['params']
-    return params, variables
-
-  def scaled(self, batch: Batch) -> jax.Array:
-    """The images as the backbone takes them, float32 [B, H, W, 3]."""
-    return scale_pixels(batch['image'], self._pixels)
-
-  def logits(
-    self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
-  ) -> tuple[jax.Array, Any]:
-    """(float32 [B, padded classes], new extra) of `scaled` images."""
-    variables = {'params': params['backbone'], **extra}
-    if train:
-      endpoints, updates = self._backbone.apply(
-        variables,
-        image,
-        train=True,
-        mutable=list(extra),
-        rngs={'dropout': rng},
-      )
-      extra = {**extra, **updates}
-    else:
-      endpoints = self._backbone.apply(variables, image, train=False)
-    head = {'params': params['head']}
-    logits: Any = self._head.apply(head, endpoints['pooled'])
-    return logits, extra
-
-  @property
-  def predict_fns(self) -> dict[str, Callable[[Any, Batch], Batch]]:
-    """'logits' [B, padded classes] and 'features' [B, D], both float32."""
-
-    def logits(state: Any, batch: Batch) -> Batch:
-      image = self.scaled(batch)
-      out, _ = self.logits(state.params, state.extra, image, None, False)
-      return {'logits': out}
-
-    def features(state: Any, batch: Batch) -> Batch:
-      variables = {'params': state.params['backbone'], **state.extra}
-      image = self.scaled(batch)
-      endpoints = self._backbone.apply(variables, image, train=False)
-      return {'features': endpoints['pooled']}
-
-    return {'logits': logits, 'features': features}

@@ -35,6 +35,7 @@ OPS = {
   'pad': 'targets.Pad',
   'image_size': 'targets.ImageSize',
   'decode_segmentation': 'targets.DecodeSegmentation',
+  'full_segmentation': 'targets.FullSegmentation',
   'boxes': 'targets.Boxes',
   'labels': 'labels.Labels',
   'single_label': 'labels.SingleLabel',

@@ -24,7 +24,7 @@ def _is_int(value: Any) -> bool:
   return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def parse_size(where: str, size: Any) -> tuple[int, int]:
+def parse_size(where: str, size: Any, name: str = 'size') -> tuple[int, int]:
   """(height, width) from one number or a pair; ValueError otherwise."""
   pair = (size, size) if _is_int(size) else size
   if (
@@ -33,8 +33,8 @@ def parse_size(where: str, size: Any) -> tuple[int, int]:
     or not all(_is_int(n) and n > 0 for n in pair)
   ):
     raise ValueError(
-      f'{where}: size must be a positive number of pixels or (height, width), '
-      f'got {size!r}'
+      f'{where}: {name} must be a positive number of pixels or (height, '
+      f'width), got {size!r}'
     )
   return int(pair[0]), int(pair[1])
 

@@ -188,10 +188,14 @@ class DecodeSegmentation:
   make a bad example. An array passes through.
 
   Args (options):
-    num_classes: ids from here on, but 255, make a bad example.
+    num_classes: ids from here on, but 255, make a bad example. None: one for
+      the background and those of the vocabulary.
   """
 
   def __init__(self, context: OpContext, *, num_classes: int | None = None):
+    vocabulary = context.vocabulary
+    if num_classes is None and vocabulary is not None:
+      num_classes = min(len(vocabulary.names) + 1, annotations.IGNORE)
     if num_classes is not None and not 1 <= num_classes <= annotations.IGNORE:
       raise ValueError(
         f'{context.where}: num_classes must be 1 to {annotations.IGNORE}, got '
@@ -246,6 +250,34 @@ def _class_ids(encoded: bytes) -> np.ndarray:
     raise BadExample(f'segmentation cannot be decoded: {error}') from None
 
 
+class FullSegmentation:
+  """Keeps the mask at its size here, whatever later ops do to the image.
+
+  Makes `full_segmentation` uint8 [H, W], the mask at the top left of a canvas
+  filled with 255, and `full_size` int32 [2], its height and width: what
+  predictions are scored against at the original size. Put it right after
+  `decode_segmentation`. A larger mask is a bad example.
+
+  Args (options):
+    max_size: pixels of a side of the canvas, or (height, width).
+  """
+
+  def __init__(self, context: OpContext, *, max_size: int | Sequence[int]):
+    self.where = context.where
+    self.shape = geometry.parse_size(context.where, max_size, 'max_size')
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    ids = example.get('segmentation')
+    if not isinstance(ids, np.ndarray):
+      raise ValueError(f'{self.where}: put decode_segmentation before it')
+    return example | {
+      'full_segmentation': on_canvas(
+        ids, self.shape, annotations.IGNORE, self.where
+      ),
+      'full_size': np.array(ids.shape, np.int32),
+    }
+
+
 class Pad:
   """Puts the image at the top left of a canvas of fixed size.
 
@@ -277,25 +309,36 @@ class Pad:
     self.fill = np.array(levels, np.uint8)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    shape = self.height, self.width
     out: dict[str, Any] = {
-      'image': self._on_canvas(example['image'], self.fill)
+      'image': on_canvas(example['image'], shape, self.fill, self.where)
     }
     segmentation = example.get('segmentation')
     if isinstance(segmentation, np.ndarray):
-      out['segmentation'] = self._on_canvas(segmentation, annotations.IGNORE)
+      out['segmentation'] = on_canvas(
+        segmentation, shape, annotations.IGNORE, self.where
+      )
     return example | out
 
-  def _on_canvas(self, image: np.ndarray, fill: Any) -> np.ndarray:
-    height, width = image.shape[:2]
-    if height > self.height or width > self.width:
-      raise BadExample(
-        f'image of {height}x{width} is larger than the canvas '
-        f'{self.height}x{self.width} of {self.where}'
-      )
-    canvas = np.empty((self.height, self.width, *image.shape[2:]), np.uint8)
-    canvas[...] = fill
-    canvas[:height, :width] = image
-    return canvas
+
+def on_canvas(
+  image: np.ndarray, shape: tuple[int, int], fill: Any, where: str
+) -> np.ndarray:
+  """uint8 [H, W, ...] with an image [h, w, ...] at its top left.
+
+  Raises:
+    BadExample: the image is larger than the canvas of `where`.
+  """
+  height, width = image.shape[:2]
+  if height > shape[0] or width > shape[1]:
+    raise BadExample(
+      f'image of {height}x{width} is larger than the canvas '
+      f'{shape[0]}x{shape[1]} of {where}'
+    )
+  canvas = np.empty((*shape, *image.shape[2:]), np.uint8)
+  canvas[...] = fill
+  canvas[:height, :width] = image
+  return canvas
 
 
 class ImageSize:

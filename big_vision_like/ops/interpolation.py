@@ -1,0 +1,105 @@
+"""Bilinear interpolation from a net's grid of features to an image's pixels.
+
+A net of explicit, symmetric padding has feature i centred on pixel i * stride
+of its input (models/layers.py). Between the features values are interpolated;
+beyond the last one they stay what it says. On an input of 8 n + 1 pixels this
+is DeepLab's interpolation with aligned corners.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def stride_of(pixels: int, features: int) -> int:
+  """Stride of a net that turns `pixels` into `features`: a power of two."""
+  stride = 1
+  while stride * features < pixels:
+    stride *= 2
+  return stride
+
+
+def pixel_coordinates(
+  num: int, stride: int, scale: jax.Array | float = 1.0
+) -> jax.Array:
+  """Where an image's pixels lie on the grid, along one axis.
+
+  Args:
+    num: number of pixels.
+    stride: pixels of the net's input per feature.
+    scale: the side of the net's image over that of the image in question,
+      which was resized to it with pixel centres at half integers.
+
+  Returns:
+    float32 [num] coordinates in features.
+  """
+  centres = (jnp.arange(num, dtype=jnp.float32) + 0.5) * scale - 0.5
+  return centres / stride
+
+
+def hat_weights(coordinates: jax.Array, size: int) -> jax.Array:
+  """float32 [n, size]: weight of each grid point at each coordinate.
+
+  Rows sum to 1; a coordinate outside of [0, size - 1] takes the nearest point.
+  """
+  inside = jnp.clip(coordinates, 0, size - 1)
+  distance = jnp.abs(inside[:, None] - jnp.arange(size, dtype=jnp.float32))
+  return jnp.maximum(0.0, 1.0 - distance)
+
+
+def bilinear(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+  """Values of maps at the points of a finer grid.
+
+  Two matrix products, in full precision: a rounded logit may win an argmax.
+
+  Args:
+    maps: float [h, w, C].
+    rows: float32 [H], coordinates in features.
+    columns: float32 [W].
+
+  Returns:
+    float32 [C, H, W]: channels first, which has the pixels side by side.
+  """
+  height, width, _ = maps.shape
+  exact = jax.lax.Precision.HIGHEST
+  wide = jnp.einsum(
+    'yxc,Xx->cyX', maps, hat_weights(columns, width), precision=exact
+  )
+  return jnp.einsum(
+    'Yy,cyX->cYX', hat_weights(rows, height), wide, precision=exact
+  )
+
+
+def to_pixels(maps: jax.Array, height: int, width: int) -> jax.Array:
+  """Maps float32 [B, h, w, C] -> [B, C, H, W] at the net's input pixels."""
+  stride = stride_of(height, maps.shape[1])
+  rows, columns = (pixel_coordinates(n, stride) for n in (height, width))
+  return jax.vmap(lambda grid: bilinear(grid, rows, columns))(maps)
+
+
+def class_ids(
+  logits: jax.Array,
+  shape: tuple[int, int],
+  stride: int,
+  image_size: jax.Array,
+  full_size: jax.Array,
+) -> jax.Array:
+  """Most likely class of every pixel of an image at another size.
+
+  Args:
+    logits: float32 [h, w, C] of an image that was resized to `image_size` and
+      lies at the top left of the net's input.
+    shape: (H, W) of the canvas to fill, at least `full_size`.
+    stride: see `stride_of`.
+    image_size: int [2] height and width as the net saw it.
+    full_size: int [2] height and width of the image in question.
+
+  Returns:
+    int32 [H, W]; beyond `full_size` without meaning. Of equal logits the lower
+    class.
+  """
+  scale = image_size.astype(jnp.float32) / full_size.astype(jnp.float32)
+  rows, columns = (
+    pixel_coordinates(n, stride, scale[axis]) for axis, n in enumerate(shape)
+  )
+  values = bilinear(logits, rows, columns)
+  return jnp.argmax(values, axis=0).astype(jnp.int32)

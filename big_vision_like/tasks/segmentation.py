@@ -1,0 +1,149 @@
+"""Semantic segmentation: softmax cross-entropy of pixels (section 5.4).
+
+Sun et al. 2017 train DeepLab-ASPP-L: a ResNet of output stride 8, four atrous
+branches (models/deeplab.py), and the mean cross-entropy of the pixels that are
+not void. Logits lie on the grid of features; the loss takes every 8th label, as
+DeepLab v2 does, or all of them against interpolated logits.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from big_vision_like.models import deeplab, layers
+from big_vision_like.ops import interpolation
+from big_vision_like.tasks import common
+
+VOID = 255  # of a mask: unknown, counts nowhere
+LOSS_AT = ('grid', 'pixels')
+NORMALISE = ('batch', 'image')
+
+
+class Task(common.BackboneTask):
+  """Cross-entropy on batch['segmentation'] uint8 [B, H, W], 255 where void.
+
+  The masks' class 0 is the background and label i of the vocabulary is i + 1,
+  or, without a background, label i is i.
+
+  The prediction 'logits' is float32 [B, h, w, C] on the grid of features.
+
+  Args:
+    backbone: see `common.BackboneTask`; the head is on its 'block4'.
+    num_classes: names in the vocabulary; None: those of the training source.
+    background: whether masks and logits have a class before these.
+    rates: dilations of the head's branches; (6, 12, 18, 24) are for features
+      of stride 8, their halves cover the same field at stride 16.
+    loss_at: 'grid': labels at the centres of the features; 'pixels': logits
+      interpolated to the size of the mask.
+    normalise: the loss is the mean over the valid pixels of the 'batch', or of
+      each 'image', every image having the same weight.
+    class_multiple: 1; the classes of pixels are not partitioned.
+    pixels: see `common.scale_pixels`.
+  """
+
+  fields = ('image', 'segmentation')
+
+  def __init__(
+    self,
+    backbone: Any,
+    *,
+    num_classes: int,
+    background: bool = True,
+    rates: Sequence[int] = deeplab.RATES,
+    loss_at: str = 'grid',
+    normalise: str = 'batch',
+    class_multiple: int = 1,
+    pixels: str = 'inception',
+  ):
+    for name, value, valid in (
+      ('loss_at', loss_at, LOSS_AT),
+      ('normalise', normalise, NORMALISE),
+    ):
+      if value not in valid:
+        raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
+    if class_multiple != 1:
+      raise ValueError(
+        f'task.class_multiple={class_multiple}: the classes of pixels are not '
+        'partitioned; it must be 1'
+      )
+    num_outputs = num_classes + bool(background)
+    if not 2 <= num_outputs <= VOID:
+      raise ValueError(
+        f'task.num_classes={num_classes} and task.background={background}: a '
+        f'mask has 2 to {VOID} classes'
+      )
+    if not rates or len({*rates}) < len(rates) or min(rates) < 1:
+      raise ValueError(
+        f'task.rates={tuple(rates)} must be different numbers of at least 1'
+      )
+    head = deeplab.AtrousPyramid(
+      num_classes=num_outputs,
+      rates=tuple(rates),
+      method=layers.resolve_conv(getattr(backbone, 'conv', 'native')),
+      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+    )
+    super().__init__(
+      backbone,
+      head,
+      endpoint='block4',
+      num_classes=num_classes,
+      pixels=pixels,
+    )
+    self.background = background
+    self._loss_at = loss_at
+    self._normalise = normalise
+
+  def loss(
+    self,
+    params: Any,
+    extra: Any,
+    batch: common.Batch,
+    rng: jax.Array,
+    train: bool,
+  ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+    """(per-example loss [B], new extra, aux).
+
+    Normalised over the batch, the losses of the examples have the mean over
+    its valid pixels as their mean; the parts of `train.accum_steps` count as
+    batches.
+    """
+    image, labels = self.scaled(batch), batch['segmentation']
+    logits, extra = self.logits(params, extra, image, rng, train)
+    if self._loss_at == 'grid':
+      stride = interpolation.stride_of(labels.shape[1], logits.shape[1])
+      labels = labels[:, ::stride, ::stride]
+    else:
+      logits = interpolation.to_pixels(logits, *labels.shape[1:])
+      logits = jnp.moveaxis(logits, 1, -1)
+    losses, valid = pixel_losses(logits, labels)
+    total, count = losses.sum((1, 2)), valid.sum((1, 2)).astype(jnp.float32)
+    if self._normalise == 'batch':
+      mask = batch['_mask'].astype(jnp.float32)
+      count = (count * mask).sum() / jnp.maximum(mask.sum(), 1)
+    return total / jnp.maximum(count, 1), extra, {}
+
+
+def pixel_losses(
+  logits: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Softmax cross-entropy of every pixel.
+
+  Args:
+    logits: float32 [..., C].
+    labels: uint8 [...] in [0, C), or 255: no loss and no gradient. Any other
+      label gives NaN, which stops a run.
+
+  Returns:
+    (float32 [...] losses in nats, bool [...] pixels that are not void).
+  """
+  num_classes = logits.shape[-1]
+  labels = labels.astype(jnp.int32)
+  valid = labels != VOID
+  # A selection, not a gather: it fuses, and so does its gradient.
+  is_label = labels[..., None] == jnp.arange(num_classes)
+  chosen = jnp.where(is_label, logits, 0.0).sum(axis=-1)
+  losses = jax.nn.logsumexp(logits, axis=-1) - chosen
+  losses = jnp.where((labels >= 0) & (labels < num_classes), losses, jnp.nan)
+  return jnp.where(valid, losses, 0.0), valid
