@@ -12,7 +12,7 @@ year and file name: 'VOC2012/2007_000027.jpg'.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from input_pipeline.sources import image_files
 
 TASKS = ('detection', 'segmentation')
 TRAINAUG = 'trainaug'
-_LISTS = {'detection': 'Main', 'segmentation': 'Segmentation'}
+LISTS = {'detection': 'Main', 'segmentation': 'Segmentation'}
 _DEFAULT_SPLITS = {
   'detection': ('trainval', 'test'),
   'segmentation': (TRAINAUG, 'train', 'val'),
@@ -119,6 +119,10 @@ class Source:
     """Counts of what a reader might stumble over."""
     return self._notes
 
+  def add_note(self, line: str) -> None:
+    """One more of the `report_lines`."""
+    self._notes.append(line)
+
 
 def open_splits(
   inputs: Sequence[str],
@@ -145,25 +149,9 @@ def open_splits(
     FileNotFoundError: an input or annotation is missing.
     ValueError: unknown task or split, or a damaged list or annotation.
   """
-  if task not in TASKS:
-    raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
-  for name, value in (
-    ('trainaug_list', trainaug_list), ('trainaug_masks', trainaug_masks),
-  ):  # fmt: skip
-    if value is not None and task != 'segmentation':
-      raise ValueError(f'{name} belongs to the task segmentation, not {task}')
-  if trainaug_masks is not None and trainaug_list is None:
-    raise ValueError('trainaug_masks needs trainaug_list, the images it is for')
+  check_options(task, trainaug_list, trainaug_masks)
   years = voc_devkit.open_years(inputs, scratch)
-  kind = _LISTS[task]
-  available = sorted({n for y in years.values() for n in y.list_names()[kind]})
-  if not available and trainaug_list is None:
-    raise FileNotFoundError(
-      f'{", ".join(inputs)}: no ImageSets/{kind}/*.txt in {", ".join(years)}; '
-      'these lists say which images belong to which split'
-    )
-  if trainaug_list is not None:
-    available = sorted({*available, TRAINAUG})
+  available = split_names(years, task, trainaug_list, ', '.join(inputs))
   if splits is None:
     splits = [name for name in _DEFAULT_SPLITS[task] if name in available]
     if TRAINAUG in splits and 'train' in splits:
@@ -175,27 +163,78 @@ def open_splits(
   ):
     raise ValueError(
       f'splits must be some of {", ".join(available) or "none"}, the lists in '
-      f'ImageSets/{kind} of {", ".join(years)}; got '
+      f'ImageSets/{LISTS[task]} of {", ".join(years)}; got '
       f'{", ".join(splits) or "none"}'
     )
-  opened = {}
-  for split in splits:
-    if split == TRAINAUG and trainaug_list is not None:
-      chosen = _trainaug(years, trainaug_list)
-    else:
-      chosen = [
-        (year, name)
-        for year in years.values()
-        for name in year.image_list(kind, split) or ()
-      ]
-    if task == 'detection':
-      opened[split] = _detection(split, chosen)
-    else:
-      extra = None if trainaug_masks is None else archives.open_files(
-        trainaug_masks, scratch=scratch
-      )  # fmt: skip
-      opened[split] = _segmentation(chosen, split == TRAINAUG, extra)
-  return opened
+  extra = None if trainaug_masks is None else archives.open_files(
+    trainaug_masks, scratch=scratch
+  )  # fmt: skip
+  return {
+    split: open_split(years, split, task, trainaug_list, extra)
+    for split in splits
+  }
+
+
+def check_options(
+  task: str, trainaug_list: str | None, trainaug_masks: str | None
+) -> None:
+  """ValueError for an unknown task, or options that are not for it."""
+  if task not in TASKS:
+    raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
+  for name, value in (
+    ('trainaug_list', trainaug_list), ('trainaug_masks', trainaug_masks),
+  ):  # fmt: skip
+    if value is not None and task != 'segmentation':
+      raise ValueError(f'{name} belongs to the task segmentation, not {task}')
+  if trainaug_masks is not None and trainaug_list is None:
+    raise ValueError('trainaug_masks needs trainaug_list, the images it is for')
+
+
+def split_names(
+  years: Mapping[str, Year], task: str, trainaug_list: str | None, where: str
+) -> list[str]:
+  """Sorted names of the splits that a task has in these years.
+
+  Args:
+    years: from `voc_devkit.open_years`.
+    task: one of TASKS.
+    trainaug_list: whether it is given decides on the split `trainaug`.
+    where: what was opened, for messages.
+
+  Raises:
+    FileNotFoundError: none.
+  """
+  kind = LISTS[task]
+  available = {n for y in years.values() for n in y.list_names()[kind]}
+  if trainaug_list is not None:
+    available.add(TRAINAUG)
+  if not available:
+    raise FileNotFoundError(
+      f'{where}: no ImageSets/{kind}/*.txt in {", ".join(years)}; these lists '
+      'say which images belong to which split'
+    )
+  return sorted(available)
+
+
+def open_split(
+  years: Mapping[str, Year],
+  split: str,
+  task: str,
+  trainaug_list: str | None = None,
+  trainaug_masks: Files | None = None,
+) -> Source:
+  """One of `split_names`; see `open_splits`."""
+  if split == TRAINAUG and trainaug_list is not None:
+    chosen = _trainaug(years, trainaug_list)
+  else:
+    chosen = [
+      (year, name)
+      for year in years.values()
+      for name in year.image_list(LISTS[task], split) or ()
+    ]
+  if task == 'detection':
+    return _detection(split, chosen)
+  return _segmentation(chosen, split == TRAINAUG, trainaug_masks)
 
 
 def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
@@ -256,7 +295,7 @@ def _segmentation(
   ])  # fmt: skip
 
 
-def _trainaug(years: dict[str, Year], path: str) -> list[tuple[Year, str]]:
+def _trainaug(years: Mapping[str, Year], path: str) -> list[tuple[Year, str]]:
   """The images of a list, from whichever year has them, the latest first."""
   try:
     with open(path, 'rb') as file:

@@ -18,12 +18,15 @@ _MAX_MASK_PIXELS = 64_000_000
 _BIT_DEPTH = 24  # place of the bit depth in a PNG file
 
 
-def class_ids(encoded: bytes, image: bytes) -> np.ndarray:
+def class_ids(
+  encoded: bytes, image: bytes, num_ids: int = len(voc_xml.CLASSES) + 1
+) -> np.ndarray:
   """uint8 [H, W] class ids of an encoded mask.
 
   Args:
     encoded: PNG with a palette, whose colours do not count, or of 8-bit grey.
     image: the encoded image it belongs to, of the same size.
+    num_ids: ids are 0 to num_ids - 1, and 255.
 
   Raises:
     BadExample: damaged, of another kind or size, or with other ids.
@@ -50,11 +53,11 @@ def class_ids(encoded: bytes, image: bytes) -> np.ndarray:
     raise
   except Exception as error:  # a parser meets hostile bytes: any failure
     raise BadExample(f'mask or image cannot be decoded: {error}') from None
-  wrong = mask[(mask > len(voc_xml.CLASSES)) & (mask != annotations.IGNORE)]
+  wrong = mask[(mask >= num_ids) & (mask != annotations.IGNORE)]
   if wrong.size:
     raise BadExample(
-      f'the mask has the class id {wrong[0]}; valid: 0 to '
-      f'{len(voc_xml.CLASSES)} and {annotations.IGNORE}'
+      f'the mask has the class id {wrong[0]}; valid: 0 to {num_ids - 1} and '
+      f'{annotations.IGNORE}'
     )
   return mask
 

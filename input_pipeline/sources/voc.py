@@ -1,0 +1,89 @@
+"""Pascal VOC read directly: one split of a development kit, unpacked or not.
+
+For segmentation (default; Sun et al. 2017, section 5.3) the lists are those of
+ImageSets/Segmentation, for detection (section 5.2) those of ImageSets/Main;
+what an example holds: input_pipeline/publishers/voc.py. `trainaug`, the
+augmented training set, is a split of its own, never what `train` means.
+"""
+
+import os
+from typing import Any
+
+from input_pipeline import archives
+from input_pipeline.publishers import voc, voc_devkit
+from input_pipeline.sources import image_files
+
+_NOT_KEPT = {
+  'segmentation': 'masks only; boxes are read by task="detection"',
+  'detection': 'boxes only; masks are read by task="segmentation"',
+}
+
+
+class Source:
+  """One split of VOC; see publishers/voc.py.
+
+  Args (options):
+    path: VOCdevkit folder, folder of a year (VOC2012), a downloaded .tar, or a
+      folder that holds one of these. Images of all years there are taken.
+    task: 'segmentation' (masks) or 'detection' (boxes).
+    split: name of a list: 'train', 'val', 'trainval', ..., or 'trainaug'.
+    trainaug_list: file of the images of 'trainaug', one a line; default:
+      ImageSets/Segmentation/trainaug.txt.
+    trainaug_masks: folder or .zip of its masks, NAME.png; default: the folder
+      SegmentationClassAug of the year, then SegmentationClass.
+    scratch: folder for decompressed .tar.gz files.
+
+  Raises (at construction):
+    FileNotFoundError: nothing is there, or a file is missing.
+    ValueError: bad option, unknown split, damaged list or annotation.
+  """
+
+  def __new__(
+    cls,
+    *,
+    path: str,
+    split: str = 'train',
+    task: str = 'segmentation',
+    trainaug_list: str | None = None,
+    trainaug_masks: str | None = None,
+    scratch: str | None = None,
+  ) -> Any:
+    path = image_files.check_path('path', path)
+    voc.check_options(task, trainaug_list, trainaug_masks)
+    if not os.path.exists(path):
+      raise FileNotFoundError(f'path={path!r}: no such file or folder')
+    if trainaug_list is not None and split in ('train', 'trainval'):
+      raise ValueError(
+        f'trainaug_list={trainaug_list!r} makes the split {voc.TRAINAUG!r}; '
+        f'split={split!r} is the list of that name: give one of the two'
+      )
+    years = voc_devkit.open_years([path], scratch)
+    available = voc.split_names(years, task, trainaug_list, path)
+    if split not in available:
+      raise ValueError(_unknown(split, task, available, years))
+    masks = None
+    if split == voc.TRAINAUG and trainaug_masks is not None:
+      masks = archives.open_files(trainaug_masks, scratch=scratch)
+    found = voc.open_split(years, split, task, trainaug_list, masks)
+    found.add_note(_NOT_KEPT[task])
+    return found
+
+
+def _unknown(
+  split: Any, task: str, available: list[str], years: dict[str, Any]
+) -> str:
+  """The message for a split that the task does not have."""
+  text = (
+    f'unknown split {split!r} for task={task!r}; lists in '
+    f'ImageSets/{voc.LISTS[task]} of {", ".join(years)}: {", ".join(available)}'
+  )
+  other = next(other for other in voc.TASKS if other != task)
+  lists = {n for y in years.values() for n in y.list_names()[voc.LISTS[other]]}
+  if split == voc.TRAINAUG and task == 'segmentation':
+    text += (
+      '. For the augmented training set give its list as trainaug_list; it is '
+      'not part of the development kit'
+    )
+  elif split in lists:
+    text += f'; task={other!r} has one'
+  return text
