@@ -28,6 +28,8 @@ from big_vision_like.state import TrainState
 from evaluators import common
 from input_pipeline import pipeline
 
+_MOST_OF_A_GROUP = 8  # figures 'a/...' of an evaluator on its line
+
 
 @dataclasses.dataclass(frozen=True)
 class Scheduled:
@@ -139,9 +141,25 @@ def run_one(
     return {}
   seconds = time.monotonic() - start
   writer.write(step, {f'{name}/{k}': v for k, v in result.items()})
-  shown = '  '.join(f'{name}/{k} {v:.5g}' for k, v in result.items())
+  shown = '  '.join(f'{name}/{text}' for text in _shown(result))
   console.say(f'[eval] step {step}  {shown}  ({duration(seconds)})')
   return result
+
+
+def _shown(result: dict[str, float]) -> list[str]:
+  """Figures as text; of a large group 'a/...' their number and range."""
+  groups: dict[str, list[str]] = {}
+  for key in result:
+    groups.setdefault(key.partition('/')[0], []).append(key)
+  texts = []
+  for group, keys in groups.items():
+    if len(keys) > _MOST_OF_A_GROUP:
+      values = [result[key] for key in keys]
+      span = f'{min(values):.5g} to {max(values):.5g}'
+      texts.append(f'{group}/* {span} ({len(keys)} figures)')
+    else:
+      texts += [f'{key} {result[key]:.5g}' for key in keys]
+  return texts
 
 
 def run(
