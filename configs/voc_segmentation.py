@@ -12,7 +12,8 @@ checkpoint has it.
   path=DIR            prepared records, a VOCdevkit folder, or image and mask
       pairs (docs/targets.md); split=trainaug, the images to train on
   num_classes=20      without the background; 0 takes those of the data
-  max_size=500        of a side of the evaluation's images
+  size=513            of a side of the net's input; 8 n + 1 aligns features best
+  max_size=500        of a side of the evaluation's images, at least
   init=jft|imagenet|random|PATH   workdirs/jft_resnet, workdirs/imagenet_resnet,
       none, or any workdir, checkpoint or converted weights (PATH has a slash)
   layout=slim|torch   'torch' for weights of torchvision or timm
@@ -34,8 +35,6 @@ Hardware: one accelerator of 16 GiB; the paper does not name its own.
 
 from configs import common
 
-SIZE = 513
-
 
 def get_config(arg=None):
   """Arguments: see the module docstring, and tiny."""
@@ -44,6 +43,7 @@ def get_config(arg=None):
     path='data/voc12_seg',
     split='trainaug',
     num_classes=20,
+    size=513,
     max_size=500,
     init='jft',
     layout=('slim', 'torch'),
@@ -57,7 +57,7 @@ def get_config(arg=None):
     decay_on=('all', 'kernels'),
     tiny=False,
   )
-  common.at_least_one(max_size=arg.max_size)
+  common.at_least_one(size=arg.size, max_size=arg.max_size)
   data = dict(type='detect', path=arg.path)
 
   c = common.base()
@@ -65,7 +65,7 @@ def get_config(arg=None):
   c.device = 'accelerator'
 
   c.input.source = dict(data, split=arg.split)
-  c.input.ops = common.segmentation_ops(arg.resize, SIZE)
+  c.input.ops = common.segmentation_ops(arg.resize, arg.size)
   c.input.batch_size = 6
   c.input.workers = 4
 
@@ -102,7 +102,7 @@ def get_config(arg=None):
   c.evals.val = dict(
     type='semantic_segmentation',
     data=dict(data, split='val'),
-    ops=common.segmentation_ops(arg.resize, SIZE, arg.max_size),
+    ops=common.segmentation_ops(arg.resize, arg.size, arg.max_size),
     batch_size=8,
     every_steps=5000,
   )
