@@ -125,6 +125,12 @@ class Evaluator:
         f'{self._ctx.where}: the prediction has {num_outputs} classes, the '
         f'vocabulary {len(names)}, with a background {len(names) + 1}'
       )
+    background = getattr(self._data.source, 'background', None)
+    if background is not None and background != bool(extra):
+      raise ValueError(
+        f'{self._ctx.where}.data: background={background}, but the prediction '
+        f'has {num_outputs} classes for {len(names)} names'
+      )
     return [BACKGROUND, *names] if extra else names
 
   def _figures(

@@ -71,8 +71,25 @@ def open_source(
 
 
 def open_train(config: Any) -> Any:
-  """The training source of a config, or the subset that it asks for."""
-  return open_source(config.input.source, fraction=config.input.fraction)
+  """The training source of a config, or the subset that it asks for.
+
+  Raises:
+    ValueError: see `open_source`; or the masks of the source have a background
+      where the task expects none, or the reverse.
+  """
+  source = open_source(config.input.source, fraction=config.input.fraction)
+  found = getattr(source, 'background', None)
+  if found is not None:
+    task_class = plugins.get('task', config.task.type)
+    if 'background' in plugins.option_names(task_class)[0]:
+      wanted = plugins.option(task_class, config.task, 'background')
+      if wanted != found:
+        meaning = 'the background' if found else 'that of the first class'
+        raise ValueError(
+          f'task.background={wanted}, but in the masks of input.source the id '
+          f'0 is {meaning}: background={found} there'
+        )
+  return source
 
 
 def build_ops(

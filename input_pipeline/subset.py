@@ -104,6 +104,7 @@ class Subset:
 
   Attributes:
     vocabulary, hierarchy: those of the labels kept.
+    background: of the masks, as the source says it; None where it does not.
     in_hash_order: records come in hash order, so a prefix is a random subset.
     description: what it is of the whole, for people.
   """
@@ -126,6 +127,7 @@ class Subset:
     self._chosen = chosen
     self._restriction = restriction
     self._identity = identity
+    self.background = getattr(source, 'background', None)
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction

@@ -257,6 +257,9 @@ def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
   """All that decides the bytes of the output, as plain data."""
   settings = dataclasses.asdict(recipe)
   settings['input'] = {s: source.fingerprint() for s, source in sources.items()}
+  background = getattr(next(iter(sources.values())), 'background', None)
+  if background is not None:  # what an id in a mask means
+    settings['background'] = background
   return settings
 
 

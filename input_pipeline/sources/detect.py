@@ -124,6 +124,7 @@ class Source:
     hierarchy_unlisted: str | None = None,
     vocabulary: str | None = None,
     holdout_percent: float | None = None,
+    background: bool | None = None,
   ) -> Any:
     """Opens it.
 
@@ -137,6 +138,7 @@ class Source:
         'traverse', or 'add' them as labels.
       vocabulary: file of the labels.
       holdout_percent: data without splits: the part that is 'val'.
+      background: images and masks: whether id 0 is a background.
     """
     kind = kind_of(path)
     options = dict(
@@ -144,6 +146,7 @@ class Source:
       hierarchy_unlisted=hierarchy_unlisted,
       vocabulary=vocabulary,
       holdout_percent=holdout_percent,
+      background=background,
     )
     options = {k: v for k, v in options.items() if v is not None}
     source_class = plugins.get('source', kind)

@@ -92,9 +92,11 @@ class Source:
           f'{path}: holdout_percent={holdout_percent:g} leaves none of the '
           f'{len(held_out):,} images to split {split!r}'
         )
+    parts = [os.path.relpath(folder, path) for folder in found]
+    first = 'the background' if background else repr(self.vocabulary.names[0])
     self._notes = [
-      f'{len(self):,} images of {found[0]} with masks of {found[1]}; id 0 is '
-      + ('the background' if background else repr(self.vocabulary.names[0]))
+      f'{len(self):,} images of {parts[0]} with masks of {parts[1]}; id 0 is '
+      f'{first}'
     ]
     if pairs.num_others:
       self._notes.append(

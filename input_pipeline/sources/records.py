@@ -23,6 +23,7 @@ class Source:
   """Random access to the records of one split.
 
   Attributes:
+    background: whether id 0 of the masks is a background; None: not known.
     in_hash_order: whether the records are stored by a hash of (seed, key), so
       that the first m of them are a random subset.
 
@@ -64,6 +65,7 @@ class Source:
       hierarchy,
       unlisted=hierarchy_unlisted,
     )
+    self.background = manifest.options.get('background')
     self.in_hash_order = manifest.options.get('order') == manifests.ORDER
     self._shards = manifest.splits[split]
     self._ends = list(itertools.accumulate(s.records for s in self._shards))

@@ -81,8 +81,8 @@ def _unknown(
   lists = {n for y in years.values() for n in y.list_names()[voc.LISTS[other]]}
   if split == voc.TRAINAUG and task == 'segmentation':
     text += (
-      '. For the augmented training set give its list as trainaug_list; it is '
-      'not part of the development kit'
+      '. The augmented training set is not part of the development kit: put '
+      'its list at ImageSets/Segmentation/trainaug.txt, or give trainaug_list'
     )
   elif split in lists:
     text += f'; task={other!r} has one'
