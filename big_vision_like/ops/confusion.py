@@ -50,7 +50,7 @@ def _by_product(
 ) -> jax.Array:
   classes = jnp.arange(num_classes)
 
-  def add(total: jax.Array, row: tuple[jax.Array, jax.Array]):
+  def count(row: tuple[jax.Array, jax.Array]) -> jax.Array:
     is_label, is_predicted = (
       (ids[:, None] == classes).astype(jnp.bfloat16) for ids in row
     )
@@ -61,7 +61,8 @@ def _by_product(
       (((0,), (0,)), ((), ())),
       preferred_element_type=jnp.float32,
     )
-    return total + counts.astype(jnp.int32), None
+    return counts.astype(jnp.int32)
 
-  zeros = jnp.zeros((num_classes, num_classes), jnp.int32)
-  return jax.lax.scan(add, zeros, (labels, predicted))[0]
+  # Not a running sum: its start would have another type inside a shard_map.
+  rows = jax.lax.map(count, (labels, predicted))  # [H, C, C]
+  return rows.sum(axis=0, dtype=jnp.int32)
