@@ -78,7 +78,7 @@ def folders(
       f'holdout_percent to divide them into train and val'
     )
   elif not divided:
-    text += f'. Looked for {_looked_for(path, images, masks)}'
+    text += f'. Looked for {_looked_for(path, split, images, masks)}'
   raise ValueError(text)
 
 
@@ -132,9 +132,12 @@ def _values(path: str, template: str) -> Iterator[str]:
         yield value
 
 
-def _looked_for(path: str, images: str, masks: str) -> str:
+def _looked_for(path: str, split: str, images: str, masks: str) -> str:
   """The layouts, and what is there instead."""
-  pairs = [f'{a} and {b}' for a, b in _templates(images, masks)]
+  pairs = [
+    f'{a} and {b}'.replace(_SPLIT, str(split))
+    for a, b in _templates(images, masks)
+  ]
   if _SPLIT not in images:
     pairs.append(f'{images} and {masks}')
   names = sorted(e.name for e in os.scandir(path) if e.is_dir())
@@ -221,15 +224,15 @@ def _mismatch(
   imageless = [s for s in mask_rows if s not in image_rows]
   parts = []
   for stems, rows, files, kind, lacks in (
-    (maskless, image_rows, images, 'image', 'mask'),
-    (imageless, mask_rows, masks, 'mask', 'image'),
+    (maskless, image_rows, images, 'image', 'a mask'),
+    (imageless, mask_rows, masks, 'mask', 'an image'),
   ):
     if stems:
       names = [files.names[rows[stem]] for stem in stems[:_NUM_SHOWN]]
       more = ', ...' if len(stems) > _NUM_SHOWN else ''
       plural = '' if len(stems) == 1 else 's'
       parts.append(
-        f'{len(stems):,} {kind}{plural} in {files.path} without a {lacks}: '
+        f'{len(stems):,} {kind}{plural} in {files.path} without {lacks}: '
         f'{", ".join(names)}{more}'
       )
   text = '; '.join(parts)
