@@ -2,33 +2,23 @@
 
 Noise audits, near-duplicates and nearest neighbours compare images by pooled
 features (Sun et al. 2017: figure 2 and appendix A). Model and preprocessing are
-those of the run, from the config inside the checkpoint: nothing of it is code,
-and neither its data nor its optimizer state is read.
+those of the run (stored_predictor.py).
 """
 
-import collections
-import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
-from big_vision_like import mesh as mesh_lib
-from big_vision_like import plugins, stored_model
-from big_vision_like.state import TrainState
+from big_vision_like import stored_model
+from big_vision_like.stored_predictor import StoredPredictor
 from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import device, pipeline
-from input_pipeline import ops as example_ops
-from input_pipeline.ops.context import OpContext
 
-_AHEAD = 2  # batches on the devices
 _CENTRAL = 0.875  # of a side: what evaluation takes after random areas
 _PIXEL_OPS = (
-  'decode', 'resize', 'resize_small', 'resize_long', 'center_crop',
-  'central_crop', 'pad',
+  'decode', 'resize', 'resize_small', 'resize_long', 'shrink_to_fit',
+  'center_crop', 'central_crop', 'pad',
 )  # fmt: skip
 # Ops of training that leave the pixels alone, or move them by chance only.
 _DROPPED = (
@@ -37,10 +27,8 @@ _DROPPED = (
 )  # fmt: skip
 
 
-class Embedder:
+class Embedder(StoredPredictor):
   """Images -> feature vectors, by the model of a checkpoint.
-
-  All devices of this process share each batch; the weights are whole on each.
 
   Args:
     checkpoint_path: workdir of a run, or the folder of one checkpoint.
@@ -53,12 +41,10 @@ class Embedder:
     where: flag or key of the path, for messages.
 
   Attributes:
-    model: what the checkpoint is of.
     path: folder of the checkpoint.
     config: of the run, complete.
     dim: length D of a feature vector.
-    ops: op configs in use.
-    bad: key -> reason of the records met so far that cannot be used.
+    model, ops, batch_size, bad: see `StoredPredictor`.
 
   Raises:
     FileNotFoundError: no checkpoint there.
@@ -76,42 +62,25 @@ class Embedder:
     workers: int = 0,
     where: str = '--checkpoint',
   ):
-    if jax.process_count() > 1:
-      raise ValueError('features are computed by one process at a time')
-    if batch_size < 1:
-      raise ValueError(f'batch_size={batch_size} must be at least 1')
-    self.model = stored_model.load(checkpoint_path, where)
-    self.path, self.config = self.model.path, self.model.config
-    task = self.model.task
-    self.ops = (
-      deterministic_ops(self.config.input.ops)
-      if ops is None
-      else [dict(op) for op in ops]
+    model = stored_model.load(checkpoint_path, where)
+    self.path, self.config = model.path, model.config
+    if ops is None:
+      ops = deterministic_ops(model.config.input.ops)
+    super().__init__(
+      model,
+      predict_fn,
+      ops,
+      batch_size=batch_size,
+      threads=threads,
+      workers=workers,
     )
-    if predict_fn not in task.predict_fns:
+    shape = self.outputs[predict_fn].shape
+    if len(shape) != 2:
       raise ValueError(
-        f'the task {self.config.task.type!r} has no prediction {predict_fn!r}'
-        f'{plugins.suggest(predict_fn, task.predict_fns)}; valid: '
-        f'{", ".join(task.predict_fns)}'
+        f'prediction {predict_fn!r} gives an array {list(shape)}, not one '
+        'vector an image'
       )
-    self._mesh = mesh_lib.create(dict(data=-1, model=1))
-    self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
-    self._reading = dict(threads=threads, workers=workers)
-    self.bad: dict[str, str] = {}
-
-    spec = pipeline.example_spec(example_ops.build(self.ops, OpContext()))
-    if 'image' not in spec:
-      raise ValueError(f'no op makes the field "image": {self.ops}')
-    whole = NamedSharding(self._mesh, PartitionSpec())
-    self._state = self.model.state(whole)
-    fn = functools.partial(_vectors, task.predict_fns[predict_fn], predict_fn)
-    batched = mesh_lib.batch_sharding(self._mesh)
-    self._run = jax.jit(fn, out_shardings=batched)
-    images = jax.ShapeDtypeStruct(
-      (self.batch_size, *spec['image'].shape), spec['image'].dtype
-    )
-    with jax.set_mesh(self._mesh):
-      self.dim = int(jax.eval_shape(fn, self._state, images).shape[1])
+    self.dim = int(shape[1])
 
   @property
   def vocabulary(self) -> Vocabulary | None:
@@ -135,19 +104,8 @@ class Embedder:
     Raises:
       ValueError: an index outside the source.
     """
-    chosen = _Chosen(source, indices)
-    ops = pipeline.build_ops(self.ops, source, 'ops')
-    batches = pipeline.evaluation(
-      chosen, ops, batch_size=self.batch_size, strict=False, **self._reading
-    )
-    started: collections.deque[Any] = collections.deque()
-    for batch in batches if len(chosen) else ():
-      self.bad |= batches.bad
-      started.append((batch, self.start(batch['image'])))
-      if len(started) > _AHEAD:
-        yield chosen.counted(*started.popleft())
-    while started:
-      yield chosen.counted(*started.popleft())
+    for chosen, features, _ in self.batches(source, indices):
+      yield chosen, features
 
   def embed_all(
     self, source: Any, indices: Sequence[int] | np.ndarray | None = None
@@ -160,14 +118,6 @@ class Embedder:
         [np.empty((0, self.dim), np.float32), *(f for _, f in parts)]
       ),
     )
-
-  def start(self, images: np.ndarray) -> jax.Array:
-    """Starts the forward pass of uint8 [batch_size, H, W, 3] -> [B, D]."""
-    placed = device.to_global(
-      {'image': images}, mesh_lib.batch_sharding(self._mesh)
-    )
-    with jax.set_mesh(self._mesh):
-      return self._run(self._state, placed['image'])
 
 
 def deterministic_ops(
@@ -212,53 +162,3 @@ def _central(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     dict(op='resize', size=whole, **kept),
     dict(op='center_crop', size=size),
   ]
-
-
-class _Chosen:
-  """Some records of a source, as a source without labels of its own."""
-
-  def __init__(self, source: Any, indices: Any):
-    num = len(source)
-    self._source = source
-    self._indices = np.arange(num) if indices is None else _checked(indices)
-    outside = self._indices[(self._indices < 0) | (self._indices >= num)]
-    if outside.size:
-      raise ValueError(f'index {outside[0]} is outside the {num} records')
-
-  def __len__(self) -> int:
-    return len(self._indices)
-
-  def __getitem__(self, position: int) -> dict[str, Any]:
-    return self._source[int(self._indices[position])]
-
-  def key(self, position: int) -> str:
-    """Name of the record in the source."""
-    return self._source.key(int(self._indices[position]))
-
-  def counted(
-    self, batch: dict[str, np.ndarray], features: jax.Array
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, features) of the rows that count."""
-    mask = batch['_mask']
-    return self._indices[batch['_id'][mask]], np.asarray(features)[mask]
-
-
-def _checked(indices: Any) -> np.ndarray:
-  array = np.asarray(indices)
-  if array.ndim != 1 or (array.size and array.dtype.kind not in 'iu'):
-    raise ValueError(f'indices must be a list of integers, got {indices!r:.80}')
-  return array.astype(np.int64)
-
-
-def _vectors(
-  predict: Any, name: str, state: TrainState, images: jax.Array
-) -> jax.Array:
-  """float32 [B, D], the only output of a prediction."""
-  outputs = predict(state, {'image': images})
-  out = outputs.get(name)
-  if out is None or out.ndim != 2:
-    found = {k: v.shape for k, v in outputs.items()}
-    raise ValueError(
-      f'prediction {name!r} gives {found}, not one vector {name!r} an image'
-    )
-  return out.astype('float32')

@@ -19,7 +19,10 @@ def stride_of(pixels: int, features: int) -> int:
 
 
 def pixel_coordinates(
-  num: int, stride: int, scale: jax.Array | float = 1.0
+  num: int,
+  stride: int,
+  scale: jax.Array | float = 1.0,
+  first: jax.Array | int = 0,
 ) -> jax.Array:
   """Where an image's pixels lie on the grid, along one axis.
 
@@ -28,11 +31,13 @@ def pixel_coordinates(
     stride: pixels of the net's input per feature.
     scale: the side of the net's image over that of the image in question,
       which was resized to it with pixel centres at half integers.
+    first: the first of these pixels.
 
   Returns:
     float32 [num] coordinates in features.
   """
-  centres = (jnp.arange(num, dtype=jnp.float32) + 0.5) * scale - 0.5
+  pixels = (jnp.arange(num) + first).astype(jnp.float32)
+  centres = (pixels + 0.5) * scale - 0.5
   return centres / stride
 
 
@@ -82,16 +87,19 @@ def class_ids(
   stride: int,
   image_size: jax.Array,
   full_size: jax.Array,
+  origin: jax.Array | tuple[int, int] = (0, 0),
 ) -> jax.Array:
   """Most likely class of every pixel of an image at another size.
 
   Args:
     logits: float32 [h, w, C] of an image that was resized to `image_size` and
       lies at the top left of the net's input.
-    shape: (H, W) of the canvas to fill, at least `full_size`.
+    shape: (H, W) of the canvas to fill: at least `full_size`, or a part of it.
     stride: see `stride_of`.
     image_size: int [2] height and width as the net saw it.
     full_size: int [2] height and width of the image in question.
+    origin: int [2] row and column of the canvas's first pixel: large images are
+      filled part by part.
 
   Returns:
     int32 [H, W]; beyond `full_size` without meaning. Of equal logits the lower
@@ -99,7 +107,8 @@ def class_ids(
   """
   scale = image_size.astype(jnp.float32) / full_size.astype(jnp.float32)
   rows, columns = (
-    pixel_coordinates(n, stride, scale[axis]) for axis, n in enumerate(shape)
+    pixel_coordinates(n, stride, scale[axis], origin[axis])
+    for axis, n in enumerate(shape)
   )
   values = bilinear(logits, rows, columns)
   return jnp.argmax(values, axis=0).astype(jnp.int32)

@@ -27,6 +27,7 @@ OPS = {
   'resize': 'geometry.Resize',
   'resize_small': 'geometry.ResizeSmall',
   'resize_long': 'geometry.ResizeLong',
+  'shrink_to_fit': 'geometry.ShrinkToFit',
   'random_crop': 'geometry.RandomCrop',
   'random_resized_crop': 'geometry.RandomResizedCrop',
   'center_crop': 'geometry.CenterCrop',

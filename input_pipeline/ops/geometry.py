@@ -160,6 +160,35 @@ class ResizeLong(_ResizeSide):
     return self.size / max(height, width)
 
 
+class ShrinkToFit:
+  """Resizes an image that is larger than `size`, to fit into it.
+
+  The aspect ratio is kept; an image that fits stays as it is.
+
+  Args (options):
+    size: pixels of a side, or (height, width).
+    antialias: see `Resize`.
+  """
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    size: int | Sequence[int],
+    antialias: bool = False,
+  ):
+    self.height, self.width = parse_size(context.where, size)
+    self.antialias = _flag(context.where, 'antialias', antialias)
+
+  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+    shape = example['image'].shape[:2]
+    ratio = min(self.height / shape[0], self.width / shape[1])
+    if ratio >= 1:
+      return example
+    height, width = (max(1, round(n * ratio)) for n in shape)
+    return _resized(example, height, width, self.antialias)
+
+
 def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
   """The example with its image and targets cut to the window."""
   image = example['image'][

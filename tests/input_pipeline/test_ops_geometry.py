@@ -88,6 +88,26 @@ def test_resize_small_keeps_the_aspect_ratio():
     assert np.abs(out - reference_bilinear(image, *expected)).max() < 0.501
 
 
+@pytest.mark.parametrize(
+  'shape, size, expected',
+  [
+    ((375, 500), 513, (375, 500)),
+    ((513, 10), 513, (513, 10)),
+    ((1000, 500), 513, (513, 256)),
+    ((20, 60), (30, 30), (10, 30)),
+    ((60, 20), (30, 90), (30, 10)),
+    ((2, 999), 9, (1, 9)),
+  ],
+)
+def test_shrink_to_fit_leaves_what_fits(shape, size, expected):
+  image = picture(*shape)
+  out = run([dict(op='shrink_to_fit', size=size)], image)
+  wanted = image
+  if shape != expected:
+    wanted = run([dict(op='resize', size=expected)], image)
+  np.testing.assert_array_equal(out, wanted)
+
+
 @pytest.mark.parametrize('shape', [(5, 7), (4, 4), (340, 341)])
 def test_center_crop_starts_at_the_floor_of_half_the_rest(shape):
   image = picture(*shape)
