@@ -225,8 +225,9 @@ def test_one_folder_for_both(tmp_path):
     'train/all/a.png': jpeg(), 'train/all/a_mask.png': png(ids(2)),
     'train/all/b.jpg': jpeg(), 'train/all/b_mask.png': png(ids(1)),
   }  # fmt: skip
-  options = dict(images='all', masks='all', mask_suffix='_mask')
-  source = Source(path=write(tmp_path, files), **options)
+  source = Source(
+    path=write(tmp_path, files), images='all', masks='all', mask_suffix='_mask'
+  )
   assert keys(source) == ['a.png', 'b.jpg']
   assert source[0]['labels'].tolist() == [1]
   assert len(source.report_lines()) == 1
