@@ -99,7 +99,7 @@ class Evaluator:
     """'confusion' int32 [B, C, C] and 'finite' bool [B], on the device."""
     logits = self._predict(state, batch)['logits']
     height, width = batch['image'].shape[1:3]
-    stride = interpolation.stride_of(height, logits.shape[1])
+    stride = interpolation.stride_of(max(height, width), max(logits.shape[1:3]))
     if self._at_original:
       labels = batch['full_segmentation']
       sizes = batch['image_size'], batch['full_size']

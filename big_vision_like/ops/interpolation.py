@@ -11,7 +11,10 @@ import jax.numpy as jnp
 
 
 def stride_of(pixels: int, features: int) -> int:
-  """Stride of a net that turns `pixels` into `features`: a power of two."""
+  """Stride of a net that turns `pixels` into `features`: a power of two.
+
+  Both along the longer side: a single feature is short of the whole stride.
+  """
   stride = 1
   while stride * features < pixels:
     stride *= 2
@@ -76,7 +79,7 @@ def bilinear(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 def to_pixels(maps: jax.Array, height: int, width: int) -> jax.Array:
   """Maps float32 [B, h, w, C] -> [B, C, H, W] at the net's input pixels."""
-  stride = stride_of(height, maps.shape[1])
+  stride = stride_of(max(height, width), max(maps.shape[1:3]))
   rows, columns = (pixel_coordinates(n, stride) for n in (height, width))
   return jax.vmap(lambda grid: bilinear(grid, rows, columns))(maps)
 

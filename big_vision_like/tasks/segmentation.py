@@ -112,7 +112,9 @@ class Task(common.BackboneTask):
     image, labels = self.scaled(batch), batch['segmentation']
     logits, extra = self.logits(params, extra, image, rng, train)
     if self._loss_at == 'grid':
-      stride = interpolation.stride_of(labels.shape[1], logits.shape[1])
+      stride = interpolation.stride_of(
+        max(labels.shape[1:]), max(logits.shape[1:3])
+      )
       labels = labels[:, ::stride, ::stride]
     else:
       logits = interpolation.to_pixels(logits, *labels.shape[1:])
