@@ -83,13 +83,17 @@ class StoredModel:
     Raises:
       ValueError: a task whose labels are of neither kind.
     """
-    for field, kind in (('label', 'softmax'), ('label_ids', 'sigmoid')):
+    for field, kind in (
+      ('label', 'softmax'),
+      ('label_ids', 'sigmoid'),
+      ('segmentation', 'softmax'),
+    ):
       if field in self.task.fields:
         return kind
     raise ValueError(
       f'the task {self.config.task.type!r} learns from {self.task.fields}: '
-      'its logits are known as probabilities only for "label" (softmax) and '
-      '"label_ids" (sigmoid)'
+      'its logits are known as probabilities only for "label" and '
+      '"segmentation" (softmax) and "label_ids" (sigmoid)'
     )
 
 
@@ -109,6 +113,19 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   config = settings.complete(meta['config'])
   task = experiment.build_task(config, meta['num_classes'])
   return StoredModel(path, config, task, int(path.name))
+
+
+def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:
+  """'name' of a class as people read it, 'label' too where that is another.
+
+  Args:
+    classes: names; None where they are not known.
+    label: id in the vocabulary.
+  """
+  if classes is None:
+    return {'name': f'class {label}'}
+  readable, name = classes.readable_name(label), classes.names[label]
+  return {'name': readable, **({'label': name} if name != readable else {})}
 
 
 def probabilities(logits: np.ndarray, scores: str) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from input_pipeline import annotations, outlines
+from tools import mask_pictures
 
 _TEXT = 11  # pixels
-_ALPHA = 0.45  # of masks
 _COLOURS = (
   (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
   (145, 30, 180), (70, 240, 240), (240, 50, 230), (210, 245, 60),
@@ -99,19 +99,16 @@ def _draw_masks(
     for label in np.unique(ids):
       if label:  # 0 is the background
         unknown = label == annotations.IGNORE
-        _mix(canvas, ids == label, _UNKNOWN if unknown else colour(label - 1))
+        tone = np.array(_UNKNOWN if unknown else colour(label - 1))
+        mask_pictures.mix(canvas, ids == label, tone)
   elif 'box_outlines' in example:
     whole = example['image'].shape[:2]
     for i, outline in enumerate(example['box_outlines']):
       scaled = annotations.rescale(
         {'box_outlines': [outline]}, size[0] / whole[0], size[1] / whole[1]
       )['box_outlines'][0]
-      _mix(canvas, outlines.mask(scaled, *size), _colour_of(example, i))
-
-
-def _mix(canvas: np.ndarray, where: np.ndarray, tone: tuple) -> None:
-  mixed = (1 - _ALPHA) * canvas[where] + _ALPHA * np.array(tone)
-  canvas[where] = mixed.astype(np.uint8)
+      tone = np.array(_colour_of(example, i))
+      mask_pictures.mix(canvas, outlines.mask(scaled, *size), tone)
 
 
 def _colour_of(example: Mapping[str, Any], i: int) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Images named on a command line, files or folders of them, as a source."""
 
+import bisect
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,10 +12,23 @@ from input_pipeline.sources import folder, image_files
 
 
 class Found(NamedTuple):
-  """The images, and how many other files were passed over."""
+  """The images, and how many other files were passed over.
+
+  Attributes:
+    source: of the images.
+    num_others: files passed over.
+    places: of each file or folder given: its first image, and how much of the
+      key comes before the path below the folder, in characters.
+  """
 
   source: image_files.LabelledFiles
   num_others: int
+  places: Sequence[tuple[int, int]]
+
+  def relative(self, index: int) -> str:
+    """Path of an image below the folder that was given; the name of a file."""
+    place = bisect.bisect_right(self.places, index, key=lambda p: p[0]) - 1
+    return self.source.key(index)[self.places[place][1] :]
 
 
 def find(places: Sequence[str], flag: str = '--input') -> Found:
@@ -32,8 +46,11 @@ def find(places: Sequence[str], flag: str = '--input') -> Found:
     ValueError: no images at all.
   """
   paths: list[bytes] = []
+  starts: list[tuple[int, int]] = []
   num_others = 0
   for place in places:
+    folder_of = place if os.path.isdir(place) else os.path.dirname(place)
+    starts.append((len(paths), _characters(folder_of)))
     if os.path.isfile(place):
       paths.append(os.fsencode(place))
     elif os.path.isdir(place):
@@ -53,7 +70,13 @@ def find(places: Sequence[str], flag: str = '--input') -> Found:
   source = image_files.LabelledFiles(
     '', paths, nothing, nothing, Vocabulary(('none',)), None
   )
-  return Found(source, num_others)
+  return Found(source, num_others, starts)
+
+
+def _characters(place: str) -> int:
+  """Length of a folder and its separator in the key of what is in it."""
+  above = os.fsencode(os.path.join(place, '')) if place else b''
+  return len(above.decode('utf-8', 'backslashreplace'))
 
 
 def _files(root: str) -> Iterator[str]:

@@ -1,19 +1,25 @@
-"""Labels for images, by the model of a checkpoint.
+"""Labels for images, or masks of them, by the model of a checkpoint.
 
   python -m tools.predict --checkpoint RUN --input photos/ --output out/
   python -m tools.predict --checkpoint RUN --input a.jpg b.png --output out/ \\
       --top 5 --vocabulary names.jsonl
 
 Writes predictions.jsonl, a line an image in the order of the input, and
-predictions.html, a sheet of some of them. Scores are probabilities: over all
-classes for single-label models (softmax), one by one for multi-label ones
-(sigmoid). Images that cannot be used are listed in bad_images.jsonl.
+predictions.html, a sheet of some of them. Images that cannot be used are listed
+in bad_images.jsonl.
+
+Of a classifier: labels with scores. These are probabilities: over all classes
+for single-label models (softmax), one by one for multi-label ones (sigmoid).
+
+Of a segmentation: masks/NAME.png, the class of every pixel at the size of the
+image file, as a palette PNG of VOC's colours; overlays/NAME.jpg, the same over
+the image. NAME is the path below the folder given, without suffix; the second
+of the same NAME is NAME_2.
 
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
-import collections
 import contextlib
 import json
 import os
@@ -41,19 +47,21 @@ def parser() -> argparse.ArgumentParser:
   add('--checkpoint', required=True, help='workdir of a run, or a checkpoint')
   add('--input', required=True, nargs='+', help='images, folders of images')
   add('--output', required=True, help='folder for what is written')
+  add('--top', type=int, help='labels an image; default: 5')
   add(
-    '--top', type=int, default=5, help='labels an image; default: %(default)s'
-  )
+    '--no_overlays', action='store_true',
+    help='masks alone; the page has its overlays all the same',
+  )  # fmt: skip
   add(
     '--sheet', type=int, default=100,
     help='images on the page, evenly spread; 0: no page; default: %(default)s',
   )  # fmt: skip
   add(
     '--vocabulary',
-    help='names of the classes (.jsonl, .txt); default: those of the training '
-    'data, where these are here',
+    help='names of the classes (.jsonl, .txt), without the background; '
+    'default: those of the training data, where these are here',
   )  # fmt: skip
-  add('--batch_size', type=int, default=64, help='default: %(default)s')
+  add('--batch_size', type=int, help='default: 64; of masks 8')
   add(
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
@@ -74,10 +82,9 @@ def predict(args: argparse.Namespace) -> None:
     ValueError: an option that cannot be, or none of the images can be used.
   """
   for name, least in (('top', 1), ('sheet', 0), ('workers', 0)):
-    if getattr(args, name) < least:
-      raise ValueError(
-        f'--{name}={getattr(args, name)} must be at least {least}'
-      )
+    value = getattr(args, name)
+    if value is not None and value < least:
+      raise ValueError(f'--{name}={value} must be at least {least}')
   from tools import image_list
 
   found = image_list.find(args.input)
@@ -85,30 +92,15 @@ def predict(args: argparse.Namespace) -> None:
 
   from absl import logging
 
-  from big_vision_like import features
-  from tools import prediction_sheet
-
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
-  embedder = features.Embedder(
-    args.checkpoint,
-    batch_size=args.batch_size,
-    predict_fn='logits',
-    workers=args.workers,
-  )
-  classes = embedder.model.classes(args.vocabulary, '--vocabulary')
+  num = len(found.source)
+  predictor = _predictor(args, num)
   output_folder.make(args.output)
   folder = pathlib.Path(args.output)
-  num = len(found.source)
-  on_sheet = prediction_sheet.spread(num, args.sheet)
-  shown: list[tuple[int, dict[str, Any]]] = []
-  counts: collections.Counter[str] = collections.Counter()
   with _whole_file(folder / _PREDICTIONS) as file:
-    for index, line in lines(embedder, found.source, args.top, classes):
+    for line in predictor.lines(found):
       file.write(json.dumps(line, ensure_ascii=False) + '\n')
-      counts[line['predictions'][0]['name']] += 1
-      if index in on_sheet:
-        shown.append((index, line))
-  bad = embedder.bad
+  bad = predictor.bad
   with _whole_file(folder / _BAD) as file:
     for key, reason in bad.items():
       entry = {'image': key, 'reason': reason}
@@ -119,11 +111,8 @@ def predict(args: argparse.Namespace) -> None:
       f'none of the {num:,} images can be used; the first is {key}: {reason}'
     )
   print(
-    f'{folder / _PREDICTIONS}: {num - len(bad):,} images, '
-    f'{embedder.model.scores} over {embedder.model.task.num_classes:,} classes'
+    f'{folder / _PREDICTIONS}: {num - len(bad):,} images, {predictor.summary}'
   )
-  if classes is None:
-    print('names of the classes are not known here: give --vocabulary')
   if found.num_others:
     print(f'{found.num_others:,} files without an image suffix passed over')
   if bad:
@@ -131,44 +120,48 @@ def predict(args: argparse.Namespace) -> None:
     for key, reason in list(bad.items())[:_SHOWN_ERRORS]:
       print(f'  {key}: {reason}')
   if args.sheet:
-    prediction_sheet.write(
-      str(folder / _PAGE), found.source, shown, embedder, counts, num
-    )
-    print(f'{folder / _PAGE}: {len(shown):,} of them')
+    num_shown = predictor.write_page(str(folder / _PAGE), found.source)
+    print(f'{folder / _PAGE}: {num_shown:,} of them')
 
 
-def lines(
-  embedder: Any, source: Any, top: int, classes: Any
-) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(index, line) of every image that can be used, in order.
+def _predictor(args: argparse.Namespace, num: int) -> Any:
+  """What predicts, by the task of the checkpoint.
 
-  A line is {'image': key, 'predictions': [{'id', 'name', 'score'}, ...]},
-  highest score first, equal ones by id; 'label' too where the name is a
-  description of it.
+  Args:
+    args: of the command.
+    num: images of the input.
   """
-  import numpy as np
-
   from big_vision_like import stored_model
+  from tools import prediction_sheet
 
-  task, scores = embedder.model.task, embedder.model.scores
-  names = [_name(classes, i) for i in range(task.num_classes)]
-  for indices, logits in embedder.embed(source):
-    logits = logits[:, : task.num_classes]  # no padding
-    likely = stored_model.probabilities(logits, scores)
-    # By logits: probabilities of 0 and 1 are equal before their logits are.
-    order = np.argsort(-logits, axis=1, kind='stable')[:, :top]
-    for index, row, best in zip(indices.tolist(), likely, order.tolist()):
-      entries = [
-        {'id': i, **names[i], 'score': float(f'{row[i]:.6g}')} for i in best
-      ]
-      yield index, {'image': source.key(index), 'predictions': entries}
-
-
-def _name(classes: Any, label: int) -> dict[str, str]:
+  model = stored_model.load(args.checkpoint, '--checkpoint')
+  classes = model.classes(args.vocabulary, '--vocabulary')
   if classes is None:
-    return {'name': f'class {label}'}
-  readable, name = classes.readable_name(label), classes.names[label]
-  return {'name': readable, **({'label': name} if name != readable else {})}
+    print('names of the classes are not known here: give --vocabulary')
+  options: dict[str, Any] = dict(
+    on_sheet=prediction_sheet.spread(num, args.sheet), workers=args.workers
+  )
+  task = model.config.task.type
+  if 'segmentation' in model.task.fields:
+    from tools import predict_masks
+
+    if args.top is not None:
+      raise ValueError(f'--top: the task {task!r} gives masks, no labels')
+    options['batch_size'] = _or(args.batch_size, predict_masks.BATCH_SIZE)
+    return predict_masks.Masks(
+      model, classes, args.output, overlays=not args.no_overlays, **options
+    )
+  from tools import predict_labels
+
+  if args.no_overlays:
+    raise ValueError(f'--no_overlays: the task {task!r} gives labels, no masks')
+  options['batch_size'] = _or(args.batch_size, predict_labels.BATCH_SIZE)
+  top = _or(args.top, predict_labels.TOP)
+  return predict_labels.Labels(model, classes, top=top, **options)
+
+
+def _or(given: int | None, default: int) -> int:
+  return default if given is None else given
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,26 +55,9 @@ def write(
     scale = max(1, _SIDE // max(small.shape))  # icons are shown larger
     pictures.append(html_page.figure(small, caption, scale=scale))
   model = embedder.model
-  facts = html_page.table(
-    ('', ''),
-    [
-      ('checkpoint', str(model.path)),
-      ('training steps', model.step),
-      ('classes', model.task.num_classes),
-      ('scores', model.scores),
-      ('images', total),
-      ('cannot be used', len(embedder.bad)),
-      ('shown below, evenly spread', len(shown)),
-    ],
-  )
-  parts = [facts]
-  if embedder.bad:
-    items = list(embedder.bad.items())[:_MOST_FREQUENT]
-    parts += [
-      html_page.element('h2', f'Cannot be used: {len(embedder.bad):,}'),
-      html_page.table(('image', 'reason'), items),
-    ]
-  parts += [
+  about = [('classes', model.task.num_classes), ('scores', model.scores)]
+  parts = [
+    *facts(model, about, total, embedder.bad, len(shown)),
     html_page.element('h2', 'First labels, most frequent ones'),
     html_page.table(('label', 'images'), counts.most_common(_MOST_FREQUENT)),
     html_page.element('h2', 'Images'),
@@ -83,8 +66,42 @@ def write(
   html_page.save(path, 'Predictions', *parts)
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-  """uint8 [h, w, 3], the longer side at most 160 pixels."""
+def facts(
+  model: Any,
+  about: Sequence[tuple[str, Any]],
+  total: int,
+  bad: Mapping[str, str],
+  num_shown: int,
+) -> list[html_page.Markup]:
+  """What a page of predictions begins with: of what it is, what is missing.
+
+  Args:
+    model: stored_model.StoredModel.
+    about: (name, value) of what is particular to the predictions.
+    total: images of the input.
+    bad: key -> reason of those that cannot be used.
+    num_shown: images on the page.
+  """
+  rows = [
+    ('checkpoint', str(model.path)),
+    ('training steps', model.step),
+    *about,
+    ('images', total),
+    ('cannot be used', len(bad)),
+    ('shown below, evenly spread', num_shown),
+  ]
+  parts = [html_page.table(('', ''), rows)]
+  if bad:
+    items = list(bad.items())[:_MOST_FREQUENT]
+    parts += [
+      html_page.element('h2', f'Cannot be used: {len(bad):,}'),
+      html_page.table(('image', 'reason'), items),
+    ]
+  return parts
+
+
+def thumbnail(image: np.ndarray, side: int = _SIDE) -> np.ndarray:
+  """uint8 [h, w, 3], the longer side at most `side` pixels."""
   picture = Image.fromarray(image)
-  picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+  picture.thumbnail((side, side), Image.Resampling.BILINEAR)
   return np.asarray(picture)
