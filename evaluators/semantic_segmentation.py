@@ -22,6 +22,7 @@ from big_vision_like.ops import confusion, interpolation, sharding
 from evaluators import common
 
 SIZES = ('original', 'input')
+VOID = 255  # of a mask: unknown, counts nowhere
 BACKGROUND = 'background'
 
 
@@ -80,7 +81,7 @@ class Evaluator:
     kept: Any = np.int64(0)
     num_images = 0
     for outputs, batch in common.run_over(self._outputs, state, self._data):
-      self._check_finite(outputs['finite'], batch['_id'])
+      self._check(outputs, batch['_id'])
       counts = outputs['confusion'].astype(np.int64)  # [n, C, C]
       keep = self._data.kept(batch['_id'])
       total = total + counts.sum(axis=0)
@@ -96,7 +97,10 @@ class Evaluator:
     return figures
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
-    """'confusion' int32 [B, C, C] and 'finite' bool [B], on the device."""
+    """'confusion' int32 [B, C, C] and what is wrong, bool [B], on the device.
+
+    'broken': logits that are not finite; 'outside': a label that is no class.
+    """
     logits = self._predict(state, batch)['logits']
     height, width = batch['image'].shape[1:3]
     stride = interpolation.stride_of(max(height, width), max(logits.shape[1:3]))
@@ -113,7 +117,8 @@ class Evaluator:
       count = jax.shard_map(count, in_specs=axes, out_specs=axes)
     return {
       'confusion': count((logits, labels, *sizes)),
-      'finite': jnp.isfinite(logits).all((1, 2, 3)),
+      'broken': ~jnp.isfinite(logits).all((1, 2, 3)),
+      'outside': ((labels >= logits.shape[-1]) & (labels != VOID)).any((1, 2)),
     }
 
   def _class_names(self, num_outputs: int) -> list[str]:
@@ -158,13 +163,19 @@ class Evaluator:
       )
     os.replace(f'{path}.tmp', path)
 
-  def _check_finite(self, finite: np.ndarray, ids: np.ndarray) -> None:
-    if not finite.all():
-      keys = [self._data.source.key(int(i)) for i in ids[~finite][:5]]
-      raise ValueError(
-        f'{self._ctx.where}: the logits of {int((~finite).sum())} images of a '
-        f'batch are not finite: {", ".join(keys)}'
-      )
+  def _check(self, outputs: Mapping[str, np.ndarray], ids: np.ndarray) -> None:
+    num_outputs = outputs['confusion'].shape[-1]
+    for name, what in (
+      ('broken', 'the logits are not finite'),
+      ('outside', f'a mask has an id that is none of {num_outputs} classes'),
+    ):
+      rows = outputs[name]
+      if rows.any():
+        keys = [self._data.source.key(int(i)) for i in ids[rows][:5]]
+        raise ValueError(
+          f'{self._ctx.where}: {what}, in {int(rows.sum())} images of a batch: '
+          f'{", ".join(keys)}'
+        )
 
 
 def _confusion(examples: Any, stride: int) -> jax.Array:
