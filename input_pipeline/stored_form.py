@@ -20,6 +20,7 @@ import simplejpeg
 from PIL import Image
 
 from input_pipeline import annotations as annotation_fields
+from input_pipeline import outlines
 from input_pipeline.errors import BadExample
 from input_pipeline.ops import bilinear
 from input_pipeline.ops.context import OpContext
@@ -121,7 +122,11 @@ def _resized_mask(
       mask.load()
       if target == size:
         return encoded
-      return _png(mask.resize((target[1], target[0]), Image.Resampling.NEAREST))
+      # As training resizes it; Pillow errs where a centre is on an edge.
+      resized = Image.fromarray(outlines.nearest(np.asarray(mask), *target))
+      if mask.mode == 'P':
+        resized.putpalette(mask.getpalette() or [])
+      return _png(resized)
   except BadExample:
     raise
   except Exception as error:  # a parser meets hostile bytes: any failure

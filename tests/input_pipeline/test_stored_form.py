@@ -142,6 +142,17 @@ def test_annotations_move_with_their_image():
   np.testing.assert_allclose(squared['boxes'][1], [1, 2, 2, 3])
 
 
+def test_a_mask_is_the_one_that_training_would_have_made():
+  """48 -> 20 pixels: the centre of pixel 12 is on the edge of 29 and 30."""
+  ids = np.tile(np.arange(48, dtype=np.uint8), (48, 1))
+  example = {'image': noise(48, 48), 'segmentation': palette(ids)}
+  _, found = stored_form.image_and_annotations(example, Recipe(resize=20))
+  assert found is not None
+  columns = [(2 * i + 1) * 48 // 40 for i in range(20)]
+  assert columns[12] == 30
+  assert decoded(found['segmentation']).tolist() == [columns] * 20
+
+
 def test_annotations_of_kept_images_are_kept():
   mask = palette(np.full((6, 8), 255, np.uint8))
   example = {'image': encoded(noise(6, 8)), 'segmentation': mask}
