@@ -35,6 +35,7 @@ months for `300M`.
 """  # noqa: E501
 
 from configs import common, studies
+from configs.studies import pretraining
 
 PAPER = 'Sun et al. 2017, Table 1: ResNet-101 on ImageNet'
 _PUBLISHED = {
@@ -43,9 +44,7 @@ _PUBLISHED = {
   'tuned_jft': {'val/top1': 79.2, 'val/top5': 94.7},
 }
 _TITLES = {
-  'jft': '300M',
-  'imagenet': 'ImageNet',
-  'imagenet_jft': 'ImageNet+300M',
+  **pretraining.TITLES,
   'scratch': 'from scratch',
   'tuned_imagenet': 'ImageNet, fine-tuned',
   'tuned_jft': '300M, fine-tuned',
@@ -109,26 +108,12 @@ def get_config(arg=None):
 def _synthetic_runs(arg):
   """Three worlds: 200 noisy classes, 100 clean ones, 60 of the target."""
   tiny = 'tiny,' if arg.tiny else ''
-  noisy = f'configs/quickstart.py:{tiny}steps={arg.pretrain_steps}'
-  clean = (
-    f'configs/synthetic_transfer.py:{tiny}world=2,classes=100,images=10000,'
-    f'steps={arg.pretrain_steps}'
-  )
   target = (
     f'configs/synthetic_transfer.py:{tiny}world=1,classes=60,'
     f'images={arg.images},steps={arg.steps}'
   )
-  nothing = dict(expected={})  # that of the quickstart is for its own start
   return [
-    dict(name='jft', config=noisy, seeds=(0,), overrides=nothing),
-    dict(name='imagenet', config=clean, seeds=(0,)),
-    dict(
-      name='imagenet_jft',
-      config=noisy,
-      seeds=(0,),
-      overrides=nothing,
-      start_from='imagenet',
-    ),
+    *pretraining.synthetic(arg.pretrain_steps, arg.tiny),
     dict(name='scratch', config=target),
     dict(
       name='frozen_jft',
@@ -144,22 +129,15 @@ def _synthetic_runs(arg):
 
 def _real_runs(arg):
   """The recipes of the paper; `scratch` is its ImageNet baseline."""
-  large = '_large_batch' if arg.recipe == 'accelerator' else ''
   tiny = ',tiny' if arg.tiny else ''
-  jft = f'configs/jft_resnet{large}.py:path={arg.jft},depth={arg.depth}{tiny}'
   target = (
     f'configs/imagenet_transfer.py:path={arg.imagenet},depth={arg.depth},'
     f'recipe={arg.recipe}'
   )
-  runs = [
-    dict(
-      name='scratch',
-      config=f'configs/imagenet_resnet.py:path={arg.imagenet},'
-      f'depth={arg.depth}{tiny}',
-    )
-  ]
+  runs = [dict(name='scratch', config=pretraining.imagenet(arg))]
   start = {'start_from': 'jft'}
   if arg.jft:
+    jft = pretraining.jft(arg)
     runs += [
       dict(name='jft', config=jft, seeds=(0,)),
       dict(name='imagenet_jft', config=jft, seeds=(0,), start_from='scratch'),
@@ -171,7 +149,7 @@ def _real_runs(arg):
     ]
     init = 'random'  # start_from says it
   else:
-    start, init = {}, f'./{arg.jft_checkpoint}'.replace('.//', '/')
+    start, init = {}, pretraining.as_path(arg.jft_checkpoint)
   runs += [
     dict(name='tuned_jft', config=f'{target},init={init}{tiny}', **start),
     dict(
@@ -181,7 +159,7 @@ def _real_runs(arg):
     ),
   ]
   if arg.weights:
-    path = f'./{arg.weights}'.replace('.//', '/')
+    path = pretraining.as_path(arg.weights)
     runs.append(
       dict(
         name='tuned_weights',
