@@ -219,6 +219,12 @@ class EvalData:
         f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
       )
     source = self.train_source
+    own, other = (getattr(s, 'background', None) for s in (self.source, source))
+    if None not in (own, other) and own != other:
+      raise ValueError(
+        f'{where}: background={own} of its masks, but {other} in the training '
+        'data; id 0 must mean the same in both'
+      )
     train = None if source is None else source.vocabulary
     if train is None or train.names == names:
       return

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from big_vision_like import plugins
+from evaluators import common
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.errors import BadExample
 from input_pipeline.ops.context import OpContext
 from input_pipeline.sources import detect, image_files, mask_pairs, records
 from input_pipeline.sources.masks import Source
+from tests.evaluators import harness
 from tools import prepare_images
 
 HEIGHT, WIDTH = 6, 9
@@ -453,6 +455,17 @@ def test_task_must_agree_about_the_background(tmp_path):
   part = dict(background=False, subset=dict(num_images=1))
   with pytest.raises(ValueError, match='background=True, but'):
     pipeline.open_train(config(segmentation, **part))
+
+
+def test_evaluation_set_must_agree_about_the_background(tmp_path):
+  path = write(tmp_path, SPLITS)
+  ctx = harness.context(3, train_source=lambda: Source(path=path))
+  data = dict(type='masks', path=path, split='val')
+  common.EvalData(ctx, data, harness.IMAGE_OPS, 2)
+  with pytest.raises(
+    ValueError, match=r'\.data: background=False of its masks'
+  ):
+    common.EvalData(ctx, data | {'background': False}, harness.IMAGE_OPS, 2)
 
 
 class FakeTask(dict):
