@@ -73,8 +73,8 @@ class Segmenter(StoredPredictor):
       threads=threads,
       workers=workers,
     )
-    _, height, _, self.num_outputs = self.outputs['logits'].shape
-    stride = interpolation.stride_of(self.image_shape[0], height)
+    _, *grid, self.num_outputs = self.outputs['logits'].shape
+    stride = interpolation.stride_of(max(self.image_shape[:2]), max(grid))
     self._fill = jax.jit(functools.partial(_tile, stride=stride))
 
   def masks(

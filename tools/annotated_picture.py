@@ -48,7 +48,11 @@ def colour(label: int) -> tuple[int, int, int]:
 
 
 def draw(
-  example: Mapping[str, Any], name: Callable[[int], str], side: int
+  example: Mapping[str, Any],
+  name: Callable[[int], str],
+  side: int,
+  *,
+  background: bool = True,
 ) -> np.ndarray:
   """uint8 [h, w, 3]: the image of an example with its targets drawn over it.
 
@@ -58,6 +62,8 @@ def draw(
     name: what to write at a box of a label.
     side: pixels that the longer side should have, about. Small images are
       enlarged by a whole number, large ones reduced.
+    background: class 0 of a segmentation is the background, which is left as
+      it is, and label i is class i + 1; or else label i is class i.
   """
   image = example['image']
   scale = side / max(image.shape[:2])
@@ -65,7 +71,7 @@ def draw(
   height, width = (max(round(n * scale), 1) for n in image.shape[:2])
   kind = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
   canvas = np.array(Image.fromarray(image).resize((width, height), kind))
-  _draw_masks(canvas, example, scale)
+  _draw_masks(canvas, example, scale, background)
   picture = Image.fromarray(canvas)
   pen = ImageDraw.Draw(picture)
   if (
@@ -89,18 +95,18 @@ def _boxes(example: Mapping[str, Any]) -> list[int]:
 
 
 def _draw_masks(
-  canvas: np.ndarray, example: Mapping[str, Any], scale: float
+  canvas: np.ndarray, example: Mapping[str, Any], scale: float, background: bool
 ) -> None:
   """Mixes the segmentation, or else the objects' outlines, into the canvas."""
   size = canvas.shape[0], canvas.shape[1]
   segmentation = example.get('segmentation')
   if isinstance(segmentation, np.ndarray):
     ids = outlines.nearest(segmentation, *size)
-    for label in np.unique(ids):
-      if label:  # 0 is the background
-        unknown = label == annotations.IGNORE
-        tone = np.array(_UNKNOWN if unknown else colour(label - 1))
-        mask_pictures.mix(canvas, ids == label, tone)
+    for i in np.unique(ids).tolist():
+      if i or not background:
+        label = i - background
+        tone = _UNKNOWN if i == annotations.IGNORE else colour(label)
+        mask_pictures.mix(canvas, ids == i, np.array(tone))
   elif 'box_outlines' in example:
     whole = example['image'].shape[:2]
     for i, outline in enumerate(example['box_outlines']):

@@ -24,6 +24,7 @@ class Feed:
     spec: zero arrays, the fields of a batch.
     described: source and ops as the config has them.
     seed: of order and chance; None for evaluations, which have neither.
+    background: whether class 0 of masks comes before those of the vocabulary.
   """
 
   key: str
@@ -32,6 +33,7 @@ class Feed:
   spec: Mapping[str, np.ndarray]
   described: Mapping[str, Any]
   seed: int | None
+  background: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,7 @@ def open_feed(config: Any, key: str, seed: int | None) -> Feed:
     spec=pipeline.example_spec(ops, f'{key}.ops'),
     described={where: options, f'{key}.ops': specs},
     seed=(config.seed if seed is None else seed) if key == 'input' else None,
+    background=bool(config.task.get('background', True)),
   )
 
 

@@ -6,7 +6,8 @@
 safetensors: model.safetensors, the weights of a ResNet under timm's names.
 stablehlo: model.stablehlo, the program with its weights: uint8 images
 [b, H, W, 3] -> logits [b, C] and features [b, D], for any b, on CPU, NVIDIA
-GPU and TPU; jax.export reads it without this code base.
+GPU and TPU; jax.export reads it without this code base. Of a segmentation the
+logits are [b, h, w, C], on the grid of features.
 
 Either is read back and compared with the model before it gets its name. Beside
 it, model.FORMAT.json says what goes in and comes out, and vocabulary.jsonl has
@@ -112,6 +113,7 @@ def export(
     'preprocessing': ops,
     'step': model.step,
     'vocabulary': _VOCABULARY if classes else None,
+    **_of_masks(model.task),
     **found,
   }
   if classes:
@@ -128,6 +130,13 @@ def export(
   if 'note' in found:
     print(found['note'])
   return content
+
+
+def _of_masks(task: Any) -> dict[str, Any]:
+  """What the logits of a segmentation mean; of other tasks nothing."""
+  if 'segmentation' not in task.fields:
+    return {}
+  return {'background': bool(task.background)}
 
 
 def _differences(largest: Mapping[str, Mapping[str, float]]) -> str:

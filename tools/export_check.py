@@ -12,7 +12,8 @@ _BATCHES = (1, 3)  # none is the one that was traced
 
 
 def live_outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
-  """Jitted uint8 images [b, H, W, 3] -> logits [b, C], features [b, D]."""
+  """Jitted uint8 images [b, H, W, 3] -> logits [b, C] or of pixels
+  [b, h, w, C], features [b, D]."""
   import jax
 
   return jax.jit(outputs(task, state))
@@ -35,10 +36,13 @@ def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
   def predict(images: Any) -> dict[str, Any]:
     batch = {'image': images}
     out = task.predict_fns['logits'](state, batch)
-    maps = task.predict_fns['features'](state, batch)
+    pooled = task.predict_fns['features'](state, batch)
+    logits = out['logits']
+    if logits.ndim == 2:  # those of pixels have no padding
+      logits = logits[:, :num]
     return {
-      'logits': out['logits'][:, :num].astype('float32'),
-      'features': maps['features'].astype('float32'),
+      'logits': logits.astype('float32'),
+      'features': pooled['features'].astype('float32'),
     }
 
   return predict

@@ -30,13 +30,15 @@ def write(
   from big_vision_like import safetensors_files, torch_weights
 
   config = model.config
-  if config.model.type != 'resnet' or state.params.keys() != {
-    'backbone', 'head',
-  }:  # fmt: skip
+  if (
+    config.model.type != 'resnet'
+    or state.params.keys() != {'backbone', 'head'}
+    or state.params['head'].keys() != {'kernel', 'bias'}
+  ):
     raise ValueError(
       '--format safetensors knows the names of ResNets with a linear head; '
-      f'this is model.type={config.model.type!r} with parameters '
-      f'{", ".join(state.params)}; take --format stablehlo'
+      f'this is model.type={config.model.type!r} of '
+      f'task.type={config.task.type!r}; take --format stablehlo'
     )
   params, stats = jax.tree.map(
     np.asarray, (state.params, state.extra['batch_stats'])

@@ -57,15 +57,18 @@ def caption(
 
 
 def _mask_classes(ids: np.ndarray, feed: config_feed.Feed) -> str:
-  """Names of the classes in a segmentation: id 0 is the background."""
-  vocabulary = feed.source.vocabulary
-  found = np.unique(ids[(ids != annotations.IGNORE) & (ids > 0)]).tolist()
+  """Names of the classes in a segmentation, but of the background."""
+  vocabulary, first = feed.source.vocabulary, int(feed.background)
+  found = np.unique(ids[(ids != annotations.IGNORE) & (ids >= first)]).tolist()
   names = [
-    vocabulary.readable_name(i - 1) if i <= len(vocabulary) else f'class {i}'
+    vocabulary.readable_name(i - first)
+    if i - first < len(vocabulary)
+    else f'class {i}'
     for i in found
   ]
   unknown = (ids == annotations.IGNORE).mean()
-  return f'mask: {", ".join(names) or "background only"}; {unknown:.0%} unknown'
+  none = 'background only' if first else 'no class'
+  return f'mask: {", ".join(names) or none}; {unknown:.0%} unknown'
 
 
 def _label_lines(
@@ -229,7 +232,9 @@ def run(
   name = feed.source.vocabulary.readable_name
   tiles = [
     contact_sheet.Tile(
-      annotated_picture.draw(one.example or _blank(feed), name, side),
+      annotated_picture.draw(
+        one.example or _blank(feed), name, side, background=feed.background
+      ),
       caption(one, feed),
     )
     for one in looks

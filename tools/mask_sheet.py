@@ -74,7 +74,7 @@ def write(
       i,
       entry['name'],
       int(classes.images[i]),
-      f'{100 * classes.pixels[i] / num_masks:.2f} %',
+      _percent(classes.pixels[i] / num_masks, 2),
     )
     for i, entry in enumerate(classes.names)
   ]
@@ -103,7 +103,7 @@ def _figure(one: Shown, swatches: np.ndarray) -> html_page.Markup:
     lines.append(
       html_page.Markup(
         f'{_swatch(swatches[entry["id"]])} '
-        f'{html_page.escape(entry["name"])} {100 * entry["share"]:.1f} %'
+        f'{html_page.escape(entry["name"])} {_percent(entry["share"], 1)}'
       )
     )
   if len(entries) > _NAMED:
@@ -123,6 +123,14 @@ def _figure(one: Shown, swatches: np.ndarray) -> html_page.Markup:
     html_page.element('figcaption', html_page.Markup('\n'.join(lines))),
     style=f'max-width: {max(width, 200)}px',
   )
+
+
+def _percent(share: float, decimals: int) -> html_page.Markup:
+  """A share in percent; what rounds to nothing, and is not, says so."""
+  least = 10**-decimals
+  if 0 < 100 * share < least:
+    return html_page.escape(f'< {least:.{decimals}f} %')
+  return html_page.escape(f'{100 * share:.{decimals}f} %')
 
 
 def _swatch(colour: np.ndarray) -> html_page.Markup:
