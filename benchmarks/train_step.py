@@ -22,6 +22,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from benchmarks import train_step_contestants as contestants
 from big_vision_like import cpu_tuning
@@ -49,15 +51,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def work(args: argparse.Namespace) -> None:
+def work(
+  args: argparse.Namespace,
+  options_class: Any = contestants.Options,
+  makers: Mapping[str, Any] = contestants.CONTESTANTS,
+) -> None:
   """One contestant: warms up, then times a round for every line it reads."""
-  options = contestants.Options(
-    **{name: getattr(args, name) for name in contestants.Options._fields}
+  options = options_class(
+    **{name: getattr(args, name) for name in options_class._fields}
   )
   say = lambda **values: print(_MARK, json.dumps(values), flush=True)
   try:
     start = time.perf_counter()
-    step = contestants.CONTESTANTS[args.work_as](options)
+    step = makers[args.work_as](options)
     losses = [step() for _ in range(2)]
     say(start_up_s=time.perf_counter() - start, losses=losses)
     for _ in sys.stdin:
@@ -103,10 +109,17 @@ class OutOfMemory(RuntimeError):
 class Contestant:
   """A process that runs a round when it is told to.
 
+  Attributes:
+    MODULE: the script that it runs with --work_as.
+    OPTIONS: names of the flags that it is given.
+
   Raises, also from its methods:
     OutOfMemory: its device has no memory left; the process has ended.
     RuntimeError: it ended early.
   """
+
+  MODULE = 'benchmarks.train_step'
+  OPTIONS = contestants.Options._fields
 
   def __init__(self, name: str, args: argparse.Namespace):
     self.name = name
@@ -121,8 +134,8 @@ class Contestant:
     else:  # the contestants share the memory of the device
       environment['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
       environment['JAX_PLATFORMS'] = 'cuda'  # fails rather than use the CPU
-    command = [sys.executable, '-m', 'benchmarks.train_step']
-    for option in contestants.Options._fields:
+    command = [sys.executable, '-m', self.MODULE]
+    for option in self.OPTIONS:
       command += [f'--{option}', str(getattr(args, option))]
     self._process = subprocess.Popen(
       [*command, '--steps', str(args.steps), '--work_as', name],
@@ -173,6 +186,13 @@ def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
     '',
     describe_machine(args),
     '',
+  ]
+  return '\n'.join([*lines, *rows(args, entries), ''])
+
+
+def rows(args: argparse.Namespace, entries: list[Contestant]) -> list[str]:
+  """The lines of the table, a row for each contestant."""
+  lines = [
     '| step | images/s, median | slowest .. fastest round | ours / this '
     '| CPU s a step | first losses | start-up s |',
     '|---|---|---|---|---|---|---|',
@@ -188,7 +208,7 @@ def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
       f'| {ratio:.2f} | {statistics.median(entry.cpu_seconds):.2f} '
       f'| {losses} | {entry.start_up["start_up_s"]:.0f} |'
     )
-  return '\n'.join([*lines, ''])
+  return lines
 
 
 def describe_machine(args: argparse.Namespace) -> str:
@@ -223,9 +243,16 @@ def main() -> None:
   if args.work_as:
     work(args)
     return
+  finish(args, take_turns(args, Contestant), report)
+
+
+def take_turns(
+  args: argparse.Namespace, start: Callable[..., Contestant]
+) -> list[Contestant]:
+  """The contestants after all rounds; their processes have ended."""
   entries = []
   for name in args.contestants:  # one after the other: they start up alone
-    entries.append(Contestant(name, args))
+    entries.append(start(name, args))
     print(f'{name}: {entries[-1].start_up}', file=sys.stderr, flush=True)
   for number in range(args.rounds):
     for entry in entries:
@@ -234,7 +261,16 @@ def main() -> None:
     print(f'round {number}: {latest} s', file=sys.stderr, flush=True)
   for entry in entries:
     entry.close()
-  text = report(args, entries)
+  return entries
+
+
+def finish(
+  args: argparse.Namespace,
+  entries: list[Contestant],
+  describe: Callable[..., str],
+) -> None:
+  """Prints the report, and appends it where --output says so."""
+  text = describe(args, entries)
   print(text)
   if args.output:
     with open(args.output, 'a', encoding='utf-8') as file:
