@@ -12,6 +12,7 @@ checkpoint has it.
   path=DIR            prepared records, a VOCdevkit folder, or image and mask
       pairs (docs/targets.md); split=trainaug, the images to train on
   num_classes=20      without the background; 0 takes those of the data
+  background=true|false   whether id 0 of the masks is the background
   size=513            of a side of the net's input; 8 n + 1 aligns features best
   max_size=500        of a side of the evaluation's images, at least
   init=jft|imagenet|random|PATH   workdirs/jft_resnet, workdirs/imagenet_resnet,
@@ -43,6 +44,7 @@ def get_config(arg=None):
     path='data/voc12_seg',
     split='trainaug',
     num_classes=20,
+    background=True,
     size=513,
     max_size=500,
     init='jft',
@@ -59,6 +61,8 @@ def get_config(arg=None):
   )
   common.at_least_one(size=arg.size, max_size=arg.max_size)
   data = dict(type='detect', path=arg.path)
+  if not arg.background:
+    data = {**data, 'background': False}
 
   c = common.base()
   c.total_steps = 30_000
@@ -75,6 +79,7 @@ def get_config(arg=None):
   c.task = dict(
     type='segmentation',
     num_classes=arg.num_classes or None,
+    background=arg.background,
     rates=tuple(r * 8 // arg.output_stride for r in (6, 12, 18, 24)),
     loss_at=arg.loss_at,
   )

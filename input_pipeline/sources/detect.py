@@ -138,7 +138,8 @@ class Source:
         'traverse', or 'add' them as labels.
       vocabulary: file of the labels.
       holdout_percent: data without splits: the part that is 'val'.
-      background: images and masks: whether id 0 is a background.
+      background: images and masks: whether id 0 is a background. Prepared
+        records that say it must agree.
     """
     kind = kind_of(path)
     options = dict(
@@ -146,7 +147,7 @@ class Source:
       hierarchy_unlisted=hierarchy_unlisted,
       vocabulary=vocabulary,
       holdout_percent=holdout_percent,
-      background=background,
+      background=None if kind == 'records' else background,
     )
     options = {k: v for k, v in options.items() if v is not None}
     source_class = plugins.get('source', kind)
@@ -156,6 +157,14 @@ class Source:
       {'path': path, **options},
     )
     source = source_class(path=path, split=split, **options)
+    if kind == 'records' and background is not None:
+      if source.background is None:
+        source.background = background
+      elif source.background != background:
+        raise ValueError(
+          f'input.source.background={background}, but {path!r} was prepared '
+          f'with background={source.background}'
+        )
     if source.hierarchy is None:
       source.hierarchy = Hierarchy.from_edges(source.vocabulary.names, [])
     return source

@@ -411,6 +411,10 @@ def test_prepared_records_say_the_same(tmp_path, background, capsys):
   argv += ['--option', f'background={background}']
   assert prepare_images.main(list(map(str, argv))) == 0
   assert 'id 0 is ' in capsys.readouterr().out
+  same = detect.Source(path=str(out), background=background)
+  assert same.background is background
+  with pytest.raises(ValueError, match='was prepared with background='):
+    detect.Source(path=str(out), background=not background)
   given = Source(path=path, background=background)
   for split in ('train', 'val'):
     source = records.Source(path=str(out), split=split)
