@@ -15,6 +15,7 @@ Contestants take turns in processes of their own, as in train_step.py.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from benchmarks import segmentation_step_contestants as contestants
 from benchmarks import train_step
@@ -47,7 +48,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
+def report(
+  args: argparse.Namespace, entries: Sequence[train_step.Contestant]
+) -> str:
   """Markdown, the table of train_step.py under a title of its own."""
   lines = [
     f'### Train step: ResNet-{args.depth} at output stride 8, {args.size}x'

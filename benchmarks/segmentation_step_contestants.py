@@ -124,6 +124,7 @@ def _flax_nets(options: Options) -> tuple[Any, Any]:
   import flax.linen as nn
   import jax.numpy as jnp
 
+  pool: Any = nn.max_pool  # its annotation knows no pairs
   dtype = jnp.dtype(options.dtype)
   conv = functools.partial(nn.Conv, use_bias=False, dtype=dtype)
   norm = functools.partial(
@@ -170,7 +171,7 @@ def _flax_nets(options: Options) -> tuple[Any, Any]:
     def __call__(self, x):
       x = conv(64, (7, 7), (2, 2), padding=3, name='conv1')(x)
       x = nn.relu(norm(name='bn1')(x))
-      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+      x = pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
       for number in range(4):
         x = Block(number, name=f'block{number + 1}')(x)
       return x
@@ -264,16 +265,15 @@ def make_torch(options: Options) -> Step:
   backbone.eval()  # batch norm as the checkpoint has it
   for name, value in backbone.named_parameters():
     value.requires_grad_(value.ndim == 4 and not name.startswith('fc'))
-  branches = torch.nn.ModuleList(
+  branches: Any = torch.nn.ModuleList(
     torch.nn.Conv2d(2048, options.classes, 3, padding=rate, dilation=rate)
     for rate in RATES
   )
   for branch in branches:
     torch.nn.init.xavier_uniform_(branch.weight)
     torch.nn.init.zeros_(branch.bias)
-  net = torch.nn.ModuleList([backbone, branches]).to(
-    device, memory_format=torch.channels_last
-  )
+  net: Any = torch.nn.ModuleList([backbone, branches])
+  net = net.to(device, memory_format=torch.channels_last)
   optimizer = torch.optim.SGD(
     [value for value in net.parameters() if value.requires_grad],
     lr=LEARNING_RATE,

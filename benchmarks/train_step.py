@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import train_step_contestants as contestants
@@ -190,7 +190,7 @@ def report(args: argparse.Namespace, entries: list[Contestant]) -> str:
   return '\n'.join([*lines, *rows(args, entries), ''])
 
 
-def rows(args: argparse.Namespace, entries: list[Contestant]) -> list[str]:
+def rows(args: argparse.Namespace, entries: Sequence[Contestant]) -> list[str]:
   """The lines of the table, a row for each contestant."""
   lines = [
     '| step | images/s, median | slowest .. fastest round | ours / this '
