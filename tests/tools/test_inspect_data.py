@@ -271,6 +271,12 @@ def test_masks_and_keypoints_are_drawn_where_they_are():
   )
   assert (drawn[10:] == int(0.45 * 255)).all()
   assert not drawn[:2].any() and not drawn[5:10].any()
+  drawn = annotated_picture.draw(
+    {'image': image, 'segmentation': ids}, str, 20, background=False
+  )
+  for rows, label in ((slice(2), 0), (slice(2, 5), 2)):
+    tone = (0.45 * np.array(annotated_picture.colour(label))).astype(int)
+    assert (drawn[rows, 3:9] == tone).all()
   keypoints = np.zeros((1, 17, 3), np.float32)
   keypoints[0, 5], keypoints[0, 6] = (5, 4, 2), (5, 16, 2)  # shoulders
   drawn = annotated_picture.draw(

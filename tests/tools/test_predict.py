@@ -145,6 +145,7 @@ def test_mistakes(workdir, photos, tmp_path, capsys):
     ((empty,), 'no images; 1 other files there'),
     ((tmp_path / 'none',), 'no such file or folder'),
     ((photos, '--top', 0), '--top=0 must be at least 1'),
+    ((photos, '--no_overlays'), "the task 'multilabel' gives labels"),
     ((photos / 'a_cut.png',), 'none of the 1 images can be used'),
   ):
     code, _, err = run(capsys, *base, *arguments)
