@@ -9,6 +9,9 @@ from big_vision_like.ops import interpolation
 from input_pipeline.ops import bilinear as image_bilinear
 
 
+_to_pixels = jax.jit(interpolation.to_pixels, static_argnums=(1, 2))
+
+
 def _random(*shape, seed=0):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
@@ -50,7 +53,7 @@ def test_stride_of_every_size():
 def test_a_low_image_has_the_stride_of_its_width():
   """3 pixels at stride 8 make one row, which tells nothing of the stride."""
   maps = _random(1, 1, 9, 2)
-  pixels = interpolation.to_pixels(jnp.asarray(maps), 3, 65)
+  pixels = _to_pixels(jnp.asarray(maps), 3, 65)
   expected = _reference(maps[0], 8, (3, 65), (3, 65))
   np.testing.assert_allclose(
     pixels[0], expected.transpose(2, 0, 1), rtol=0, atol=1e-6
@@ -72,7 +75,7 @@ def test_to_pixels_is_torchs_aligned_corners(height, width, stride):
     mode='bilinear',
     align_corners=True,
   )
-  pixels = interpolation.to_pixels(jnp.asarray(maps), height, width)
+  pixels = _to_pixels(jnp.asarray(maps), height, width)
   assert pixels.shape == (2, 3, height, width)
   np.testing.assert_allclose(pixels, expected.numpy(), rtol=0, atol=2e-6)
 
@@ -80,7 +83,7 @@ def test_to_pixels_is_torchs_aligned_corners(height, width, stride):
 def test_to_pixels_beyond_the_last_feature():
   """20 pixels at stride 8: features at 0, 8 and 16, which 17 to 19 repeat."""
   maps = _random(1, 3, 3, 2)
-  pixels = np.asarray(interpolation.to_pixels(jnp.asarray(maps), 20, 20))
+  pixels = np.asarray(_to_pixels(jnp.asarray(maps), 20, 20))
   expected = _reference(maps[0], 8, (20, 20), (20, 20)).transpose(2, 0, 1)
   np.testing.assert_allclose(pixels[0], expected, rtol=0, atol=1e-6)
   for edge in (17, 18, 19):
@@ -137,10 +140,15 @@ def test_it_undoes_the_pipelines_resize(full_size):
   image = np.stack([*ramps, ramps[0]], -1).astype(np.uint8)
   resized = image_bilinear.resize(image, 129, 129)
   features = jnp.asarray(resized[::8, ::8], jnp.float32)
-  rows, columns = (
-    interpolation.pixel_coordinates(n, 8, 129 / n) for n in full_size
-  )
-  back = interpolation.bilinear(features, rows, columns)
+
+  @jax.jit
+  def scaled_back(features):
+    rows, columns = (
+      interpolation.pixel_coordinates(n, 8, 129 / n) for n in full_size
+    )
+    return interpolation.bilinear(features, rows, columns)
+
+  back = scaled_back(features)
   error = np.moveaxis(np.asarray(back), 0, -1) - image
   # Rounded to whole levels three times; a shift by half a pixel is more.
   inside = error[5:-5, 5:-5]
