@@ -8,7 +8,6 @@ import pytest
 from big_vision_like.ops import interpolation
 from input_pipeline.ops import bilinear as image_bilinear
 
-
 _to_pixels = jax.jit(interpolation.to_pixels, static_argnums=(1, 2))
 
 
