@@ -29,13 +29,14 @@ def state(exp: Any, image_size: int, seed: int = 0) -> TrainState:
     return (spread * rng.normal(size=leaf.shape)).astype(leaf.dtype)
 
   params, extra = jax.tree_util.tree_map_with_path(fill, (params, extra))
-  zero = np.int32(0)
+  zero: Any = np.int32(0)
+  unused: Any = np.zeros(2, np.uint32)
   return TrainState(
     step=zero,
     params=params,
     extra=extra,
     opt_state={},
-    rng=np.zeros(2, np.uint32),
+    rng=unused,
     ema=None,
     nonfinite_step=zero,
   )

@@ -68,6 +68,17 @@ def _save(path: str, picture: Image.Image, kind: str, **options: int) -> None:
       os.unlink(aside)
 
 
+def histogram(ids: np.ndarray, num_classes: int) -> np.ndarray:
+  """int64 [num_classes]: how many pixels of ids uint8 [H, W] each class has."""
+  return sum(
+    (
+      np.bincount(ids[top : top + _BAND].ravel(), minlength=num_classes)
+      for top in range(0, len(ids), _BAND)
+    ),
+    start=np.zeros(num_classes, np.int64),
+  )
+
+
 def mix(image: np.ndarray, where: np.ndarray, colours: np.ndarray) -> None:
   """Mixes colours into some pixels of an image, in place.
 

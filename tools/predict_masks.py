@@ -16,6 +16,7 @@ import numpy as np
 
 from big_vision_like import segmenter, stored_model
 from input_pipeline import pipeline
+from input_pipeline.errors import BadExample
 from tools import image_list, mask_pictures, mask_sheet
 
 BATCH_SIZE = 8
@@ -91,15 +92,12 @@ class Masks:
     ones by id.
     """
     names = output_names(found)
-    decode = self._decode_op(found.source)
     waiting: collections.deque[Any] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
       try:
         for mask in self._segmenter.masks(found.source):
           name = names[mask.index]
-          waiting.append(
-            pool.submit(self._save, mask, name, found.source, decode)
-          )
+          waiting.append(pool.submit(self._save, mask, name, found.source))
           if len(waiting) > _THREADS:
             yield self._count(*waiting.popleft().result())
         while waiting:
@@ -115,15 +113,30 @@ class Masks:
     )
     return len(self._shown)
 
-  def _decode_op(self, source: Any) -> Any:
-    """The run's own decoding, at full size."""
-    options = {
-      k: v for k, v in self._segmenter.ops[0].items() if k != 'min_size'
-    }
-    return pipeline.build_ops([options], source, 'overlays')[0]
+  def _image(self, source: Any, mask: segmenter.Mask) -> np.ndarray:
+    """uint8 [H, W, 3] by the run's own decoding, at full size.
+
+    Raises:
+      ValueError: it is not the image any more that the mask is of.
+    """
+    options = dict(self._segmenter.ops[0])
+    options.pop('min_size', None)
+    (decode,) = pipeline.build_ops([options], source, 'overlays')
+    rng = np.random.default_rng(0)  # decoding has no chance
+    try:
+      image = decode({'image': source[mask.index]['image']}, rng)['image']
+    except BadExample as bad:
+      reason = bad.reason
+    else:
+      if image.shape[:2] == mask.ids.shape:
+        return image
+      reason = 'another size than before'
+    raise ValueError(
+      f'{source.key(mask.index)} has changed while it was read: {reason}'
+    )
 
   def _save(
-    self, mask: segmenter.Mask, name: str, source: Any, decode: Any
+    self, mask: segmenter.Mask, name: str, source: Any
   ) -> tuple[dict[str, Any], mask_sheet.Shown | None]:
     """Writes an image's files, in a thread of the pool."""
     ids = mask.ids
@@ -132,8 +145,7 @@ class Masks:
     line: dict[str, Any] = {'image': source.key(mask.index), 'mask': file}
     shown = None
     if self._overlays or mask.index in self._on_sheet:
-      rng = np.random.default_rng(0)  # decoding has no chance
-      image = decode({'image': source[mask.index]['image']}, rng)['image']
+      image = self._image(source, mask)
       if self._overlays:
         over = mask_pictures.overlay(image, ids, background=self._background)
         path = os.path.join(self._folder, _OVERLAYS, name)
@@ -141,7 +153,7 @@ class Masks:
         line['overlay'] = os.path.relpath(written, self._folder)
       if mask.index in self._on_sheet:
         shown = mask_sheet.shown(line, image, ids, self._background)
-    counts = np.bincount(ids.ravel(), minlength=len(self._classes.names))
+    counts = mask_pictures.histogram(ids, len(self._classes.names))
     shares = counts / ids.size
     order = np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)]
     line |= {
