@@ -1,5 +1,7 @@
 """Interpolation of logits against torch and float64 numpy, point by point."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,14 +104,17 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize('method', ['rows', 'product'])
 @pytest.mark.parametrize('name', SHAPES)
-def test_class_ids(name):
+def test_class_ids(name, method):
   grid, stride, image_size, full_size, canvas = SHAPES[name]
   logits = _random(*grid, 6, seed=len(name))
   exact = _reference(logits, stride, image_size, full_size)
-  ids = jax.jit(interpolation.class_ids, static_argnums=(1, 2))(
-    logits, canvas, stride, jnp.array(image_size), jnp.array(full_size)
+  run = functools.partial(
+    interpolation.class_ids, shape=canvas, stride=stride, method=method
   )
+  sizes = dict(image_size=np.array(image_size), full_size=np.array(full_size))
+  ids = jax.jit(run)(logits, **sizes)
   assert ids.shape == canvas and ids.dtype == jnp.int32
   height, width = full_size
   ids = np.asarray(ids)[:height, :width]
@@ -120,11 +125,37 @@ def test_class_ids(name):
   assert (ids == exact.argmax(-1)).mean() > 0.999
 
 
-def test_equal_logits_give_the_lower_class():
+@pytest.mark.parametrize('method', ['rows', 'product'])
+def test_equal_logits_give_the_lower_class(method):
   logits = jnp.zeros((3, 3, 5)).at[..., [2, 4]].set(1.0)
   size = jnp.array([17, 17])
-  ids = interpolation.class_ids(logits, (17, 17), 8, size, size)
+  ids = interpolation.class_ids(logits, (17, 17), 8, size, size, method=method)
   assert (np.asarray(ids) == 2).all()
+
+
+@pytest.mark.parametrize('method', ['rows', 'product'])
+def test_a_part_of_the_canvas(method):
+  """Parts of an image, from their own origin, are the whole."""
+  logits = jnp.asarray(_random(5, 6, 4))
+  seen, full = jnp.array([33, 41]), jnp.array([50, 30])
+  run = jax.jit(
+    functools.partial(interpolation.class_ids, stride=8, method=method),
+    static_argnames='shape',
+  )
+  ids = functools.partial(run, logits, image_size=seen, full_size=full)
+  whole = ids(shape=(50, 30))
+  for first in (0, 20):
+    part = ids(shape=(30, 30), origin=jnp.array([first, 0]))
+    np.testing.assert_array_equal(part, whole[first : first + 30])
+
+
+@pytest.mark.parametrize('method', ['rows', 'product'])
+def test_without_logits_the_class_is_one_of_them(method):
+  """Blanks that pad a batch have no size; what they give is not looked at."""
+  logits = jnp.full((3, 3, 5), jnp.nan)
+  none = jnp.zeros(2, jnp.int32)
+  ids = interpolation.class_ids(logits, (9, 9), 8, none, none, method=method)
+  assert 0 <= int(ids.min()) <= int(ids.max()) < 5
 
 
 @pytest.mark.parametrize('full_size', [(40, 52), (150, 131)])
