@@ -33,7 +33,8 @@ class Evaluator:
       cross-entropy (scikit-learn's C is 1 / (n * l2)).
     holdout_percent: of `train`, to choose from a path by its loss.
     standardise: features to mean 0 and standard deviation 1 in `train`.
-    max_steps, tolerance: of the solver.
+    max_steps, tolerance: the solver stops when the objective is within
+      `tolerance`, relative, of its least value, or says so after `max_steps`.
     predict_fn: which prediction gives the features.
     exclude_ids: records of `data` that '<figure>/dedup' leaves out.
   """
@@ -51,7 +52,7 @@ class Evaluator:
     holdout_percent: float = 10.0,
     standardise: bool = True,
     max_steps: int = 500,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-7,
     predict_fn: str = 'features',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
@@ -87,11 +88,6 @@ class Evaluator:
       features, asked = (features - mean) / std, (asked - mean) / std
     l2 = self._choose(features, train.label)
     fit = self._fit(logistic_regression.basis(features), train.label, l2)
-    if int(fit.num_steps) == self._solver['max_steps']:
-      self._ctx.say(
-        f'the solver stopped at max_steps={self._solver["max_steps"]}, largest '
-        f'entry of the gradient {float(fit.gradient):.1e}'
-      )
     rank, loss = _score(fit, asked, data.label)
     figures = self._sets.figures(
       data.ids,
@@ -105,9 +101,16 @@ class Evaluator:
     return {**figures, 'l2': float(l2)}
 
   def _fit(self, basis: Any, label: Any, l2: float, start: Any = None) -> Any:
-    return logistic_regression.fit(
+    fit = logistic_regression.fit(
       basis, label, self._sets.num_classes, l2, start=start, **self._solver
     )
+    if not float(fit.gap) <= self._solver['tolerance']:
+      self._ctx.say(
+        f'l2={l2:g}: the solver stopped at max_steps='
+        f'{self._solver["max_steps"]}, at most {100 * float(fit.gap):.2g}% '
+        'above the least objective'
+      )
+    return fit
 
   def _choose(self, features: np.ndarray, label: np.ndarray) -> float:
     """The l2 with the least loss on the part of train held back."""
