@@ -9,7 +9,7 @@ by the mean IoU at the original size.
 
   python -m main --config configs/synthetic_segmentation.py:init=workdirs/quickstart --workdir workdirs/segmentation
   arguments: init=WORKDIR (none: from scratch), freeze=none|conv1|conv2|conv3|
-  conv4|backbone, lr=0.03, images=500, classes=20 (besides the background),
+  conv4|backbone, lr=0.01, images=500, classes=20 (besides the background),
   world=1 (its seed), steps=300
 
 Batch norm is trained in every case: from scratch there are no statistics to
@@ -29,7 +29,7 @@ def get_config(arg=None):
     arg,
     init='',
     freeze=('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone'),
-    lr=0.03,
+    lr=0.01,
     images=500,
     classes=20,
     world=1,

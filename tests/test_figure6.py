@@ -135,7 +135,7 @@ def test_tiny_runs_end_to_end(tmp_path, capfd):
   assert f'warm start from {start}' in log
   with (folder / 'figure6.csv').open(newline='') as file:
     rows = {(row['row'], row['metric']): row for row in csv.DictReader(file)}
-  mean = rows['300M', 'val/miou']['mean']
+  mean = rows['300M, fine-tuned', 'val/miou']['mean']
   assert mean == runs['tuned_jft']['val/miou']
   with (folder / 'data_size.csv').open(newline='') as file:
     points = {float(r['images_seen']): r['mean'] for r in csv.DictReader(file)}

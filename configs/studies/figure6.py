@@ -45,10 +45,10 @@ _AXIS = 'images_seen'  # distinct ones, in pretraining
 _TITLES = {
   **pretraining.TITLES,
   'scratch': 'from scratch',
-  'tuned_imagenet': 'ImageNet',
-  'tuned_jft': '300M',
-  'tuned_imagenet_jft': 'ImageNet+300M',
-  'tuned_weights': 'imported weights',
+  'tuned_imagenet': 'ImageNet, fine-tuned',
+  'tuned_jft': '300M, fine-tuned',
+  'tuned_imagenet_jft': 'ImageNet+300M, fine-tuned',
+  'tuned_weights': 'imported weights, fine-tuned',
 }
 _ARMS = (
   'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
@@ -202,7 +202,7 @@ def _tuned(name, target):
 
 
 def _title(name):
-  """'300M, fine-tuned' and the like; of fewer images the number of them."""
+  """How the report calls a run; one of fewer images by their number."""
   if name in _TITLES:
     return _TITLES[name]
   tuned, _, size = name.rpartition('jft_')
