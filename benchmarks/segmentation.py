@@ -19,6 +19,7 @@ import argparse
 import functools
 import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -238,10 +239,10 @@ def check_heads(runs: dict[str, dict[str, Run]]) -> None:
       assert error < 1e-5 * float(jnp.linalg.norm(a.ravel()))
 
 
-def report(args: argparse.Namespace) -> str:
-  """Runs all and returns the results as Markdown."""
+def report_scoring(args: argparse.Namespace) -> str:
+  """Two tables: the count alone, and all from the logits on."""
   logits, masks = make_set(args.size, args.classes)
-  batches = round(args.images / (ROUNDS * BATCH))
+  batches = max(1, round(args.images / (ROUNDS * BATCH)))
   images = batches * BATCH
   predicted = logits.argmax(-1).repeat(STRIDE, 1).repeat(STRIDE, 2)
   predicted = predicted[:, : args.size, : args.size].astype(np.int32)
@@ -251,18 +252,7 @@ def report(args: argparse.Namespace) -> str:
   scores = scorers(logits, masks, args.classes)
   agreement = check_scores(scores)
   scored = contest(scores, ROUNDS, batches)
-  runs = heads(args.size, args.classes, args.head_images)
-  check_heads(runs)
-  parts = [
-    table(contest(by_method, args.rounds), args.head_images, 'matmul', name)
-    for name, by_method in runs.items()
-  ]
-  return f"""## Scoring and head
-
-Command: `python -m benchmarks.segmentation`
-Machine: {train_step.describe_machine(args).partition('; ')[0]}
-
-### Confusion matrix
+  return f"""### Confusion matrix
 
 {args.size}x{args.size}, {args.classes} classes, {ROUNDS} rounds of {images} \
 images each ({ROUNDS * images:,} in all, {DISTINCT} distinct), batches of \
@@ -276,15 +266,43 @@ The same images; logits of {logits.shape[1]}x{logits.shape[2]} in memory. \
 {agreement}
 
 {table(scored, images, 'ours', 'interpolation, argmax, count')}
+"""
 
-### Head
 
-{logits.shape[1]}x{logits.shape[2]}x2048 features of {args.head_images} \
-images, {args.rounds} rounds; logits and gradients agree to 1e-5 in the 2-norm.
+def report_head(args: argparse.Namespace) -> str:
+  """Two tables: forward, and forward and backward."""
+  runs = heads(args.size, args.classes, args.head_images)
+  check_heads(runs)
+  tables = [
+    table(contest(by_method, args.rounds), args.head_images, 'matmul', name)
+    for name, by_method in runs.items()
+  ]
+  grid = -(-args.size // STRIDE)
+  return '\n\n'.join(
+    [
+      '### Head',
+      f'{grid}x{grid}x2048 features of {args.head_images} images, '
+      f'{args.rounds} rounds; logits and gradients agree to 1e-5 in the '
+      '2-norm.',
+      *tables,
+    ]
+  )
 
-{parts[0]}
 
-{parts[1]}
+PARTS = {'scoring': report_scoring, 'head': report_head}
+
+
+def report(args: argparse.Namespace) -> str:
+  """Runs the parts asked for and returns the results as Markdown."""
+  machine = train_step.describe_machine(args).partition('; ')[0]
+  found = '\n'.join(PARTS[name](args) for name in args.parts)
+  return f"""## Scoring and head
+
+`python -m benchmarks.segmentation {' '.join(sys.argv[1:])}`
+
+{machine}
+
+{found}
 """
 
 
@@ -292,6 +310,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description='Scoring of segmentation and the two forms of its head.'
   )
+  parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
   parser.add_argument('--images', type=int, default=1449)
   parser.add_argument('--size', type=int, default=513, help='pixels, 8 n + 1')
   parser.add_argument('--classes', type=int, default=21)
