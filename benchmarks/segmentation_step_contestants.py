@@ -70,11 +70,21 @@ def _our_batch(options: Options) -> dict[str, Any]:
 
 
 def _our_init(options: Options) -> tuple[Any, Any]:
-  """(params, extra), the same in every process."""
+  """(params, extra), the same in every process.
+
+  With frozen statistics that no training has made, the sum of 33 units would
+  overflow: their last scales are small, as a trained net's are.
+  """
   import jax
 
   init = jax.jit(_our_task(options).init)
-  return init(jax.random.key(0), _our_batch(options))
+  params, extra = init(jax.random.key(0), _our_batch(options))
+
+  def small(path, leaf):
+    is_last_scale = [key.key for key in path[-2:]] == ['bn3', 'scale']
+    return 0.2 * leaf if is_last_scale else leaf
+
+  return jax.tree_util.tree_map_with_path(small, params), extra
 
 
 def make_ours(options: Options) -> Step:
