@@ -44,9 +44,10 @@ def from_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     tensors: arrays by name; `num_batches_tracked` is left out.
 
   Raises:
-    ValueError: a name that no ResNet has, an array of another rank, or a head
-      without its kernel; lists the names.
+    ValueError: a variant of ResNet that this is not, a name that none has, or
+      an array of another rank; lists the names.
   """
+  _refuse_variants(tensors)
   tree: dict[str, Any] = {}
   unknown = []
   for name, tensor in sorted(tensors.items()):
@@ -95,6 +96,53 @@ def _ours(
   _check_rank(name, tensor, 4)
   path = ('params', 'backbone', *unit, layer_name, 'kernel')
   return path, tensor.transpose(2, 3, 1, 0)
+
+
+def _refuse_variants(tensors: Mapping[str, np.ndarray]) -> None:
+  """Says what a net is where its names or shapes show a known other one."""
+  conv = tensors.get('layer1.0.conv2.weight')
+  grouped = (
+    conv is not None and conv.ndim == 4 and conv.shape[0] != conv.shape[1]
+  )
+  pooled = tensors.get('layer1.0.downsample.1.weight')
+  signs = {
+    'a stem of several convolutions (conv1.0; resnet50c, resnet50d)':
+      'conv1.0.weight' in tensors,
+    'average pooling in its shortcuts (downsample.1 is a convolution; '
+    'resnet50d)': pooled is not None and pooled.ndim == 4,
+    'grouped convolutions (ResNeXt)': grouped,
+    'squeeze and excitation (se; SE-ResNet)': any('.se.' in n for n in tensors),
+  }  # fmt: skip
+  found = [text for text, is_so in signs.items() if is_so]
+  if found:
+    raise ValueError(
+      f'a variant of ResNet that is not supported: it has {" and ".join(found)}'
+    )
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], what: str) -> None:
+  """Refuses arrays with NaN or infinities, as float32 has them.
+
+  Args:
+    tensors: by name.
+    what: file or checkpoint that they come from, for the message.
+
+  Raises:
+    ValueError: names the arrays and counts the numbers.
+  """
+  found = []
+  for name, tensor in tensors.items():
+    with np.errstate(over='ignore'):
+      bad = tensor.size - np.isfinite(np.asarray(tensor, np.float32)).sum()
+    if bad:
+      found.append(f'{name}: {bad:,} of {tensor.size:,} numbers')
+  if found:
+    more = len(found) - _LONGEST_LIST
+    raise ValueError(
+      f'{what}: {len(found)} arrays are not finite: '
+      f'{", ".join(found[:_LONGEST_LIST])}'
+      + (f' and {more} more' if more > 0 else '')
+    )
 
 
 def _check_rank(name: str, tensor: np.ndarray, rank: int) -> None:

@@ -21,15 +21,16 @@ def run(
   """Does the work; returns the exit code.
 
   Args:
-    work: all of the command, after its arguments are parsed.
+    work: all of the command, after its arguments are parsed; an int that it
+      returns is the exit code.
     mistakes: exceptions that mean a mistake of the user.
     text: exception -> message.
     interrupted: message after Ctrl-C.
   """
   try:
-    work()
+    code = work()
     sys.stdout.flush()  # here, where a reader that has gone is no traceback
-    return 0
+    return code if type(code) is int else 0
   except mistakes as error:
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
       return 141

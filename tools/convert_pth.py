@@ -9,12 +9,14 @@ loaded into it. tools/convert_torch.py starts it for `.pth` files.
 """
 
 import os
+import re
 import resource
 import sys
 
 _MAX_BYTES = 4 << 30
 _SPARE_MEMORY = 16 << 30  # address space of torch itself
 _OLDEST_TORCH = (2, 10)
+_CODE = re.compile(r'(?:GLOBAL|global) (?:GLOBAL )?([\w.]+)')
 
 
 def main() -> int:
@@ -24,10 +26,28 @@ def main() -> int:
   source, target = sys.argv[1:]
   try:
     convert(source, target)
+  except KeyboardInterrupt:
+    return 130
   except Exception as error:  # whatever a hostile file makes torch raise
-    print(f'error: {source}: {str(error).splitlines()[0]}', file=sys.stderr)
+    print(f'error: {source}: {_said(error)}', file=sys.stderr)
     return 2
   return 0
+
+
+def _said(error: Exception) -> str:
+  """One line; never torch's advice to load the code after all."""
+  if isinstance(error, ValueError | OSError):
+    return str(error).splitlines()[0]
+  code = _CODE.search(str(error))
+  if code:
+    return (
+      f'holds {code.group(1)}, which is no tensor and not loaded, since it '
+      'could run code; save the state dict alone: '
+      'torch.save(model.state_dict(), FILE)'
+    )
+  if isinstance(error, MemoryError):
+    return 'its tensors need more memory than a state dict of this size'
+  return f'damaged, or not written by torch.save ({type(error).__name__})'
 
 
 def convert(source: str, target: str) -> None:

@@ -69,13 +69,14 @@ def export(
 
   Raises:
     FileNotFoundError: no checkpoint there.
-    ValueError: the format cannot express the model, or what was written does
-      not compute what the model does.
+    ValueError: the format cannot express the model, its weights are not
+      finite, or what was written does not compute what the model does.
   """
   import jax
+  import numpy as np
   from absl import logging
 
-  from big_vision_like import features, stored_model
+  from big_vision_like import features, mesh, stored_model, torch_weights
   from input_pipeline import manifest, pipeline
   from input_pipeline import ops as example_ops
   from input_pipeline.ops.context import OpContext
@@ -87,6 +88,12 @@ def export(
   ops = features.deterministic_ops(model.config.input.ops)
   spec = pipeline.example_spec(example_ops.build(ops, OpContext()))
   state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+  # Compiled programs may hide a NaN: max(NaN, 0) need not be one.
+  arrays = jax.tree_util.tree_leaves_with_path((state.params, state.extra))
+  torch_weights.check_finite(
+    {mesh.path_name(path[1:]): np.asarray(array) for path, array in arrays},
+    f'--checkpoint={checkpoint!r}',
+  )
   write: Callable[..., Mapping[str, Any]] = {
     'safetensors': export_safetensors.write,
     'stablehlo': export_stablehlo.write,

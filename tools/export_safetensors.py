@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from tools import export_check
+from tools import export_check, weights_header
 
 # What timm's resnet50, 101 and 152 are, besides torch_weights.LAYOUT.
 _TIMM = {'model.width': 64, 'model.output_stride': 32, 'model.bn_epsilon': 1e-5}
@@ -27,7 +27,7 @@ def write(
   import jax
   import numpy as np
 
-  from big_vision_like import safetensors_files, torch_weights
+  from big_vision_like import features, safetensors_files, torch_weights
 
   config = model.config
   if (
@@ -45,7 +45,8 @@ def write(
   )
   num = model.task.num_classes
   tensors = torch_weights.to_tensors(params, stats, num)
-  layout = {key: str(_value(config, key)) for key in torch_weights.LAYOUT}
+  ops = features.deterministic_ops(config.input.ops)
+  said = weights_header.notes(config, ops, model.scores)
   differs = unlike_timm(config)
   name = '' if differs else f'resnet{config.model.depth}'
   notes = {
@@ -53,8 +54,7 @@ def write(
     'unlike_timm': '; '.join(differs),
     'depth': str(config.model.depth),
     'num_classes': str(num),
-    'scores': model.scores,
-    **layout,
+    **said,
   }
   safetensors_files.write(str(path), tensors, notes)
 
@@ -79,7 +79,7 @@ def write(
     line = f'timm cannot express this net: {"; ".join(differs)}'
   return {
     'timm_model': name or None,
-    'layout': layout,
+    'layout': {key: said[key] for key in torch_weights.LAYOUT},
     'largest_difference': found,
     'note': line,
   }
@@ -91,20 +91,11 @@ def unlike_timm(config: Any) -> list[str]:
 
   wanted = {**torch_weights.LAYOUT, **_TIMM}
   differs = [
-    f'{key} is {_value(config, key)!r} here, {value!r} there'
+    f'{key} is {weights_header.option(config, key)!r} here, {value!r} there'
     for key, value in wanted.items()
     # Pixels are not a part of timm's net: its caller standardises them.
-    if key != 'task.pixels' and _value(config, key) != value
+    if key != 'task.pixels' and weights_header.option(config, key) != value
   ]
   if config.model.depth not in _TIMM_DEPTHS:
     differs.append(f'model.depth is {config.model.depth} here')
   return differs
-
-
-def _value(config: Any, key: str) -> Any:
-  """The option `section.name`, or its default where the config is silent."""
-  from big_vision_like import plugins
-
-  section, _, name = key.partition('.')
-  node = config[section]
-  return plugins.option(plugins.get(section, node.type), node, name)
