@@ -86,22 +86,34 @@ def from_config(
   """
   built = {}
   for name in evals:
-    where = f'evals.{name}'
-    entry = _plain(evals[name], where)
-    if 'type' not in entry:
-      raise ValueError(
-        f'{where}: missing key "type"; valid: '
-        f'{", ".join(plugins.names("evaluator"))}'
-      )
-    evaluator_class = plugins.get('evaluator', entry['type'])
-    options = {k: v for k, v in entry.items() if k not in LOOP_KEYS}
-    plugins.check_kwargs(where, evaluator_class, options)
-    if not callable(getattr(evaluator_class, 'run', None)):
-      raise ValueError(
-        f'{where}: {entry["type"]!r} has no method run(self, state)'
-      )
+    evaluator_class, options = checked(evals, name)
     built[name] = evaluator_class(dict(predict), ctx_for(name), **options)
   return built
+
+
+def checked(
+  evals: Mapping[str, Mapping[str, Any]], name: str
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+  """(class, options) of an evaluator; names and types of options are checked.
+
+  Raises:
+    ValueError: see `from_config`.
+  """
+  where = f'evals.{name}'
+  entry = _plain(evals[name], where)
+  if 'type' not in entry:
+    raise ValueError(
+      f'{where}: missing key "type"; valid: '
+      f'{", ".join(plugins.names("evaluator"))}'
+    )
+  evaluator_class = plugins.get('evaluator', entry['type'])
+  options = {k: v for k, v in entry.items() if k not in LOOP_KEYS}
+  plugins.check_kwargs(where, evaluator_class, options)
+  if not callable(getattr(evaluator_class, 'run', None)):
+    raise ValueError(
+      f'{where}: {entry["type"]!r} has no method run(self, state)'
+    )
+  return evaluator_class, options
 
 
 def check_result(name: str, result: Any) -> dict[str, float]:

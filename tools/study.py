@@ -10,7 +10,8 @@ left alone, others resume. DIR gets runs/NAME/seedS, results.csv, a CSV a table
 and figure, report.html. docs/studies.md says how to write a study.
 
 Exit codes: 0 done; 1 a run failed, or has not the figures that are asked for;
-2 a mistake in the command or a config; 143 stopped by a signal, runs saved.
+2 a mistake in the command or a config; 130 Ctrl-C before anything ran; 143
+stopped by a signal, runs saved.
 """
 
 import argparse
@@ -19,7 +20,15 @@ import sys
 from collections.abc import Sequence
 
 from big_vision_like import workdirs
-from tools.studies import config_files, plan, report, runner, tables
+from tools import command
+from tools.studies import (
+  config_checks,
+  config_files,
+  plan,
+  report,
+  runner,
+  tables,
+)
 from tools.studies import record as records
 from tools.studies import results as outcomes
 from tools.studies.progress import Progress
@@ -53,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
   study = plan.build(config, args.config, folder)
   jobs = plan.chosen(study, args.only)
   _refuse_changed(jobs)
+  needed = records.to_do(jobs)
+  config_checks.check([job for job in jobs if job.name in needed])
   if args.dry_run:
     _say_plan(jobs)
     return 0
@@ -139,11 +150,7 @@ def _figures(study: plan.Study, job: plan.Job) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
-  try:
-    return run(args)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+  return command.run(lambda: run(args))
 
 
 if __name__ == '__main__':

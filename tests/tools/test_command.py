@@ -7,6 +7,7 @@ import pytest
 
 from tools import (
   command,
+  convert_torch,
   dataset_stats,
   dedup,
   export,
@@ -16,10 +17,12 @@ from tools import (
   make_fasteval,
   noise_audit,
   predict,
+  study,
 )
 
 IN_OUT = ['--checkpoint', 'run', '--output', 'out']
 COMMANDS = {  # command -> (what does its work, arguments)
+  convert_torch: ('convert', ['--input', 'w.pth', '--output', 'out']),
   dataset_stats: ('_count', []),
   dedup: ('run', ['--output', 'out']),
   export: ('export', [*IN_OUT, '--format', 'stablehlo']),
@@ -29,6 +32,7 @@ COMMANDS = {  # command -> (what does its work, arguments)
   make_fasteval: ('make', ['--input', 'a:val', '--output', 'out']),
   noise_audit: ('run', IN_OUT),
   predict: ('predict', [*IN_OUT, '--input', 'photos']),
+  study: ('run', ['--config', 'study.py', '--workdir', 'out']),
 }
 
 
@@ -54,6 +58,7 @@ def test_mistakes_are_2_and_other_errors_are_not_hidden(capsys):
     raise error
 
   assert command.run(lambda: None) == 0
+  assert command.run(lambda: 143) == 143  # a code of the command's own
   assert command.run(lambda: fail(ValueError('--x=3'))) == 2
   assert command.run(lambda: fail(FileNotFoundError('no y'))) == 2
   assert capsys.readouterr().err == 'error: --x=3\nerror: no y\n'

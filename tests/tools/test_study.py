@@ -15,7 +15,7 @@ import pytest
 
 from tests.tools import studies_on_disk
 from tools import study
-from tools.studies import config_files, plan, progress, runner
+from tools.studies import config_checks, config_files, plan, progress, runner
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -23,6 +23,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 @pytest.fixture(autouse=True)
 def fake_main(monkeypatch):
   monkeypatch.setattr(runner, 'PROGRAM', studies_on_disk.PROGRAM)
+  # Configs of its own, which no real main would take.
+  monkeypatch.setattr(config_checks, 'check', lambda jobs: None)
 
 
 def call(config, folder, *more):
@@ -234,8 +236,9 @@ def start(config, folder, *more, stdout=subprocess.PIPE):
   """The tool in a process of its own, in a group of its own."""
   code = (
     'import sys\n'
-    'from tools.studies import runner\n'
+    'from tools.studies import config_checks, runner\n'
     f'runner.PROGRAM = {studies_on_disk.PROGRAM!r}\n'
+    'config_checks.check = lambda jobs: None\n'
     'from tools import study\n'
     'sys.exit(study.main(sys.argv[1:]))\n'
   )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,12 +40,37 @@ def load(text: str, where: str) -> Any:
   try:
     spec.loader.exec_module(module)
     get_config = module.get_config
-  except (SyntaxError, ImportError, AttributeError) as error:
-    raise ValueError(f'{where}={text}: does not load: {error}') from None
+  except Exception as error:  # the file is code: anything may happen
+    raise ValueError(
+      f'{where}={text}: does not load: {_said(error, path)}'
+    ) from None
   try:
-    return get_config(arguments or None)
+    config = get_config(arguments or None)
   except ValueError as error:
     raise ValueError(f'{where}={text}: {error}') from None
+  except Exception as error:
+    raise ValueError(
+      f'{where}={text}: get_config fails: {_said(error, path)}'
+    ) from None
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f'{where}={text}: get_config must return a ConfigDict, got '
+      f'{type(config).__name__}'
+    )
+  return config
+
+
+def _said(error: Exception, path: str) -> str:
+  """'file:line: kind: message', of the config's own last line on the way."""
+  line: int | None = None
+  if isinstance(error, SyntaxError) and error.filename == path:
+    line = error.lineno
+  for frame in traceback.extract_tb(error.__traceback__):
+    if frame.filename == path:
+      line = frame.lineno
+  message = error.msg if isinstance(error, SyntaxError) else error
+  place = f'{path}:{line}: ' if line else ''
+  return f'{place}{type(error).__name__}: {message}'
 
 
 def override(config: Any, values: Mapping[str, Any], where: str) -> Any:

@@ -1,0 +1,134 @@
+"""Whether the runs of a study could start: all that needs no data.
+
+A run that fails at night because of a key of its evaluator costs a day. So the
+model, task, optimizer, schedule and ops of every config are built, as shapes
+alone, on one device of the CPU whatever the machine has: the tool must not take
+memory of the accelerators that its runs need. Sources and evaluators open data
+when they are built, so their options are checked by name and type, and files
+are looked for. docs/studies.md says what that leaves to the runs.
+"""
+
+import glob
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from big_vision_like import experiment, hierarchy, plugins, settings, vocabulary
+from evaluators import common
+from input_pipeline import ops as example_ops
+from input_pipeline.ops.context import OpContext
+from tools.studies import plan
+from tools.studies.plan import Job
+
+# Stand-ins where the data would tell; large, so that no epoch is too short.
+_NUM_CLASSES = 1000
+_NUM_EXAMPLES = 1_000_000
+# What `experiment.build` reads, but for the devices and their number.
+_BUILT_FROM = (
+  *settings.LENGTH, 'input.ops', 'input.batch_size', 'model', 'task', 'optim',
+  'schedule', 'train',
+)  # fmt: skip
+# Options that name a file or a folder, of sources and of evaluators.
+_PATHS = (
+  'path', 'directory', 'data_dir', 'root', 'vocabulary', 'hierarchy',
+  'exclude_ids', 'annotated', 'train_counts',
+)  # fmt: skip
+
+
+def check(jobs: Sequence[Job]) -> None:
+  """Refuses configs that could not start, a run after the other.
+
+  Args:
+    jobs: those that are to run; of several seeds of a run one is looked at.
+
+  Raises:
+    ValueError, FileNotFoundError: naming the run and the key of its config.
+  """
+  jax.config.update('jax_platforms', 'cpu')  # of this process, not of the runs
+  built: dict[str, experiment.Experiment] = {}
+  for job in {job.run.name: job for job in jobs}.values():
+    try:
+      _check(job, built)
+    except (ValueError, FileNotFoundError) as error:
+      raise type(error)(f'runs, {job.run.name!r}: {error}') from None
+
+
+def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
+  config = settings.complete(dict(job.config))
+  _check_source('input.source', config.input.source)
+  if job.parent is None:
+    _check_path('init_from', 'path', config.init_from.path)
+  key = _key(job.config)
+  if key not in built:
+    config.mesh.data, config.mesh.model = -1, 1
+    built[key] = experiment.build(
+      config,
+      num_examples=_NUM_EXAMPLES,
+      num_classes=config.task.num_classes or _NUM_CLASSES,
+      devices=jax.devices()[:1],
+    )
+  exp = built[key]
+  for name in config.evals:
+    _, options = common.checked(config.evals, name)
+    _check_evaluator(f'evals.{name}', options, exp)
+    try:
+      exp.steps(config.evals[name], 'every', default=exp.total_steps)
+    except ValueError as error:
+      raise ValueError(f'evals.{name}: {error}') from None
+
+
+def _key(config: Mapping[str, Any]) -> str:
+  """Equal for configs of which one build tells all."""
+  flat = settings.flat(config)
+  kept = {k: v for k, v in flat.items() if plan.within(k, _BUILT_FROM)}
+  return json.dumps(kept, sort_keys=True)
+
+
+def _check_evaluator(
+  where: str, options: Mapping[str, Any], exp: experiment.Experiment
+) -> None:
+  for key, value in options.items():
+    if isinstance(value, Mapping) and 'type' in value:
+      _check_source(f'{where}.{key}', value)
+    elif key == 'ops':
+      names = tuple(map(str, range(exp.task.num_classes)))
+      context = OpContext(
+        vocabulary=vocabulary.Vocabulary(names=names),
+        hierarchy=hierarchy.Hierarchy.from_edges(names, []),
+        where=f'{where}.ops',
+      )
+      example_ops.build(value, context)
+    elif key == 'predict_fn' and value not in exp.predict:
+      raise ValueError(
+        f'{where}: the task has no prediction {value!r}; valid: '
+        f'{", ".join(exp.predict)}'
+      )
+    elif key in _PATHS:
+      _check_path(where, key, value)
+
+
+def _check_source(where: str, options: Mapping[str, Any]) -> None:
+  given = dict(options)
+  if 'type' not in given:
+    raise ValueError(
+      f'{where}: missing key "type"; valid: '
+      f'{", ".join(plugins.names("source"))}'
+    )
+  source_class = plugins.get('source', given.pop('type'))
+  given.pop('subset', None)
+  plugins.check_kwargs(where, source_class, given)
+  if given.get('build'):
+    return  # makes its folder
+  for name in _PATHS:
+    _check_path(where, name, given.get(name))
+
+
+def _check_path(where: str, name: str, value: Any) -> None:
+  """A plain path leads somewhere; patterns are left to their source."""
+  if not isinstance(value, str) or glob.has_magic(value) or '{' in value:
+    return
+  if not os.path.exists(value):
+    raise FileNotFoundError(f'{where}.{name}={value!r}: no such file or folder')
