@@ -146,9 +146,11 @@ class Evaluator:
     figures = segmentation.figures(counts)
     figures['num_pixels'] = float(counts.sum())
     if self._per_class:
-      for name, value in zip(names, segmentation.iou(counts)):
-        if not np.isnan(value):
-          figures[f'iou/{"_".join(name.split())}'] = float(100 * value)
+      for i, value in enumerate(segmentation.iou(counts)):
+        key = f'iou/{"_".join(names[i].split())}'
+        if not np.isnan(value):  # a name that is taken gets its id
+          key = f'{key}_{i}' if key in figures else key
+          figures[key] = float(100 * value)
     return figures
 
   def _write(self, names: Sequence[str], counts: np.ndarray) -> None:

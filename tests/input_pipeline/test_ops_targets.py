@@ -213,8 +213,17 @@ IDS = [[0, 1, 2], [3, 21, 255]]
 @pytest.mark.parametrize('mode', ['P', None])
 def test_segmentation_is_indices_never_colours(mode):
   example = {'image': blank(2, 3), 'segmentation': png(IDS, mode)}
-  out = run([dict(op='decode_segmentation')], example)['segmentation']
+  op = dict(op='decode_segmentation', num_classes=255)
+  out = run([op], example)['segmentation']
   assert out.dtype == np.uint8 and out.tolist() == IDS
+
+
+def test_ids_are_the_background_and_those_of_the_vocabulary():
+  op = dict(op='decode_segmentation')
+  example = {'image': blank(1, 5), 'segmentation': png([[0, 1, 2, 3, 255]])}
+  run([op], example)
+  with pytest.raises(BadExample, match='class 4 in the segmentation'):
+    run([op], example | {'segmentation': png([[0, 1, 2, 4, 255]])})
 
 
 def test_palettes_of_few_bits_keep_their_indices():
@@ -269,7 +278,8 @@ def test_segmentation_follows_a_jpeg_decoded_smaller():
     'segmentation': png(ids),
     'boxes': np.float32([[8, 16, 64, 96]]),
   }
-  specs = [dict(op='decode', min_size=30), dict(op='decode_segmentation')]
+  decode = dict(op='decode_segmentation', num_classes=8)
+  specs = [dict(op='decode', min_size=30), decode]
   out = run([*specs, dict(op='image_size')], example)
   assert out['image'].shape[:2] == (32, 48)
   assert out['boxes'].tolist() == [[4, 8, 32, 48]]
