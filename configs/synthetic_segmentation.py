@@ -1,6 +1,6 @@
 """Segmentation of the synthetic world, as a transfer target in minutes.
 
-The stand-in for VOC in Figure 6 of Sun et al. 2017 (section 5.4): few images
+The stand-in for VOC in Figure 6 of Sun et al. 2017 (section 5.3): few images
 with a class for every pixel, of another world than the quickstart's: other
 labels, other looks. The net is the quickstart's at output stride 8 with
 DeepLab's head, at rates for its 9x9 features; the recipe that of

@@ -1,4 +1,4 @@
-"""Semantic segmentation by DeepLab-ASPP-L (Sun et al. 2017, section 5.4).
+"""Semantic segmentation by DeepLab-ASPP-L (Sun et al. 2017, section 5.3).
 
 A pretrained ResNet-101 at output stride 8 with four parallel atrous branches
 (rates 6, 12, 18, 24), summed; trained on VOC 2012 trainaug, scored by the mean

@@ -2,7 +2,7 @@
 
 The logits of an image are interpolated to the size of its mask, the best class
 of every pixel is counted against the true one, and the confusion matrix is
-summed over all images (Sun et al. 2017, section 5.4; Everingham et al. 2015).
+summed over all images (Sun et al. 2017, section 5.3; Everingham et al. 2015).
 Interpolation and counting stay on the device; C x C numbers an image leave it.
 """
 

@@ -1,6 +1,6 @@
 """DeepLab's classifier of pixels: atrous spatial pyramid pooling, large rates.
 
-Chen et al. 2018 (DeepLab v2, "ASPP-L") as Sun et al. 2017, section 5.4, use it:
+Chen et al. 2018 (DeepLab v2, "ASPP-L") as Sun et al. 2017, section 5.3, use it:
 four 3x3 convolutions of the last feature map, side by side, each with holes of
 its own rate and straight to the classes, without batch norm or ReLU; their
 outputs are summed. The features come from a ResNet of output stride 8.

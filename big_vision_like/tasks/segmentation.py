@@ -1,4 +1,4 @@
-"""Semantic segmentation: softmax cross-entropy of pixels (section 5.4).
+"""Semantic segmentation: softmax cross-entropy of pixels (section 5.3).
 
 Sun et al. 2017 train DeepLab-ASPP-L: a ResNet of output stride 8, four atrous
 branches (models/deeplab.py), and the mean cross-entropy of the pixels that are
