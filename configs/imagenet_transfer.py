@@ -17,6 +17,9 @@ decay 1e-4. Evaluated on single 299x299 crops: top-1, top-5.
       converted from torchvision or timm (docs/weights.md)
   source=detect|tfds, name=imagenet2012   DIR is prepared records, class folders
       or a table; or a tensorflow-datasets folder
+  train_split=train, val_split=   splits of the data; val_split is by default
+      'val', of imagenet2012 in tensorflow-datasets 'validation', and 'test' of
+      its other data sets; slices such as train[:90%] and train[90%:] there
   num_classes=1000; 0 takes those of the data: any single-label data set
   off by default: ema=0.9999, label_smoothing=0.1, mixup=0.2, crop=resized
   depth=101|50|152
@@ -40,6 +43,8 @@ def get_config(arg=None):
     layout=('slim', 'torch'),
     source=('detect', 'tfds'),
     name='imagenet2012',
+    train_split='train',
+    val_split='',
     num_classes=1000,
     depth=(101, 50, 152),
     ema=0.0,
@@ -59,8 +64,8 @@ def get_config(arg=None):
   c.unlock()
   c.total_steps = 4_000_000
   c.schedule.lr = 1e-3
-  c.input.source = dict(data, split='train')
-  c.evals.val.data = dict(data, split=val)
+  c.input.source = dict(data, split=arg.train_split)
+  c.evals.val.data = dict(data, split=arg.val_split or val)
   if arg.crop == 'resized':
     c.input.ops = common.resized_crop_ops(299, label)
   c.model.freeze = arg.freeze

@@ -11,6 +11,8 @@ import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
 
+from configs import imagenet_transfer
+from input_pipeline import pipeline
 from input_pipeline.sources import tfds as tfds_source
 
 NAMES = ['cat', 'dog', 'bird']
@@ -307,3 +309,35 @@ def test_what_cannot_be_built(tmp_path, options, message):
     tfds_source.Source(**{'build': True, 'data_dir': str(tmp_path), **options})
   found = list(tmp_path.rglob('*.array_record*'))
   assert not [path for path in found if '.incomplete' not in str(path)]
+
+
+def test_parts_of_a_split_by_arguments_of_the_transfer_config(data_dir):
+  """Data sets such as tf_flowers have one split only."""
+  text = (
+    f'source=tfds,name=tiny,path={data_dir},num_classes=0,'
+    'train_split=train[:75%],val_split=train[75%:]'
+  )
+  config = imagenet_transfer.get_config(text)
+  train, val = (
+    pipeline.open_source(section)
+    for section in (config.input.source, config.evals.val.data)
+  )
+  images = lambda source: {source[i]['image'] for i in range(len(source))}
+  assert (len(train), len(val)) == (15, 5)
+  assert images(train) | images(val) == {jpeg(i) for i in range(20)}
+
+
+@pytest.mark.parametrize(
+  'text, splits',
+  [
+    ('', ('train', 'val')),
+    ('train_split=all,val_split=dev', ('all', 'dev')),
+    ('source=tfds', ('train', 'validation')),
+    ('source=tfds,name=cifar10', ('train', 'test')),
+    ('source=tfds,name=food101,val_split=validation', ('train', 'validation')),
+  ],
+)
+def test_splits_of_the_transfer_config(text, splits):
+  config = imagenet_transfer.get_config(text)
+  found = config.input.source['split'], config.evals.val.data['split']
+  assert found == splits
