@@ -2,16 +2,21 @@
 
 A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
 (step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
-the data position and fingerprint, the true number of classes). Saves run in the
-background and appear under their final name only when complete; a run that is
-killed in a save finds the one before. Arrays are restored straight onto the
-mesh of the restarted run.
+the data position and fingerprint, the true number of classes and a digest of
+their names). Saves run in the background and appear under their final name only
+when complete; a run that is killed in a save finds the one before. Arrays are
+restored straight onto the mesh of the restarted run. What cannot be read is
+`DamagedError`, one line that names the folder.
 """
 
+import contextlib
 import dataclasses
+import inspect
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,10 +25,49 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from big_vision_like import mesh as mesh_lib
+
+# Where checkpoints are is a part of this interface.
+from big_vision_like.checkpoint_folders import FOLDER as FOLDER
+from big_vision_like.checkpoint_folders import DamagedError as DamagedError
+from big_vision_like.checkpoint_folders import find as find
 from big_vision_like.state import TrainState
 
-FOLDER = 'checkpoints'
 _TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
+_META_KEYS = ('config', 'num_classes')
+_SHOWN_REASON = 300  # characters of what a library says of a damaged file
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path, item: str = '') -> Iterator[None]:
+  """Turns what libraries say of unreadable files into one line."""
+  hook = sys.unraisablehook
+
+  def without_late_answers(met: Any) -> None:
+    closed = str(met.exc_value) == 'Event loop is closed'
+    if not closed and not inspect.iscoroutine(met.object):
+      hook(met)
+
+  # The other reads of one that failed end later, unawaited or with answers to
+  # a closed event loop, and each would print; so after a failure this stays.
+  sys.unraisablehook = without_late_answers
+  try:
+    yield
+  except (RuntimeError, MemoryError):  # not of the files
+    raise
+  except Exception as error:  # tensorstore's have no type of their own
+    what = f'{item}: {_reason(error)}' if item else _reason(error)
+    raise DamagedError(
+      f'checkpoint {path} is damaged or incomplete: {what}'
+    ) from error
+  sys.unraisablehook = hook
+
+
+def _reason(error: BaseException) -> str:
+  """The first cause, in one line."""
+  while (cause := error.__cause__ or error.__context__) is not None:
+    error = cause
+  text = ' '.join(str(error).split())
+  return textwrap.shorten(text, _SHOWN_REASON) or type(error).__name__
 
 
 class Checkpointer:
@@ -113,6 +157,7 @@ class Checkpointer:
 
     Raises:
       ValueError: the checkpoint is of another model, head or optimizer.
+      DamagedError: it cannot be read.
     """
     train = _train_item(abstract)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
@@ -125,12 +170,13 @@ class Checkpointer:
         + '\n'.join(differences)
       )
     as_stored = {k: _as_stored(v, stored[k]) for k, v in expected.items()}
-    items = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        **{k: ocp.args.StandardRestore(v) for k, v in as_stored.items()}
-      ),
-    )
+    with _reading(self.path(step)):
+      items = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          **{k: ocp.args.StandardRestore(v) for k, v in as_stored.items()}
+        ),
+      )
     items = {k: jax.tree.map(_fit, items[k], v) for k, v in expected.items()}
     return TrainState(
       params=items['params'], extra=items['extra'], **items['train']
@@ -209,10 +255,12 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def stored_tree(path: pathlib.Path, item: str) -> Any:
   """Nested dict of ShapeDtypeStructs of an item of a stored checkpoint."""
-  with ocp.PyTreeCheckpointer() as reader:
+  with _reading(path, item), ocp.PyTreeCheckpointer() as reader:
     metadata = reader.metadata(path / item)
-  tree = getattr(metadata, 'item_metadata', metadata)
-  tree = getattr(tree, 'tree', tree)
+    tree = getattr(metadata, 'item_metadata', metadata)
+    tree = getattr(tree, 'tree', tree)
+    if tree is None:  # Orbax only logs what it met
+      raise ValueError('the list of its arrays cannot be read')
   return jax.tree.map(
     lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype),
     tree,
@@ -226,9 +274,17 @@ def stored_shapes(path: pathlib.Path, item: str) -> dict[str, tuple[int, ...]]:
 
 
 def read_meta(path: pathlib.Path) -> dict[str, Any]:
-  """The meta item of the checkpoint folder of one step."""
-  with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-    return reader.restore(path / 'meta')
+  """The meta item of the checkpoint folder of one step.
+
+  Checkpoints of older versions and converted weights have no `classes`.
+  """
+  handler = ocp.JsonCheckpointHandler()
+  with _reading(path, 'meta'), ocp.Checkpointer(handler) as reader:
+    meta = reader.restore(path / 'meta')
+    for key in _META_KEYS:
+      if not isinstance(meta, dict) or key not in meta:
+        raise ValueError(f'no key {key!r}')
+  return meta
 
 
 def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
@@ -247,34 +303,18 @@ def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
     target = jax.tree.map(place, tree)
     return _load_into(target, path, item, list(shapes(target)))
 
-  ema = stored_tree(path, 'train').get('ema')
-  if jax.tree.leaves(ema):
+  ema = _stored_averages(path)
+  if ema is not None:
     params = read('train', {'ema': ema})['ema']
   else:
     params = read('params', stored_tree(path, 'params'))
   return params, read('extra', stored_tree(path, 'extra'))
 
 
-def find(
-  path: str | pathlib.Path, where: str = 'init_from.path'
-) -> pathlib.Path:
-  """The folder of one step for a workdir, a checkpoint root or that folder.
-
-  Raises:
-    FileNotFoundError: there is no complete checkpoint.
-  """
-  root = pathlib.Path(path).expanduser().absolute()
-  if (root / 'params').is_dir() and root.name.isdigit():
-    return root
-  for folder in (root / FOLDER, root):
-    if folder.is_dir():
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-      if steps:
-        return folder / str(max(steps))
-  raise FileNotFoundError(
-    f'{where}={str(path)!r}: no checkpoint there; give the workdir of a run '
-    f'or a folder <workdir>/{FOLDER}/<step>'
-  )
+def _stored_averages(path: pathlib.Path) -> Any:
+  """Tree of ShapeDtypeStructs of the averages; None where none were kept."""
+  ema = stored_tree(path, 'train').get('ema')
+  return ema if jax.tree.leaves(ema) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,15 +325,21 @@ class WarmStart:
     loaded: taken from the checkpoint.
     reinitialised: as the patterns asked.
     left: in the checkpoint, not used here.
+    averages: whether the parameters are the averages (EMA) of the run; None
+      where it kept none.
   """
 
   loaded: tuple[str, ...]
   reinitialised: tuple[str, ...]
   left: tuple[str, ...]
+  averages: bool | None = None
 
   def summary(self) -> str:
-    """Three lines for the log."""
+    """Three lines for the log, four where the run kept averages."""
     lines = []
+    if self.averages is not None:
+      taken = 'averages' if self.averages else 'last weights, not the averages'
+      lines.append(f'  parameters: the {taken} (init_from.ema={self.averages})')
     for name in ('loaded', 'reinitialised', 'left'):
       names = getattr(self, name)
       shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
@@ -304,7 +350,11 @@ class WarmStart:
 
 
 def warm_start(
-  state: TrainState, path: pathlib.Path, reinit: Sequence[str]
+  state: TrainState,
+  path: pathlib.Path,
+  reinit: Sequence[str],
+  *,
+  ema: bool = True,
 ) -> tuple[TrainState, WarmStart]:
   """Parameters and batch statistics of a checkpoint into a fresh state.
 
@@ -312,18 +362,21 @@ def warm_start(
     state: freshly initialised, placed on the mesh; step and slots stay fresh.
     path: checkpoint folder of one step, from `find`.
     reinit: patterns of parameter names ('head/.*') that keep their fresh
-      values; checkpoint arrays of such names are left. Parameters are taken
-      as trained, not their averages (EMA).
+      values; checkpoint arrays of such names are left.
+    ema: take the averages (EMA) of the parameters where the run kept them, as
+      evaluations do; else the parameters as trained.
 
   Raises:
     ValueError: an array is missing, superfluous or of another shape and no
       pattern allows it.
+    DamagedError: the checkpoint cannot be read.
   """
   problems: list[str] = []
   loaded: list[str] = []
   fresh: list[str] = []
   left: list[str] = []
   allowed = lambda name: any(re.fullmatch(p, name) for p in reinit)
+  has_averages = _stored_averages(path) is not None
   values = {}
   for item in ('params', 'extra'):
     target = getattr(state, item)
@@ -338,9 +391,13 @@ def warm_start(
           f'  {name}: {there.get(name, "absent")} in the checkpoint, '
           f'{here.get(name, "absent")} in the model'
         )
-    values[item] = (
-      target if problems else _load_into(target, path, item, loaded)
-    )
+    if problems:
+      values[item] = target
+    elif item == 'params' and ema and has_averages:
+      names = [f'ema/{name}' for name in loaded]
+      values[item] = _load_into({'ema': target}, path, 'train', names)['ema']
+    else:
+      values[item] = _load_into(target, path, item, loaded)
   for pattern in reinit:
     if not any(re.fullmatch(pattern, name) for name in (*fresh, *left)):
       problems.append(f'  init_from.reinit: {pattern!r} matches no array')
@@ -351,7 +408,8 @@ def warm_start(
     )
   if state.ema is not None:
     values['ema'] = jax.tree.map(lambda x: x.copy(), values['params'])
-  report = WarmStart(tuple(loaded), tuple(fresh), tuple(left))
+  averages = ema if has_averages else None
+  report = WarmStart(tuple(loaded), tuple(fresh), tuple(left), averages)
   return state.replace(**values), report
 
 
@@ -373,7 +431,7 @@ def _load_into(
       )
   if not request:
     return target
-  with ocp.PyTreeCheckpointer() as reader:
+  with _reading(path, item), ocp.PyTreeCheckpointer() as reader:
     read = reader.restore(
       path / item,
       args=ocp.args.PyTreeRestore(

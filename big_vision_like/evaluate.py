@@ -16,6 +16,7 @@ import jax
 
 from big_vision_like import (
   checkpoint,
+  compatibility,
   distributed,
   experiment,
   settings,
@@ -56,9 +57,19 @@ class Scheduled:
 
 
 def from_config(
-  exp: Experiment, workdir: str, train_source: Callable[[], Any]
+  exp: Experiment,
+  workdir: str,
+  train_source: Callable[[], Any],
+  classes: str | None = None,
 ) -> dict[str, Scheduled]:
-  """Builds the evaluators of a config; every argument is checked now."""
+  """Builds the evaluators of a config; every argument is checked now.
+
+  Args:
+    exp: the experiment.
+    workdir: folder of the run.
+    train_source: opens the training source.
+    classes: fingerprint of the names that a checkpoint was trained with.
+  """
   evals = exp.config.evals
   for name in evals:
     if name == 'train' or not re.fullmatch(r'[A-Za-z0-9_-]+', name):
@@ -72,6 +83,7 @@ def from_config(
     name=name,
     num_classes=exp.task.num_classes,
     train_source=train_source,
+    classes=classes,
     process_index=jax.process_index(),
   )
   built = common.from_config(evals, exp.predict, ctx_for)
@@ -181,7 +193,8 @@ def run(
 
   Raises:
     FileNotFoundError: there is no checkpoint.
-    ValueError: no evaluators, or the checkpoint is of another model.
+    ValueError: no evaluators, or the checkpoint is of another model, layout
+      or vocabulary, or damaged.
   """
   console = writers.Console(silent=not distributed.is_first())
   config = settings.complete(config)
@@ -189,8 +202,9 @@ def run(
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
-  found = checkpoint.find(path or workdir, flag)
+  found = checkpoint.find(path or workdir, flag, console.say)
   meta = checkpoint.read_meta(found)
+  compatibility.check_layout(config, meta, found, flag)
   trained = settings.complete(meta['config'])
   config.optim, config.train = trained.optim, trained.train
   config.on_eval_error = 'raise'
@@ -206,7 +220,7 @@ def run(
     num_examples=_num_examples(config, train_source),
     num_classes=meta['num_classes'],
   )
-  evals = from_config(exp, workdir, train_source)
+  evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = checkpoint.Checkpointer(workdir, read_only=True, folder=found.parent)
   step = int(found.name)
   state = ckpt.restore(exp.abstract_state, step)

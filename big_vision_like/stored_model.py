@@ -7,11 +7,18 @@ come from the config inside the checkpoint, which is data, not code.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from big_vision_like import checkpoint, experiment, settings, vocabulary
+from big_vision_like import (
+  checkpoint,
+  compatibility,
+  experiment,
+  settings,
+  vocabulary,
+)
 from big_vision_like.state import TrainState
 from big_vision_like.vocabulary import Vocabulary
 from input_pipeline import pipeline
@@ -26,12 +33,14 @@ class StoredModel:
     config: of the run, complete.
     task: loss and predictions.
     step: training steps taken.
+    meta: what the checkpoint says of itself.
   """
 
   path: pathlib.Path
   config: Any
   task: Any
   step: int
+  meta: Mapping[str, Any]
 
   def state(self, sharding: Any) -> Any:
     """A state for `task.predict_fns`: weights (averages where kept) alone.
@@ -53,18 +62,41 @@ class StoredModel:
 
   @functools.cached_property
   def vocabulary(self) -> Vocabulary | None:
-    """The model's classes; None where its training data are not here."""
+    """The model's classes; None where its training data are not here.
+
+    Nor are they known where the data have other classes by now.
+    """
+    found = self._data_classes
+    return None if found is None or self._differs(found) else found
+
+  @property
+  def why_unnamed(self) -> str:
+    """Why `vocabulary` is None, in words."""
+    if self._data_classes is None:
+      return 'names of the classes are not known here'
+    return (
+      'the training data here have other classes than the model was trained on'
+    )
+
+  @functools.cached_property
+  def _data_classes(self) -> Vocabulary | None:
+    """The classes of the training data as they are now; None without."""
     try:
-      found = pipeline.open_train(self.config).vocabulary
+      return pipeline.open_train(self.config).vocabulary
     except (FileNotFoundError, ValueError):
       return None
-    return found if len(found) == self.task.num_classes else None
+
+  def _differs(self, classes: Vocabulary) -> bool:
+    if len(classes) != self.task.num_classes:
+      return True
+    return compatibility.classes_differ(self.meta, classes)
 
   def classes(self, path: str | None, where: str) -> Vocabulary | None:
     """The classes from a file, if one is given, or else `vocabulary`.
 
     Raises:
-      FileNotFoundError, ValueError: no vocabulary of this many classes there.
+      FileNotFoundError, ValueError: no vocabulary of this many classes there,
+        or not of those that the model was trained on.
     """
     if path is None:
       return self.vocabulary
@@ -73,6 +105,12 @@ class StoredModel:
       raise ValueError(
         f'{where} {path!r} has {len(found):,} names, the model '
         f'{self.task.num_classes:,} classes'
+      )
+    if self._differs(found):
+      raise ValueError(
+        f'{where} {path!r}: its names, {found.names[0]!r} and so on, are not '
+        'those of the classes that the model was trained on, or in another '
+        'order; words for people are the descriptions of a .jsonl'
       )
     return found
 
@@ -112,7 +150,7 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   meta = checkpoint.read_meta(path)
   config = settings.complete(meta['config'])
   task = experiment.build_task(config, meta['num_classes'])
-  return StoredModel(path, config, task, int(path.name))
+  return StoredModel(path, config, task, int(path.name), meta)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

@@ -21,11 +21,12 @@ import numpy as np
 
 from big_vision_like import (
   checkpoint,
+  checkpoint_folders,
+  compatibility,
   distributed,
   downpour,
   evaluate,
   experiment,
-  plugins,
   profiling,
   settings,
   watchdog,
@@ -106,8 +107,9 @@ def _open(
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
   distributed.check_platform(config.device)
+  start = None
   if config.init_from.path:
-    checkpoint.find(config.init_from.path)
+    start = checkpoint.find(config.init_from.path, say=console.say)
   source = pipeline.open_train(config)
   ops = pipeline.build_ops(config.input.ops, source)
   exp = experiment.build(
@@ -117,6 +119,7 @@ def _open(
   )
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda: source)
+  _set_incomplete_aside(workdir, console)
   ckpt = checkpoint.Checkpointer(
     workdir,
     keep_last=exp.config.ckpt.keep_last,
@@ -127,7 +130,9 @@ def _open(
   console.say(_headline(exp, source, folder))
   if exp.servers:
     console.say(exp.servers)
-  state = _restore_or_init(exp, ckpt, data_id, console)
+  state = _restore(exp, ckpt, data_id, source.vocabulary, console)
+  if state is None:
+    state = _init(exp, start, console)
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
   part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
@@ -149,6 +154,7 @@ def _open(
     'config': json.loads(exp.config.to_json()),
     'data': data_id,
     'num_classes': exp.task.num_classes,
+    'classes': source.vocabulary.fingerprint(),
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
@@ -357,60 +363,68 @@ def _store_config(path: pathlib.Path, config: Config) -> None:
     os.replace(temporary, path)
 
 
-def _restore_or_init(
+def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:
+  """The first process does it, before any looks at the checkpoints."""
+  if distributed.is_first():
+    for old, new, missing in checkpoint_folders.set_incomplete_aside(workdir):
+      console.say(
+        f'checkpoint {old} is incomplete (no {missing}): it is now called '
+        f'{new.name}, and the run goes on from the one before'
+      )
+  distributed.decide(True)  # done
+
+
+def _restore(
   exp: Experiment,
   ckpt: checkpoint.Checkpointer,
   data_id: str,
+  classes: Any,
   console: writers.Console,
-) -> TrainState:
-  """Resume, else warm start, else scratch."""
+) -> TrainState | None:
+  """The state of the workdir's newest checkpoint; None if there is none."""
   step = distributed.decide(ckpt.latest_step())
-  if step is not None:
+  if step is None:
+    return None
+  path = ckpt.path(step)
+  try:
     meta = ckpt.meta(step)
     if meta['data'] != data_id and not exp.config.resume.accept_data_change:
       raise ValueError(
-        f'the data set is not the one that {ckpt.path(step)} was trained on '
+        f'the data set is not the one that {path} was trained on '
         f'(fingerprint {meta["data"]} -> {data_id}); '
         '--config.resume.accept_data_change=True goes on with the new one, in '
         'its own order'
       )
-    _check_resume(exp, meta, step, ckpt.path(step), console)
-    console.say(f'resuming from step {step} of {ckpt.path(step)}')
+    _check_resume(exp, meta, step, path, console)
+    if compatibility.classes_differ(meta, classes):
+      console.say(
+        'the classes have other names, or another order, than those that '
+        f'{path} was trained on'
+      )
+    console.say(f'resuming from step {step} of {path}')
     return ckpt.restore(exp.abstract_state, step)
+  except checkpoint.DamagedError as error:
+    before = [s for s in ckpt.steps() if s < step]
+    then = f'step {before[-1]}' if before else 'the start'
+    error.add_note(f'without that folder the same command goes on from {then}')
+    raise
+
+
+def _init(
+  exp: Experiment, path: pathlib.Path | None, console: writers.Console
+) -> TrainState:
+  """A fresh state, or a warm start from the checkpoint in `path`."""
   state = exp.init(exp.config.seed)
-  if exp.config.init_from.path:
-    path = checkpoint.find(exp.config.init_from.path)
-    _check_layout(exp.config, checkpoint.read_meta(path), path)
-    state, report = checkpoint.warm_start(
-      state, path, exp.config.init_from.reinit
-    )
-    state = downpour.refetch(state)
-    console.say(f'warm start from {path}\n{report.summary()}')
-  return state
-
-
-def _check_layout(
-  config: Config, meta: dict[str, Any], path: pathlib.Path
-) -> None:
-  """A warm start's net computes what the config's does, shapes apart."""
-  differ = []
-  for kind in ('model', 'task'):
-    here, there = config[kind], meta['config'][kind]
-    plugin = plugins.get(kind, here.type)
-    if kind == 'model' and there.get('type') != here.type:
-      continue  # the arrays tell
-    for name in getattr(plugin, 'LAYOUT', ()):
-      then, now = (plugins.option(plugin, c, name) for c in (there, here))
-      if now != then:
-        differ.append(f'  {kind}.{name}: {then!r} there, {now!r} here')
-  if differ:
-    raise ValueError(
-      f'init_from.path={str(path)!r} is a net of another layout, whose arrays '
-      'have the same shapes but compute something else:\n'
-      + '\n'.join(differ)
-      + '\ntake those of the checkpoint (configs: layout=torch for weights of '
-      'torchvision and timm)'
-    )
+  if path is None:
+    return state
+  section = exp.config.init_from
+  meta = checkpoint.read_meta(path)
+  compatibility.check_layout(exp.config, meta, path, 'init_from.path')
+  state, report = checkpoint.warm_start(
+    state, path, section.reinit, ema=section.ema
+  )
+  console.say(f'warm start from {path}\n{report.summary()}')
+  return downpour.refetch(state)
 
 
 def _check_resume(

@@ -64,6 +64,7 @@ def base() -> Any:
   c.init_from = ConfigDict()
   c.init_from.path = config_dict.placeholder(str)
   c.init_from.reinit = ('head/.*',)
+  c.init_from.ema = True  # the averages, where the checkpoint has them
 
   c.ckpt = ConfigDict()
   c.ckpt.every_steps = 1000

@@ -44,6 +44,8 @@ class EvalContext:
     name: the evaluator's key in config.evals.
     num_classes: number of classes of the model.
     train_source: opens the training source, or returns None.
+    classes: fingerprint of the names of the classes that the checkpoint was
+      trained on (Vocabulary.fingerprint); None where that is not known.
     process_index: this process; the first one talks.
   """
 
@@ -52,6 +54,7 @@ class EvalContext:
   name: str
   num_classes: int
   train_source: Callable[[], Any] = lambda: None
+  classes: str | None = None
   process_index: int = 0
 
   @property
@@ -225,7 +228,8 @@ class EvalData:
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
-    names, where = self.source.vocabulary.names, f'{self.ctx.where}.data'
+    vocabulary, where = self.source.vocabulary, f'{self.ctx.where}.data'
+    names = vocabulary.names
     if len(names) != self.ctx.num_classes:
       raise ValueError(
         f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
@@ -237,17 +241,19 @@ class EvalData:
         f'{where}: background={own} of its masks, but {other} in the training '
         'data; id 0 must mean the same in both'
       )
-    train = None if source is None else source.vocabulary
-    if train is None or train.names == names:
-      return
-    first = next(
-      i for i, (a, b) in enumerate(zip(train.names, names)) if a != b
-    )
-    raise ValueError(
-      f'{where}: class {first} is {names[first]!r}, but '
-      f'{train.names[first]!r} in the training data; both need the same '
-      'vocabulary'
-    )
+    train = names if source is None else source.vocabulary.names
+    if train != names:
+      first = next(i for i, (a, b) in enumerate(zip(train, names)) if a != b)
+      raise ValueError(
+        f'{where}: class {first} is {names[first]!r}, but {train[first]!r} in '
+        'the training data; both need the same vocabulary'
+      )
+    if self.ctx.classes not in (None, vocabulary.fingerprint()):
+      raise ValueError(
+        f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
+        'other names, or another order, than those that the checkpoint was '
+        'trained on'
+      )
 
   @functools.cached_property
   def train_source(self) -> Any:

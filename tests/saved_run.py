@@ -7,12 +7,22 @@ from typing import Any
 from big_vision_like import checkpoint, settings
 
 
-def save(folder: pathlib.Path, exp: Any, state: Any) -> pathlib.Path:
-  """Writes step 0 of an experiment as the trainer does; returns the folder."""
+def save(
+  folder: pathlib.Path, exp: Any, state: Any, **more: Any
+) -> pathlib.Path:
+  """Writes step 0 of an experiment as the trainer does; returns the folder.
+
+  Args:
+    folder: the workdir.
+    exp: the experiment.
+    state: what to save.
+    **more: of the meta item, such as `classes`.
+  """
   meta = {
     'step': 0,
     'num_classes': exp.task.num_classes,
     'config': json.loads(settings.to_json(exp.config)),
+    **more,
   }
   ckpt = checkpoint.Checkpointer(str(folder))
   ckpt.save(0, state, meta)

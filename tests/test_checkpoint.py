@@ -1,5 +1,7 @@
 """Finding checkpoints, metadata, restoring onto other meshes."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -29,9 +31,10 @@ def test_state_comes_back_equal_on_any_mesh(tmp_path):
   exp = make(2, 4, **{'train.ema_decay': 0.9})
   state = exp.init(3)
   ckpt = checkpoint.Checkpointer(str(tmp_path))
-  ckpt.save(0, state, {'step': 0, 'note': 'x'})
+  meta = {'step': 0, 'config': {}, 'num_classes': 13, 'note': 'x'}
+  ckpt.save(0, state, meta)
   ckpt.wait()
-  assert ckpt.meta(0) == {'step': 0, 'note': 'x'}
+  assert ckpt.meta(0) == meta
   ckpt.close()
   for data, model in [(2, 4), (8, 1), (1, 8), (1, 1)]:
     other = make(data, model, **{'train.ema_decay': 0.9})
@@ -42,14 +45,41 @@ def test_state_comes_back_equal_on_any_mesh(tmp_path):
     assert kernel.sharding.shard_shape(kernel.shape)[1] == 16 // model
 
 
+def write_empty(folder, *leave_out):
+  """A folder with the files that make a checkpoint complete."""
+  names = ['params/_METADATA', 'extra/_METADATA', 'train/_METADATA']
+  for name in {*names, 'meta/metadata'} - {*leave_out}:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).touch()
+
+
 def test_find(tmp_path):
   with pytest.raises(FileNotFoundError, match='no checkpoint there'):
     checkpoint.find(tmp_path)
   for step in (3, 20, 100):
-    (tmp_path / 'checkpoints' / str(step) / 'params').mkdir(parents=True)
+    write_empty(tmp_path / 'checkpoints' / str(step))
   unfinished = tmp_path / 'checkpoints' / '200.orbax-checkpoint-tmp'
   unfinished.mkdir()
   newest = tmp_path / 'checkpoints' / '100'
   assert checkpoint.find(tmp_path) == newest
   assert checkpoint.find(tmp_path / 'checkpoints') == newest
   assert checkpoint.find(newest.parent / '20').name == '20'
+
+
+def test_find_passes_over_incomplete_checkpoints_and_says_so(tmp_path, capsys):
+  root = tmp_path / 'checkpoints'
+  for missing in ('meta/metadata', 'params/_METADATA', 'train/_METADATA'):
+    write_empty(root / '20', missing)
+    with pytest.raises(checkpoint.DamagedError, match=f'20 is.*no {missing}'):
+      checkpoint.find(tmp_path)
+    write_empty(root / '3')
+    assert checkpoint.find(tmp_path) == root / '3'
+    said = capsys.readouterr().err
+    assert said == (
+      f'checkpoint {root / "20"} is incomplete (no {missing}): passed over\n'
+    )
+    shutil.rmtree(root)
+  write_empty(root / '20', 'meta/metadata')
+  write_empty(root / '3')
+  with pytest.raises(checkpoint.DamagedError, match='no meta/metadata'):
+    checkpoint.find(root / '20')  # it is the one that was asked for

@@ -67,6 +67,8 @@ def test_metrics_config_and_checkpoints_stand_where_tools_look(tmp_path):
   meta = checkpoint.read_meta(checkpoint.find(tmp_path))
   assert meta['step'] == 6
   assert meta['num_classes'] == 13
+  names = pipeline.open_train(tiny.config()).vocabulary
+  assert meta['classes'] == names.fingerprint()
   # Again: nothing to do, nothing written twice.
   before = (tmp_path / 'metrics.jsonl').read_text()
   train.run(tiny.config(), str(tmp_path))

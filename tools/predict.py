@@ -137,7 +137,7 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   model = stored_model.load(args.checkpoint, '--checkpoint')
   classes = model.classes(args.vocabulary, '--vocabulary')
   if classes is None:
-    print('names of the classes are not known here: give --vocabulary')
+    print(f'{model.why_unnamed}: give --vocabulary')
   options: dict[str, Any] = dict(
     on_sheet=prediction_sheet.spread(num, args.sheet), workers=args.workers
   )
