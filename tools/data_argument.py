@@ -7,6 +7,7 @@ WORKDIR/config.json     that of a run
 """
 
 import importlib.util
+import os
 import re
 from typing import Any
 
@@ -20,7 +21,7 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
   """The source config dict(type=..., ...) that the argument stands for.
 
   Raises:
-    FileNotFoundError: no such config.
+    FileNotFoundError: no such config, or neither a file nor of the form above.
     ValueError: not of the form above.
   """
   from big_vision_like import settings
@@ -33,8 +34,15 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
     except OSError as error:
       raise FileNotFoundError(f'{flag}={text}: {error.strerror}') from None
   kind, colon, rest = text.partition(':')
-  if not (kind and colon and rest):
-    raise ValueError(f'{flag}={text!r} is not of the form {HELP}')
+  if not (kind and colon and rest) or os.sep in kind:
+    if os.path.exists(text):
+      raise ValueError(
+        f'{flag}={text!r} is not of the form {HELP}; for what lies there: '
+        f'{flag} detect:{text}:SPLIT'
+      )
+    raise FileNotFoundError(
+      f'{flag}={text!r}: no such file or folder, nor of the form {HELP}'
+    )
   path, _, split = rest.rpartition(':')
   if not path or '/' in split:  # a colon of the path itself
     path, split = rest, 'train'
@@ -43,9 +51,27 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
 
 def open_data(text: str, flag: str = '--data') -> Any:
   """The source itself; a mistake names the flag."""
+  return open_source(parse(text, flag), flag)
+
+
+def open_source(config: dict[str, Any], flag: str = '--data') -> Any:
+  """The source of a config; advice on splits is as one would type it.
+
+  Raises:
+    FileNotFoundError, ValueError: as of `pipeline.open_source`.
+  """
   from input_pipeline import pipeline
 
-  return pipeline.open_source(parse(text, flag), flag)
+  try:
+    return pipeline.open_source(config, flag)
+  except ValueError as error:
+    if 'split=' not in str(error) or 'path' not in config:
+      raise
+    kind, path = config['type'], config['path']
+    raise ValueError(
+      f'{error}. On the command line: {flag} {kind}:{path}:SPLIT, such as '
+      f'{kind}:{path}:all'
+    ) from None
 
 
 def _of_config(text: str, flag: str) -> Any:

@@ -93,13 +93,12 @@ def extract(args: argparse.Namespace) -> None:
   from absl import logging
 
   from big_vision_like import features
-  from input_pipeline import pipeline
   from tools import feature_folder
 
   described = _source_config(args.data)
   places = output_folder.places(described)
   output_folder.refuse_inside(args.output, places, of='--data')
-  source = pipeline.open_source(described, '--data')
+  source = data_argument.open_source(described)
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   embedder = features.Embedder(
     args.checkpoint,
@@ -124,7 +123,10 @@ def extract(args: argparse.Namespace) -> None:
   waiting = folder.waiting()
   num_shards = len(folder.ranges)
   if len(waiting) < num_shards:
-    print(f'{num_shards - len(waiting)} of {num_shards} shards are here')
+    print(
+      f'{num_shards - len(waiting)} of {num_shards} shards are here, of the '
+      'sizes that they had; --verify compares their content'
+    )
   start, done = time.monotonic(), 0
   for shard in feature_folder.fill(folder, waiting, source, embedder):
     done += shard.records + shard.bad

@@ -272,7 +272,25 @@ def load_manifest(path: str) -> dict[str, Any]:
     raise ValueError(f'{file}: not a manifest: {error}') from None
   if not isinstance(content, dict) or content.get('format') != FORMAT:
     raise ValueError(f'{file}: not a manifest of {FORMAT}')
+  try:
+    _check_manifest(content)
+  except (KeyError, TypeError) as error:
+    raise ValueError(
+      f'{file}: damaged: {type(error).__name__}: {error}'
+    ) from None
   return content
+
+
+def _check_manifest(content: dict[str, Any]) -> None:
+  """KeyError or TypeError where something that is read here is not there."""
+  for section, names in (
+    ('settings', ('format', 'dim')),
+    ('totals', ('records', 'bad', 'bytes')),
+  ):
+    for name in names:
+      content[section][name]
+  for entry in content['shards']:
+    Shard(**entry)
 
 
 def verify(path: str) -> str:

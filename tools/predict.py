@@ -25,7 +25,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from tools import command, output_folder
@@ -100,16 +100,13 @@ def predict(args: argparse.Namespace) -> None:
   with _whole_file(folder / _PREDICTIONS) as file:
     for line in predictor.lines(found):
       file.write(json.dumps(line, ensure_ascii=False) + '\n')
-  bad = predictor.bad
-  with _whole_file(folder / _BAD) as file:
-    for key, reason in bad.items():
-      entry = {'image': key, 'reason': reason}
-      file.write(json.dumps(entry, ensure_ascii=False) + '\n')
-  if len(bad) == num:
-    key, reason = next(iter(bad.items()))
-    raise ValueError(
-      f'none of the {num:,} images can be used; the first is {key}: {reason}'
-    )
+    bad = predictor.bad
+    _write_bad(folder / _BAD, bad)
+    if len(bad) == num:  # here, so that no file without a line is left
+      key, reason = next(iter(bad.items()))
+      raise ValueError(
+        f'none of the {num:,} images can be used; the first is {key}: {reason}'
+      )
   print(
     f'{folder / _PREDICTIONS}: {num - len(bad):,} images, {predictor.summary}'
   )
@@ -122,6 +119,13 @@ def predict(args: argparse.Namespace) -> None:
   if args.sheet:
     num_shown = predictor.write_page(str(folder / _PAGE), found.source)
     print(f'{folder / _PAGE}: {num_shown:,} of them')
+
+
+def _write_bad(path: pathlib.Path, bad: Mapping[str, str]) -> None:
+  with _whole_file(path) as file:
+    for key, reason in bad.items():
+      entry = {'image': key, 'reason': reason}
+      file.write(json.dumps(entry, ensure_ascii=False) + '\n')
 
 
 def _predictor(args: argparse.Namespace, num: int) -> Any:

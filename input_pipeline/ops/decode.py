@@ -163,8 +163,11 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
   """uint8 [H,W,3] of the first frame.
 
   16-bit grey is scaled (Pillow's own conversion would clip it), transparency
-  is laid over white, palettes are looked up.
+  is laid over white, palettes are looked up. Floating point is clipped to 0 to
+  255; NaN would become black.
   """
+  if picture.mode == 'F' and not np.isfinite(np.asarray(picture)).all():
+    raise BadExample(f'{picture.format} has values that are not finite')
   if picture.mode.startswith('I'):  # 'I;16', 'I;16B'; 'I' in older Pillow
     deep = np.asarray(picture)
     if deep.min() < 0 or deep.max() > 65535:

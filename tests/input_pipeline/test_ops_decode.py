@@ -212,6 +212,25 @@ def test_outcome_is_the_stated_one(name):
   assert difference <= (1 if inexact else 0)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_floating_point_that_is_not_finite_is_bad(value):
+  """Clipped it would be black or white, without a word."""
+  pixels = np.full((6, 9), 300.0, np.float32)
+  pixels[0] = [-5.0, 0.0, 1.0, 7.0, 99.0, 128.0, 254.0, 255.0, 256.0]
+
+  def tiff():
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, 'TIFF')
+    return out.getvalue()
+
+  found = Decode(OpContext()).decode(tiff())
+  wanted = np.repeat(np.clip(pixels, 0, 255)[:, :, None], 3, axis=2)
+  np.testing.assert_array_equal(found, wanted)
+  pixels[3, 4] = value
+  with pytest.raises(BadExample, match='TIFF has values that are not finite'):
+    Decode(OpContext()).decode(tiff())
+
+
 def test_arrays_pass_through_and_wrong_ones_are_refused():
   image = photo()
   assert decode(image) is image

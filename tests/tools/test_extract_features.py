@@ -169,7 +169,8 @@ def test_resumed_work_gives_the_same_files(
     assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
 
   code, said, _ = run(capsys, *arguments(workdir, data, broken))
-  assert code == 0 and '3 of 3 shards are here' in said
+  assert code == 0 and '3 of 3 shards are here, of the sizes' in said
+  assert '--verify compares their content' in said
   assert first.stat().st_mtime_ns == before
   code, _, err = run(
     capsys, *arguments(workdir, data, broken), '--records_per_shard', 5
@@ -187,6 +188,43 @@ def test_resumed_work_gives_the_same_files(
   assert 'features-00002-of-00003.array_record: missing' in err
   code, _, err = run(capsys, *arguments(workdir, data, broken))
   assert code == 2 and 'missing or cut short' in err
+
+
+def test_class_folders_without_splits(workdir, data, tmp_path, capsys):
+  """The advice on the command line is one that works."""
+  classes, out = data / 'train', tmp_path / 'out'
+  code, _, err = run(capsys, *arguments(workdir, classes, out))
+  assert code == 2
+  advice = f'detect:{classes}:all'
+  assert err.rstrip().endswith(f'such as {advice}')
+  code, said, _ = run(capsys, *arguments(workdir, advice, out))
+  assert code == 0 and 'features of 10 images' in said
+
+
+@pytest.mark.parametrize(
+  'path, words',
+  [
+    (('totals',), "damaged: KeyError: 'totals'"),
+    (('totals', 'records'), "damaged: KeyError: 'records'"),
+    (('settings', 'format'), "damaged: KeyError: 'format'"),
+    (('shards', 0, 'sha256'), "missing 1 required positional argument: 'sha"),
+  ],
+)
+def test_a_damaged_manifest_is_one_line(tmp_path, capsys, path, words):
+  shard = dict(name='x', records=1, bad=0, bytes=1, sha256='0')
+  content = {
+    'format': feature_folder.FORMAT,
+    'settings': {'format': 'safetensors', 'dim': 2},
+    'totals': {'records': 1, 'bad': 0, 'bytes': 1},
+    'shards': [shard],
+  }
+  node = content
+  for key in path[:-1]:
+    node = node[key]
+  del node[path[-1]]
+  (tmp_path / 'manifest.json').write_text(json.dumps(content))
+  code, _, err = run(capsys, '--output', tmp_path, '--verify')
+  assert code == 2 and err.startswith('error: ') and words in err
 
 
 def test_spans_against_one_by_one():
@@ -211,7 +249,8 @@ def test_spans_against_one_by_one():
   'more, words',
   [
     (('--records_per_shard', 0), '--records_per_shard=0 must be at least 1'),
-    (('--data', 'nowhere'), "--data='nowhere' is not of the form"),
+    (('--data', 'nowhere'), "--data='nowhere': no such file or folder"),
+    (('--data', '/no/where:x'), "--data='/no/where:x': no such file or folder"),
     (('--data', 'records:/nowhere'), 'no data set folder'),
     (('--checkpoint', '/nowhere'), 'no checkpoint there'),
   ],

@@ -218,7 +218,8 @@ def test_mistakes_in_files(capsys, files, dataset, change, words):
 @pytest.mark.parametrize(
   'argv, words',
   [
-    (['--data', 'records'], "--data='records' is not of the form records:DIR"),
+    (['--data', 'records'], "'records': no such file or folder, nor of the fo"),
+    (['--data', 'tests'], "--data='tests' is not of the form records:DIR"),
     (['--data', 'NOISY', '--top', '0'], '--top must be at least 1'),
     (['--data', 'NOISY', '--rows', 'x'], 'not of the form COLUMN=VALUE'),
     (['--data', 'NOISY', '--rows', 'key=zz'], 'no rows with key=zz'),

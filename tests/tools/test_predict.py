@@ -136,6 +136,17 @@ def test_names_of_the_training_data_one_image_no_page(
   assert not (out / 'predictions.html').exists()
 
 
+def test_nothing_usable_leaves_no_predictions(
+  workdir, photos, tmp_path, capsys
+):
+  code, _, err = run(
+    capsys, '--checkpoint', workdir, '--input', photos / 'a_cut.png',
+    '--output', tmp_path / 'out',
+  )  # fmt: skip
+  assert code == 2 and 'none of the 1 images can be used' in err
+  assert [p.name for p in (tmp_path / 'out').iterdir()] == ['bad_images.jsonl']
+
+
 def test_mistakes(workdir, photos, tmp_path, capsys):
   empty = tmp_path / 'empty'
   empty.mkdir()

@@ -96,7 +96,8 @@ def test_mistakes_in_configs_are_refused(refused, overrides, words):
     ('def get_config(arg=None):\n  import no.such\n',
      "run.py:2: ModuleNotFoundError: No module named 'no'"),
     ('import configs.common\ndef get_config(arg=None):\n'
-     '  c = configs.common.base()\n  c.lock().sed = 1\n', 'run.py:4: AttributeError'),
+     '  c = configs.common.base()\n  c.lock().sed = 1\n',
+     'run.py:4: AttributeError'),
     ('x = {}["y"]\n', "does not load: {path}:1: KeyError: 'y'"),
     ('def get_config(:\n', 'does not load: {path}:1: SyntaxError: invalid'),
     ('y = 3\n', "AttributeError: module 'config_of_study' has no attribute"),
