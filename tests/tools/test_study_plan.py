@@ -279,7 +279,9 @@ class TestTable1:
   def test_arms_on_the_target_differ_in_start_and_freezing(self, tmp_path):
     runs = self.plan(None, tmp_path)
     first = runs['scratch'][0].training
-    allowed = {'init_from.path', 'start_from', 'model.freeze'}
+    started = {'init_from.path', 'init_from.ema', 'start_from'}
+    assert not started & first.keys() - {'init_from.path'}
+    allowed = {*started, 'model.freeze'}
     for name in ('tuned_jft', 'tuned_imagenet', 'frozen_jft'):
       other = runs[name][0].training
       keys = first.keys() | other.keys()

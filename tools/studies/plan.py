@@ -23,6 +23,7 @@ _LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys that change neither the weights at the end nor what is known of them.
 _IGNORED = tuple(k for k in settings.FREE_SECTIONS if k not in _LENGTH)
 _START = 'init_from.path'
+_AVERAGES = 'init_from.ema'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Job:
     """
     flat = settings.flat(self.config)
     kept = {k: v for k, v in flat.items() if not within(k, _IGNORED)}
+    if not flat[_START]:
+      del kept[_AVERAGES]  # of no checkpoint; older records do not have it
     if self.parent is not None:
       kept[_START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
       kept['start_from'] = self.parent.identity
