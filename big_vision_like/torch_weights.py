@@ -100,17 +100,16 @@ def _ours(
 
 def _refuse_variants(tensors: Mapping[str, np.ndarray]) -> None:
   """Says what a net is where its names or shapes show a known other one."""
-  conv = tensors.get('layer1.0.conv2.weight')
-  grouped = (
-    conv is not None and conv.ndim == 4 and conv.shape[0] != conv.shape[1]
-  )
-  pooled = tensors.get('layer1.0.downsample.1.weight')
+  shape = lambda name: getattr(tensors.get(name), 'shape', ())
+  stem, conv = shape('conv1.weight'), shape('layer1.0.conv2.weight')
   signs = {
     'a stem of several convolutions (conv1.0; resnet50c, resnet50d)':
       'conv1.0.weight' in tensors,
     'average pooling in its shortcuts (downsample.1 is a convolution; '
-    'resnet50d)': pooled is not None and pooled.ndim == 4,
-    'grouped convolutions (ResNeXt)': grouped,
+    'resnet50d)': len(shape('layer1.0.downsample.1.weight')) == 4,
+    'grouped convolutions (ResNeXt)': conv[:1] != conv[1:2],
+    'bottlenecks of another width than its stem (Wide ResNet, ResNeXt)':
+      len(stem) == len(conv) == 4 and stem[0] != conv[0],
     'squeeze and excitation (se; SE-ResNet)': any('.se.' in n for n in tensors),
   }  # fmt: skip
   found = [text for text, is_so in signs.items() if is_so]

@@ -174,6 +174,7 @@ def test_ctrl_c_leaves_nothing_behind(weights, tmp_path, capsys, monkeypatch):
     ('conv1.0.weight', (4, 3, 3, 3), 'a stem of several convolutions'),
     ('layer1.0.downsample.1.weight', (16, 4, 1, 1), 'average pooling'),
     ('layer1.0.conv2.weight', (8, 2, 3, 3), 'grouped convolutions'),
+    ('layer1.0.conv2.weight', (8, 8, 3, 3), 'another width than its stem'),
     ('layer1.0.se.fc1.weight', (1, 16, 1, 1), 'squeeze and excitation'),
   ],
 )

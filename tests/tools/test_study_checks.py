@@ -54,6 +54,14 @@ def test_a_good_config_passes(refused):
   assert '1 of 1 to run' in said
 
 
+@pytest.mark.parametrize('name', ['table1', 'figure6'])
+def test_the_studies_here_pass(name, tmp_path, capsys):
+  path = f'configs/studies/{name}.py:tiny'
+  arguments = ['--config', path, '--workdir', str(tmp_path), '--dry_run']
+  assert study.main(arguments) == 0
+  assert 'to run' in capsys.readouterr().out
+
+
 OPS = [dict(op='decode'), dict(op='resize', size=16, sise=3)]
 OPS_2 = [dict(op='decode'), dict(op='resize', size=16)]
 ELSEWHERE = dict(type='records', path='no/such/place')

@@ -60,7 +60,8 @@ def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
   config = settings.complete(dict(job.config))
   _check_source('input.source', config.input.source)
   if job.parent is None:
-    _check_path('init_from', 'path', config.init_from.path)
+    start = config.init_from.path
+    _check_path('init_from', 'path', start and os.path.expanduser(start))
   key = _key(job.config)
   if key not in built:
     config.mesh.data, config.mesh.model = -1, 1
