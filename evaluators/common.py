@@ -242,6 +242,10 @@ class EvalData:
         'data; id 0 must mean the same in both'
       )
     train = names if source is None else source.vocabulary.names
+    if len(train) != len(names):
+      raise ValueError(
+        f'{where} has {len(names)} classes, the training data {len(train)}'
+      )
     if train != names:
       first = next(i for i, (a, b) in enumerate(zip(train, names)) if a != b)
       raise ValueError(

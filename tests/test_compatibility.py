@@ -144,6 +144,16 @@ class TestClasses:
     ):
       evaluate.run(config, str(workdir))
 
+  def test_evaluating_beside_other_training_data_is_refused(
+    self, own, tmp_path
+  ):
+    config, workdir = own
+    write_images(tmp_path, (*NAMES, 'yak'))
+    config = config.copy_and_resolve_references()
+    config.input.source.path = str(tmp_path)
+    with pytest.raises(ValueError, match='3 classes, the training data 4'):
+      evaluate.run(config, str(workdir))
+
   def test_resuming_on_other_classes_is_refused(self, replaced):
     config, workdir = replaced
     with pytest.raises(ValueError, match='the data set is not the one'):
