@@ -109,7 +109,7 @@ def _refuse_variants(tensors: Mapping[str, np.ndarray]) -> None:
     'resnet50d)': len(shape('layer1.0.downsample.1.weight')) == 4,
     'grouped convolutions (ResNeXt)': conv[:1] != conv[1:2],
     'bottlenecks of another width than its stem (Wide ResNet, ResNeXt)':
-      len(stem) == len(conv) == 4 and stem[0] != conv[0],
+      len(stem) == len(conv) == 4 and stem[:1] != conv[:1],
     'squeeze and excitation (se; SE-ResNet)': any('.se.' in n for n in tensors),
   }  # fmt: skip
   found = [text for text, is_so in signs.items() if is_so]
