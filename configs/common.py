@@ -266,7 +266,7 @@ def eval_ops(resize: int, crop: int, label: dict[str, Any]) -> list[dict]:
 def segmentation_ops(
   resize: str, size: int, max_size: int | None = None
 ) -> list[dict]:
-  """Image and mask at a square size; no augmentation (section 5.4).
+  """Image and mask at a square size; no augmentation (section 5.3).
 
   Args:
     resize: 'warp' them to the size, or 'pad' them as they are.
