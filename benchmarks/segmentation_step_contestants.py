@@ -92,7 +92,8 @@ def make_ours(options: Options) -> Step:
   import jax
   import jax.numpy as jnp
 
-  from big_vision_like import optim, step
+  from benchmarks.train_step_contestants import our_step
+  from big_vision_like import optim
   from big_vision_like.state import TrainState
 
   task, batch = _our_task(options), _our_batch(options)
@@ -114,14 +115,7 @@ def make_ours(options: Options) -> Step:
     ema=None,
     nonfinite_step=jnp.full((), -1, jnp.int32),
   )
-  train_step = jax.jit(step.make_train_step(task, tx), donate_argnums=0)
-
-  def run() -> float:
-    nonlocal state
-    state, metrics = train_step(state, batch)
-    return float(jax.block_until_ready((state, metrics))[1]['loss'])
-
-  return run
+  return our_step(task, tx, state, batch)
 
 
 def _flax_nets(options: Options) -> tuple[Any, Any]:

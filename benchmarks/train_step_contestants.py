@@ -70,6 +70,15 @@ def make_ours(options: Options) -> Step:
   config = {'type': 'rmsprop', 'epsilon': 1.0, 'weight_decay': 1e-4}
   tx = optim.build(config, lambda count: LEARNING_RATE, params)
   state = jax.jit(step.make_init(task, tx, ema=False))(key, batch)
+  return our_step(task, tx, state, batch)
+
+
+def our_step(task: Any, tx: Any, state: Any, batch: Any) -> Step:
+  """The project's train step, jitted, as a call that waits for its loss."""
+  import jax
+
+  from big_vision_like import step
+
   train_step = jax.jit(step.make_train_step(task, tx), donate_argnums=0)
 
   def run() -> float:

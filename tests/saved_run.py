@@ -4,7 +4,19 @@ import json
 import pathlib
 from typing import Any
 
-from big_vision_like import checkpoint, settings
+import jax
+
+from big_vision_like import checkpoint, experiment, settings
+from tests import tiny
+
+
+def with_averages() -> Any:
+  """A tiny experiment of 13 classes on one device that keeps averages."""
+  return experiment.build(
+    tiny.config(**{'train.ema_decay': 0.9}),
+    num_classes=13,
+    devices=jax.devices()[:1],
+  )
 
 
 def save(

@@ -26,11 +26,7 @@ NAMES = ('cat', 'dog', 'owl')
 
 @pytest.fixture(scope='module')
 def exp():
-  return experiment.build(
-    tiny.config(**{'train.ema_decay': 0.9}),
-    num_classes=13,
-    devices=jax.devices()[:1],
-  )
+  return saved_run.with_averages()
 
 
 @pytest.fixture(scope='module')

@@ -4,19 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import experiment, features
+from big_vision_like import features
 from input_pipeline import pipeline
 from input_pipeline.errors import BadExample
-from tests import saved_run, tiny
+from tests import saved_run
 
 
 @pytest.fixture(scope='module')
 def exp():
-  return experiment.build(
-    tiny.config(**{'train.ema_decay': 0.9}),
-    num_classes=13,
-    devices=jax.devices()[:1],
-  )
+  return saved_run.with_averages()
 
 
 @pytest.fixture(scope='module')

@@ -77,12 +77,8 @@ def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
   return example | {'image': image}
 
 
-class Resize:
-  """Bilinear resize to a fixed size; the aspect ratio is not kept.
-
-  Without `antialias` each pixel is the mix of its four neighbours at half-pixel
-  centres; with it the filter widens with the reduction (triangle, Pillow).
-  """
+class _Sized:
+  """An op with the options size, (height, width) or a side, and antialias."""
 
   def __init__(
     self,
@@ -93,6 +89,14 @@ class Resize:
   ):
     self.height, self.width = parse_size(context.where, size)
     self.antialias = _flag(context.where, 'antialias', antialias)
+
+
+class Resize(_Sized):
+  """Bilinear resize to a fixed size; the aspect ratio is not kept.
+
+  Without `antialias` each pixel is the mix of its four neighbours at half-pixel
+  centres; with it the filter widens with the reduction (triangle, Pillow).
+  """
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     return _resized(example, self.height, self.width, self.antialias)
@@ -160,7 +164,7 @@ class ResizeLong(_ResizeSide):
     return self.size / max(height, width)
 
 
-class ShrinkToFit:
+class ShrinkToFit(_Sized):
   """Resizes an image that is larger than `size`, to fit into it.
 
   The aspect ratio is kept; an image that fits stays as it is.
@@ -169,16 +173,6 @@ class ShrinkToFit:
     size: pixels of a side, or (height, width).
     antialias: see `Resize`.
   """
-
-  def __init__(
-    self,
-    context: OpContext,
-    *,
-    size: int | Sequence[int],
-    antialias: bool = False,
-  ):
-    self.height, self.width = parse_size(context.where, size)
-    self.antialias = _flag(context.where, 'antialias', antialias)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = example['image'].shape[:2]
