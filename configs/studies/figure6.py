@@ -1,11 +1,11 @@
-"""Figure 6 as a study: what pretraining buys for segmentation (section 5.4).
+"""Figure 6 as a study: what pretraining buys for segmentation (section 5.3).
 
 Sun et al. 2017: DeepLab-ASPP-L on VOC 2012. Left: mean IoU by initialisation;
 300M beats ImageNet by 1.7 points, ImageNet+300M by 2.9. Right: mean IoU over
 the number of images that were pretrained on, which grows logarithmically. Here
 with a row from scratch besides.
 
-On the synthetic world, in half an hour, nothing to download:
+On the synthetic world, in half an hour and with nothing to download:
 
   python -m tools.study --config configs/studies/figure6.py --workdir workdirs/figure6
 
@@ -258,7 +258,7 @@ def _report(c, real):
 
 
 _SYNTHETIC_TEXT = """
-A net of 1.3M parameters stands in for ResNet-101, synthetic worlds for the
+A ResNet-14 of width 24 stands in for ResNet-101, synthetic worlds for the
 data sets: 300M is 100,000 images of 200 classes whose labels are incomplete
 and wrong in 20% of the cases, completed through the hierarchy; ImageNet is
 10,000 images of 100 classes with one right label each; the target has 20 other
