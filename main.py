@@ -142,7 +142,8 @@ def _refuse(error: BaseException) -> NoReturn:
     text = f'{error.strerror}: {error.filename}'
   else:
     text = str(error.args[0] if error.args else error)
-    text = '\n'.join([text, *getattr(error, '__notes__', [])])
+    notes = getattr(error, '__notes__', [])
+    text = '\n'.join([text, *(n for n in notes if 'Grain' not in n)])
   # The config parser wraps the message in a whole traceback.
   if 'Error whilst parsing config file' in text:
     text = text.strip().split('\n')[-1].partition(': ')[2]

@@ -208,6 +208,13 @@ def run(
   trained = settings.complete(meta['config'])
   config.optim, config.train = trained.optim, trained.train
   config.on_eval_error = 'raise'
+  wanted, stored = config.task.num_classes, meta['num_classes']
+  if wanted not in (None, stored):
+    raise ValueError(
+      f'{flag}: {found} is of the task {trained.task.type!r} with {stored} '
+      f"classes; the config's is {config.task.type!r} with "
+      f'task.num_classes={wanted}'
+    )
   source: list[Any] = []
 
   def train_source() -> Any:

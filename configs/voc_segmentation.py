@@ -11,6 +11,7 @@ checkpoint has it.
 
   path=DIR            prepared records, a VOCdevkit folder, or image and mask
       pairs (docs/targets.md); split=trainaug, the images to train on
+  trainaug_list=FILE, trainaug_masks=PLACE    of a VOCdevkit without that list
   num_classes=20      without the background; 0 takes those of the data
   background=true|false   whether id 0 of the masks is the background
   size=513            of a side of the net's input; 8 n + 1 aligns features best
@@ -26,13 +27,15 @@ What the paper leaves open, the default first:
   loss_at=grid|pixels labels at the features' centres, or logits at all pixels
   resize=warp|pad     to 513x513, or as they are on a canvas of 513x513
   bn=auto|frozen|batch    auto: frozen (statistics and parameters), but trained
-      for init=random, which has no statistics
+      for init=random, which has no statistics (frozen there trains none of it)
   head_rate=1         factor on the rate of the new branches, twice it for their
       biases; DeepLab v2 took 10
   decay_on=all|kernels
 
 Hardware: one accelerator of 16 GiB; the paper does not name its own.
 """
+
+from ml_collections import config_dict
 
 from configs import common
 
@@ -43,6 +46,8 @@ def get_config(arg=None):
     arg,
     path='data/voc12_seg',
     split='trainaug',
+    trainaug_list='',
+    trainaug_masks='',
     num_classes=20,
     background=True,
     size=513,
@@ -63,6 +68,14 @@ def get_config(arg=None):
   data = dict(type='detect', path=arg.path)
   if not arg.background:
     data = {**data, 'background': False}
+  if arg.trainaug_list:
+    data = dict(type='voc', path=arg.path, trainaug_list=arg.trainaug_list)
+    if arg.trainaug_masks:
+      data['trainaug_masks'] = arg.trainaug_masks
+  elif arg.trainaug_masks:
+    raise ValueError(
+      'config argument trainaug_masks needs trainaug_list, the images it is for'
+    )
 
   c = common.base()
   c.total_steps = 30_000
@@ -110,10 +123,13 @@ def get_config(arg=None):
     ops=common.segmentation_ops(arg.resize, arg.size, arg.max_size),
     batch_size=8,
     every_steps=5000,
+    size='original',
+    exclude_ids=config_dict.placeholder(str),
   )
 
   if arg.tiny:
     common.shrink_segmentation(c)
+    c.task.background = True  # as in the masks of the synthetic world
     if arg.init in common.WORKDIRS:
       c.init_from.path = None  # there is nothing to start from
   c.lock()

@@ -97,7 +97,10 @@ def build_ops(
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
   context = OpContext(
-    vocabulary=source.vocabulary, hierarchy=source.hierarchy, where=where
+    vocabulary=source.vocabulary,
+    hierarchy=source.hierarchy,
+    background=getattr(source, 'background', None) is not False,
+    where=where,
   )
   return example_ops.build(specs, context)
 

@@ -128,7 +128,7 @@ def _synthetic_runs(arg):
     f'images={arg.images},steps={arg.steps}'
   )
   runs = pretraining.synthetic(arg.pretrain_steps, arg.tiny)
-  seen = 32 * arg.pretrain_steps
+  seen = 32 * arg.pretrain_steps  # also as tiny, where nothing counts
   runs.append(dict(name='scratch', config=target))
   for name in ('imagenet', 'jft', 'imagenet_jft'):
     runs.append(_tuned(name, target))

@@ -13,9 +13,11 @@ class OpContext:
   Attributes:
     vocabulary: names of the label ids, None for data without labels.
     hierarchy: ancestors of each label, None where the data has no hierarchy.
+    background: whether id 0 of a mask is the background, label i being i + 1.
     where: config key of the op, the start of its error messages.
   """
 
   vocabulary: Vocabulary | None = None
   hierarchy: Hierarchy | None = None
+  background: bool = True
   where: str = 'input.ops'

@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from input_pipeline import annotations, outlines
 from input_pipeline.errors import BadExample
@@ -188,14 +188,15 @@ class DecodeSegmentation:
   make a bad example. An array passes through.
 
   Args (options):
-    num_classes: ids from here on, but 255, make a bad example. None: one for
-      the background and those of the vocabulary.
+    num_classes: ids from here on, but 255, make a bad example. None: those of
+      the vocabulary, and one for the background where the masks have one.
   """
 
   def __init__(self, context: OpContext, *, num_classes: int | None = None):
     vocabulary = context.vocabulary
     if num_classes is None and vocabulary is not None:
-      num_classes = min(len(vocabulary.names) + 1, annotations.IGNORE)
+      num_classes = len(vocabulary.names) + context.background
+      num_classes = min(num_classes, annotations.IGNORE)
     if num_classes is not None and not 1 <= num_classes <= annotations.IGNORE:
       raise ValueError(
         f'{context.where}: num_classes must be 1 to {annotations.IGNORE}, got '
@@ -246,6 +247,8 @@ def _class_ids(encoded: bytes) -> np.ndarray:
       return np.array(picture)
   except BadExample:
     raise
+  except UnidentifiedImageError:
+    raise BadExample('segmentation cannot be decoded: no PNG') from None
   except Exception as error:  # a parser meets hostile bytes: any failure
     raise BadExample(f'segmentation cannot be decoded: {error}') from None
 

@@ -58,6 +58,7 @@ class Source:
     self.vocabulary = Vocabulary(voc_xml.CLASSES)
     self._places = tuple(places)
     self._boxes = None if boxes is None else tuple(boxes)
+    self.background = True if boxes is None else None  # id 0 of the masks
     self._notes = list(notes)
 
   def __len__(self) -> int:
@@ -234,7 +235,8 @@ def open_split(
     ]
   if task == 'detection':
     return _detection(split, chosen)
-  return _segmentation(chosen, split == TRAINAUG, trainaug_masks)
+  augmented = split == TRAINAUG
+  return _segmentation(chosen, augmented, trainaug_masks if augmented else None)
 
 
 def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:

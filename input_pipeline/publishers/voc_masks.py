@@ -8,7 +8,7 @@ the colours instead. 0 is the background, 1 to 20 are the classes (label + 1),
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from input_pipeline import annotations
 from input_pipeline.errors import BadExample
@@ -51,6 +51,10 @@ def class_ids(
       mask = np.array(picture)
   except BadExample:
     raise
+  except UnidentifiedImageError:
+    raise BadExample(
+      'mask or image cannot be decoded: no PNG, or no image'
+    ) from None
   except Exception as error:  # a parser meets hostile bytes: any failure
     raise BadExample(f'mask or image cannot be decoded: {error}') from None
   wrong = mask[(mask >= num_ids) & (mask != annotations.IGNORE)]

@@ -139,6 +139,7 @@ class Source:
     self.split = split
     self.image_size = int(image_size)
     self.annotations = annotations
+    self.background = True if annotations else None  # id 0 of the masks
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)

@@ -226,6 +226,18 @@ def test_ids_are_the_background_and_those_of_the_vocabulary():
     run([op], example | {'segmentation': png([[0, 1, 2, 4, 255]])})
 
 
+def test_ids_of_masks_without_a_background_are_those_of_the_vocabulary():
+  context = OpContext(
+    vocabulary=Vocabulary(names=('a', 'b', 'c')), background=False
+  )
+  (op,) = example_ops.build([dict(op='decode_segmentation')], context)
+  example = {'image': blank(1, 4), 'segmentation': png([[0, 1, 2, 255]])}
+  rng = np.random.default_rng(0)
+  op(example, rng)
+  with pytest.raises(BadExample, match='class 3 in the segmentation'):
+    op(example | {'segmentation': png([[0, 1, 3, 255]])}, rng)
+
+
 def test_palettes_of_few_bits_keep_their_indices():
   small = [[0, 1, 2], [3, 2, 1]]
   example = {'image': blank(2, 3), 'segmentation': png(small, 'P', bits=2)}

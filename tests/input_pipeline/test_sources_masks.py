@@ -461,6 +461,20 @@ def test_task_must_agree_about_the_background(tmp_path):
     pipeline.open_train(config(segmentation, **part))
 
 
+def test_masks_of_the_synthetic_world_have_a_background():
+  world = dict(type='synthetic', num_images=4, num_classes=5, image_size=32)
+  config = types.SimpleNamespace(
+    input=types.SimpleNamespace(
+      source=world | {'annotations': True}, fraction=1.0
+    ),
+    task=FakeTask(type='segmentation', background=False),
+  )
+  with pytest.raises(ValueError, match=r'background=False, but .* the backgr'):
+    pipeline.open_train(config)
+  config.input.source = world
+  assert pipeline.open_train(config).background is None
+
+
 def test_evaluation_set_must_agree_about_the_background(tmp_path):
   path = write(tmp_path, SPLITS)
   ctx = harness.context(3, train_source=lambda: Source(path=path))

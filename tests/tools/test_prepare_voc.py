@@ -135,6 +135,8 @@ def test_the_augmented_training_set(devkit, tmp_path, capsys):
   with zipfile.ZipFile(masks, 'w') as file:
     file.writestr('SegmentationClassAug/2008_000002.png',
                   mask_png(class_ids(3), 'L'))  # fmt: skip
+    file.writestr('SegmentationClassAug/2007_000033.png',
+                  mask_png(class_ids(4), 'L'))  # fmt: skip
     file.writestr('__MACOSX/SegmentationClassAug/._2008_000002.png', b'x')
   write(devkit, {
     'VOC2012/SegmentationClassAug/2007_000032.png': mask_png(class_ids(7)),
@@ -147,10 +149,14 @@ def test_the_augmented_training_set(devkit, tmp_path, capsys):
   ids = {key[8:]: decoded(e).max(initial=0, where=decoded(e) < 255)
          for key, e in found.items()}  # fmt: skip
   assert ids == {
-    '2007_000032.jpg': 7, '2008_000002.jpg': 3, '2007_000033.jpg': 20,
+    '2007_000032.jpg': 7, '2008_000002.jpg': 3, '2007_000033.jpg': 4,
   }  # fmt: skip
+  # The evaluation set keeps its own masks, also of images that the zip has.
+  val = by_key(out, 'val')['VOC2012/2007_000033.jpg']
+  np.testing.assert_array_equal(decoded(val), class_ids(20))
+  assert manifests.load(str(out)).options['background'] is True
   assert (
-    'masks: 1 from trainaug_masks, 1 from SegmentationClassAug, 1 from '
+    'masks: 2 from trainaug_masks, 1 from SegmentationClassAug, 0 from '
     'SegmentationClass; 0 missing'
   ) in capsys.readouterr().out
 
