@@ -117,19 +117,18 @@ def test_mistakes(arguments, words):
 
 
 @pytest.mark.slow
-def test_tiny_runs_end_to_end(tmp_path, capfd):
+def test_tiny_runs_one_arm_end_to_end(tmp_path, capfd):
+  """Pretraining, then segmentation from it; tests/test_table1.py runs all."""
   folder = tmp_path / 'figure6'
   command = [
     '--config', 'configs/studies/figure6.py:tiny', '--workdir', str(folder),
-    '--jobs', '2',
+    '--only', 'tuned_jft',
   ]  # fmt: skip
   assert study.main(command) == 0, capfd.readouterr()
   with (folder / 'results.csv').open(newline='') as file:
     runs = {row['run']: row for row in csv.DictReader(file)}
-  assert set(runs) == {
-    'jft', 'jft_300', 'scratch', 'tuned_jft', 'tuned_jft_300'
-  }  # fmt: skip
-  assert {row['status'] for row in runs.values()} == {'finished'}
+  finished = [n for n, row in runs.items() if row['status'] == 'finished']
+  assert sorted(finished) == ['jft', 'tuned_jft']
   log = (folder / 'runs/tuned_jft/seed0/log.txt').read_text()
   start = folder / 'runs/jft/seed0/checkpoints/6'
   assert f'warm start from {start}' in log
@@ -137,11 +136,3 @@ def test_tiny_runs_end_to_end(tmp_path, capfd):
     rows = {(row['row'], row['metric']): row for row in csv.DictReader(file)}
   mean = rows['300M, fine-tuned', 'val/miou']['mean']
   assert mean == runs['tuned_jft']['val/miou']
-  with (folder / 'data_size.csv').open(newline='') as file:
-    points = {float(r['images_seen']): r['mean'] for r in csv.DictReader(file)}
-  assert points == {
-    300: runs['tuned_jft_300']['val/miou'], 22_400: mean,
-  }  # fmt: skip
-  page = (folder / 'report.html').read_text()
-  assert 'All 5 runs have finished.' in page
-  assert page.count('data:image/png;base64,') == 3

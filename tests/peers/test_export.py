@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from big_vision_like import safetensors_files
+from configs import common
 from tests import documented_code
 from tests.peers import test_torch_weights as known
 from tests.peers import timm_peer
@@ -12,6 +13,7 @@ from tools import convert_torch, export
 
 torch = pytest.importorskip('torch')
 SIZE = 96
+CONFIG_OF = convert_torch._config
 
 
 @pytest.mark.slow
@@ -67,15 +69,7 @@ def test_a_converted_net_comes_out_as_it_went_in_and_runs_in_timm(
 
 def small_images(*args):
   """The config of convert_torch, for images of SIZE: quick."""
-  from configs import common, imagenet_transfer
-
-  depth, num_classes, pixels = args
-  config = imagenet_transfer.get_config(
-    f'init=random,layout=torch,depth={depth},num_classes={num_classes}'
-  )
+  config = CONFIG_OF(*args)
   with config.unlocked():
     config.input.ops = common.train_ops(SIZE, SIZE, dict(op='single_label'))
-    config.task.pixels = pixels
-    config.optim = dict(type='sgd')
-    config.device = 'any'
   return config
