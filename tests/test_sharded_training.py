@@ -7,7 +7,7 @@ import pytest
 from big_vision_like import experiment
 from big_vision_like.tasks import multilabel
 from input_pipeline import device, pipeline
-from tests import hlo, tiny
+from tests import tiny
 
 MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
 
@@ -53,31 +53,6 @@ def test_losses_and_parameters_after_three_steps(single, data, model):
     params,
     single[2],
   )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('data, model', MESHES)
-def test_no_collective_moves_logits(data, model):
-  """No [batch, classes] array, whole or by shards, crosses devices."""
-  # Sizes that occur nowhere else: 48 images, 88 columns.
-  config = tiny.config(
-    **{
-      'mesh.data': data,
-      'mesh.model': model,
-      'input.batch_size': 48,
-      'task.class_multiple': 88,
-    }
-  )
-  exp = experiment.build(config, num_classes=13)
-  with jax.set_mesh(exp.mesh):
-    lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
-  moved = hlo.collectives(lowered.compile().as_text())
-  assert moved, 'a sharded step has collectives'
-  rows = {48, 48 // data, 48 // 8}
-  columns = {88, 88 // model}
-  for op, shape in moved:
-    logits = len(shape) >= 2 and shape[-2] in rows and shape[-1] in columns
-    assert not logits, (op, shape)
 
 
 @pytest.mark.slow
