@@ -1,4 +1,4 @@
-"""The same training on every mesh; what the compiled step moves."""
+"""The same training on every mesh."""
 
 import jax
 import numpy as np
