@@ -30,7 +30,6 @@ def test_starts_in_the_synthetic_world(tmp_path):
     'tuned_imagenet_jft': 'imagenet_jft',
     'jft_300': None, 'tuned_jft_300': 'jft_300',
     'jft_1200': None, 'tuned_jft_1200': 'jft_1200',
-    'jft_5000': None, 'tuned_jft_5000': 'jft_5000',
   }  # fmt: skip
   seeds = {name: len(jobs) for name, jobs in built.runs.items()}
   assert seeds['scratch'] == seeds['tuned_jft_300'] == 3
@@ -43,7 +42,6 @@ def test_starts_in_the_synthetic_world(tmp_path):
   }
   assert seen == {
     'tuned_jft': 22_400, 'tuned_jft_300': 300, 'tuned_jft_1200': 1200,
-    'tuned_jft_5000': 5000,
   }  # fmt: skip
   titles = [built.title_of(n) for n in ('jft_1200', 'tuned_jft_1200')]
   assert titles == ['1,200 images', '1,200 images, fine-tuned']

@@ -56,7 +56,7 @@ _ARMS = (
 )  # fmt: skip
 # Runs on fewer images: name of the size -> images.
 _REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
-_SYNTHETIC_SIZES = {'300': 300, '1200': 1200, '5000': 5000}
+_SYNTHETIC_SIZES = {'300': 300, '1200': 1200}
 _TINY = ('jft', 'jft_300', 'scratch', 'tuned_jft', 'tuned_jft_300')
 
 
