@@ -9,7 +9,7 @@ from big_vision_like.tasks import multilabel
 from input_pipeline import device, pipeline
 from tests import tiny
 
-MESHES = [(8, 1), (4, 2), (2, 4), (1, 8)]
+MESHES = [(4, 2), (1, 8)]  # tests/test_elastic.py has (8, 1) and (1, 1) too
 
 
 def train(steps, **changes):
