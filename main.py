@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
   workdir = WORKDIR.value
   if not workdir:
     raise ValueError('--workdir is missing: the folder of the run')
-  from big_vision_like import distributed
+  from big_vision_like.runtime import distributed
 
   distributed.initialize(
     COORDINATOR.value,
@@ -90,13 +90,14 @@ def _fake_devices(config: Any) -> None:
 
 def _show_results(workdir: pathlib.Path) -> None:
   """Draws the curves and says where everything is."""
-  from big_vision_like import checkpoint, writers
-  from tools import plot_metrics
+  from big_vision_like.checkpoints import folders
+  from big_vision_like.pages import metrics_plot
+  from big_vision_like.runtime import writers
 
   plot = workdir / 'metrics.png'
-  plot_metrics.plot([workdir], out=plot)
+  metrics_plot.plot([workdir], out=plot)
   print(
-    f'checkpoints  {checkpoint.find(workdir)}\n'
+    f'checkpoints  {folders.find(workdir)}\n'
     f'metrics      {workdir / writers.METRICS}\n'
     f'plot         {plot}'
   )
@@ -110,9 +111,9 @@ def _parse_flags(args: list[str]) -> list[str]:
   except (SyntaxError, ImportError) as error:
     _refuse(ValueError(f'the config file does not load: {error}'))
   except Exception as error:  # what a wrong override raises has many types
-    from tools import config_flags as command_flags
+    from big_vision_like.config import overrides
 
-    _refuse(command_flags.explain(flags.FLAGS, args, error))
+    _refuse(overrides.explain(flags.FLAGS, args, error))
 
 
 def _json_configs_loaded(args: list[str]) -> list[str]:
@@ -188,14 +189,14 @@ def _fail(error: Exception) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
   """Ends the process; one of several does not wait for the others."""
-  if 'big_vision_like.distributed' in sys.modules:
-    sys.modules['big_vision_like.distributed'].leave(code)
+  if 'big_vision_like.runtime.distributed' in sys.modules:
+    sys.modules['big_vision_like.runtime.distributed'].leave(code)
   sys.exit(code)
 
 
 def run() -> None:
   """Entry point: tuned environment first, then flags, then the mode."""
-  from big_vision_like import cpu_tuning
+  from big_vision_like.runtime import cpu_tuning
 
   cpu_tuning.reexec()
   app.run(_guarded, flags_parser=_parse_flags)

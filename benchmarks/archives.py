@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from input_pipeline import archives
+from input_pipeline.files import archives
 
 _READS = 4000
 

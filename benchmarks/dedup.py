@@ -25,8 +25,8 @@ import faiss
 import numpy as np
 
 from benchmarks.input_pipeline import machine
-from input_pipeline.near_duplicates import cells, chunks, search, signatures
-from input_pipeline.near_duplicates.state import State
+from tools.near_duplicates import cells, chunks, search, signatures
+from tools.near_duplicates.state import State
 
 COSINE = 0.9
 PROBES = 4

@@ -26,15 +26,13 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from big_vision_like import (
-  checkpoint,
-  cpu_tuning,
-  experiment,
-  features,
-  settings,
-)
+from big_vision_like import experiment
+from big_vision_like.checkpoints import manager
+from big_vision_like.config import settings
+from big_vision_like.inference import embedder as features
+from big_vision_like.runtime import cpu_tuning
 from configs import common
-from tools import feature_folder, feature_shards
+from tools.embedding import feature_folder, feature_shards
 
 
 class Pictures:
@@ -78,7 +76,7 @@ def make_checkpoint(folder: str, depth: int, size: int) -> None:
   c.schedule = dict(type='constant', lr=0.1)
   exp = experiment.build(c, num_classes=13)
   config = json.loads(settings.to_json(exp.config))
-  ckpt = checkpoint.Checkpointer(folder)
+  ckpt = manager.Checkpointer(folder)
   ckpt.save(0, exp.init(0), {'config': config, 'num_classes': 13})
   ckpt.wait()
   ckpt.close()

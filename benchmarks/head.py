@@ -70,9 +70,9 @@ def build(case: Case):
   from jax.sharding import AxisType, NamedSharding
   from jax.sharding import PartitionSpec as P
 
-  from big_vision_like import losses
-  from big_vision_like.models import heads
-  from big_vision_like.ops import sharding
+  from big_vision_like.losses import classification
+  from big_vision_like.models.parts import heads
+  from big_vision_like.parallel import constraints
 
   mesh = jax.make_mesh(
     (case.data, case.model),
@@ -85,11 +85,11 @@ def build(case: Case):
   named = lambda *spec: NamedSharding(mesh, P(*spec))
   kernel_spec, bias_spec = named(None, 'model'), named('model')
   params_spec = {'kernel': kernel_spec, 'bias': bias_spec}
-  rows = named(sharding.BATCH)
+  rows = named(constraints.BATCH)
 
   def sparse(features, params, ids):
     logits = head.apply({'params': params}, features)
-    return losses.sigmoid_sparse(logits, ids, case.classes).mean()
+    return classification.sigmoid_sparse(logits, ids, case.classes).mean()
 
   def dense(features, params, targets):
     logits = features @ params['kernel'] + params['bias']

@@ -36,7 +36,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from big_vision_like import cpu_tuning
+from big_vision_like.runtime import cpu_tuning
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.ops.context import OpContext

@@ -26,8 +26,8 @@ import time
 
 import numpy as np
 
-from input_pipeline.publishers import open_images_labels
-from input_pipeline.publishers import open_images_packed as packed
+from input_pipeline.publishers.open_images import labels as open_images_labels
+from input_pipeline.publishers.open_images import packed
 
 _NUM_LABELS = 20_638  # of V7
 _ROWS_PER_IMAGE = 6

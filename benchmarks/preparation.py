@@ -47,10 +47,11 @@ from benchmarks.input_pipeline import (
   machine,
   make_photographs,
 )
-from big_vision_like import cpu_tuning
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import manifest as manifests
-from input_pipeline import pipeline, records
+from big_vision_like.runtime import cpu_tuning
+from input_pipeline import pipeline
+from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 from input_pipeline.sources.records import Source
 from tools import prepare_images
 
@@ -189,7 +190,9 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   args = parser.parse_args()
   cpu_tuning.reexec()
-  importlib.import_module('input_pipeline.beam_runner')  # no part of a start
+  importlib.import_module(
+    'input_pipeline.prepared.beam_runner'
+  )  # no part of a start
   with tempfile.TemporaryDirectory() as temporary:
     root = pathlib.Path(temporary)
     make_photographs(root / 'made', _MADE)

@@ -12,7 +12,7 @@ import resource
 import statistics
 import time
 
-from big_vision_like import cpu_tuning
+from big_vision_like.runtime import cpu_tuning
 from configs import common
 from input_pipeline import pipeline
 

@@ -30,10 +30,10 @@ import numpy as np
 import torch
 
 from benchmarks import train_step
-from big_vision_like import cpu_tuning
 from big_vision_like.metrics import segmentation
-from big_vision_like.models import deeplab
+from big_vision_like.models.parts import deeplab
 from big_vision_like.ops import confusion
+from big_vision_like.runtime import cpu_tuning
 from evaluators import semantic_segmentation
 
 VOID, STRIDE = 255, 8

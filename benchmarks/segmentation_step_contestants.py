@@ -93,8 +93,8 @@ def make_ours(options: Options) -> Step:
   import jax.numpy as jnp
 
   from benchmarks.train_step_contestants import our_step
-  from big_vision_like import optim
-  from big_vision_like.state import TrainState
+  from big_vision_like.training import optim
+  from big_vision_like.training.state import TrainState
 
   task, batch = _our_task(options), _our_batch(options)
   params, extra = _our_init(options)

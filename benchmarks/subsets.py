@@ -18,8 +18,8 @@ import tracemalloc
 
 import numpy as np
 
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import subset
+from input_pipeline.labels import subset
+from input_pipeline.labels.vocabulary import Vocabulary
 
 LABELS_PER_IMAGE = 1.26
 NUM_KEPT = 941  # labels that ImageNet has too

@@ -4,7 +4,8 @@ Every contestant lives in a process of its own; after compilation and warm-up
 they take turns, one round each, so that a busy machine slows all of them; the
 CPU seconds of a step depend least on what else runs.
 Ours runs in the environment that `python -m main` gives itself
-(big_vision_like/cpu_tuning.py), the others in the one this script was given.
+(big_vision_like/runtime/cpu_tuning.py), the others in the one this script was
+given.
 
   python -m benchmarks.train_step --depth 50 --size 224
   python -m benchmarks.train_step --depth 101 --size 299 --batch 16 --rounds 3
@@ -26,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import train_step_contestants as contestants
-from big_vision_like import cpu_tuning
+from big_vision_like.runtime import cpu_tuning
 
 _MARK = 'train_step:'  # our lines among whatever the libraries print
 

@@ -48,9 +48,9 @@ def make_ours(options: Options) -> Step:
   import jax
   import jax.numpy as jnp
 
-  from big_vision_like import optim, step
   from big_vision_like.models import resnet
   from big_vision_like.tasks import multilabel
+  from big_vision_like.training import optim, step
 
   model = resnet.Model(
     depth=options.depth,
@@ -77,7 +77,7 @@ def our_step(task: Any, tx: Any, state: Any, batch: Any) -> Step:
   """The project's train step, jitted, as a call that waits for its loss."""
   import jax
 
-  from big_vision_like import step
+  from big_vision_like.training import step
 
   train_step = jax.jit(step.make_train_step(task, tx), donate_argnums=0)
 

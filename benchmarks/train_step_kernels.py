@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from big_vision_like.models import layers, resnet
+from big_vision_like.models import resnet
+from big_vision_like.models.parts import layers
 
 CLASSES = 18_291
 _FLOAT32 = 4

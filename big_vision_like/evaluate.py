@@ -14,19 +14,15 @@ from typing import Any
 
 import jax
 
-from big_vision_like import (
-  checkpoint,
-  compatibility,
-  distributed,
-  experiment,
-  settings,
-  writers,
-)
-from big_vision_like.clock import duration
+from big_vision_like import experiment
+from big_vision_like.checkpoints import compatibility, folders, manager, reading
+from big_vision_like.config import settings
+from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
-from big_vision_like.settings import Config
-from big_vision_like.state import TrainState
-from evaluators import common
+from big_vision_like.runtime import distributed, writers
+from big_vision_like.runtime.clock import duration
+from big_vision_like.training.state import TrainState
+from evaluators.harness import building, context
 from input_pipeline import pipeline
 
 _MOST_OF_A_GROUP = 8  # figures 'a/...' of an evaluator on its line
@@ -77,7 +73,7 @@ def from_config(
         f'evals: {name!r} cannot name an evaluator; use letters, digits, _ and '
         "-, and not 'train'"
       )
-  ctx_for = lambda name: common.EvalContext(
+  ctx_for = lambda name: context.EvalContext(
     mesh=exp.mesh,
     workdir=workdir,
     name=name,
@@ -86,7 +82,7 @@ def from_config(
     classes=classes,
     process_index=jax.process_index(),
   )
-  built = common.from_config(evals, exp.predict, ctx_for)
+  built = building.from_config(evals, exp.predict, ctx_for)
   done = distributed.decide(_done(workdir, evals))
   return {
     name: Scheduled(
@@ -141,7 +137,7 @@ def run_one(
   name = scheduled.name
   start = time.monotonic()
   try:
-    result = common.check_result(
+    result = building.check_result(
       name, scheduled.evaluator.run(state.for_evaluation())
     )
   except Exception as error:
@@ -202,8 +198,8 @@ def run(
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
-  found = checkpoint.find(path or workdir, flag, console.say)
-  meta = checkpoint.read_meta(found)
+  found = folders.find(path or workdir, flag, console.say)
+  meta = reading.read_meta(found)
   compatibility.check_layout(config, meta, found, flag)
   trained = settings.complete(meta['config'])
   config.optim, config.train = trained.optim, trained.train
@@ -228,7 +224,7 @@ def run(
     num_classes=meta['num_classes'],
   )
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
-  ckpt = checkpoint.Checkpointer(workdir, read_only=True, folder=found.parent)
+  ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
   step = int(found.name)
   state = ckpt.restore(exp.abstract_state, step)
   console.say(f'evaluating {found}')

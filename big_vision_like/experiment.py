@@ -13,24 +13,21 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from big_vision_like import (
+from big_vision_like.config import durations, plugins, settings
+from big_vision_like.config.settings import Config
+from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.training import (
   downpour,
-  durations,
-  hierarchy,
   optim,
-  placement,
-  plugins,
+  parameter_servers,
   schedules,
-  settings,
   slot_sharding,
   step,
-  vocabulary,
 )
-from big_vision_like import mesh as mesh_lib
-from big_vision_like.settings import Config
-from big_vision_like.state import TrainState
+from big_vision_like.training.state import TrainState
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
+from input_pipeline.labels import hierarchy, vocabulary
 from input_pipeline.ops import labels
 from input_pipeline.ops.context import OpContext
 
@@ -207,7 +204,9 @@ def _step_fns(
   if config.train.mode == 'sync':
     return init_fn, step.make_train_step(task, tx, **options)
   section = config.train.downpour
-  placement.check_shards(config.task.class_multiple, section.head_shards)
+  parameter_servers.check_shards(
+    config.task.class_multiple, section.head_shards
+  )
   simulated = downpour.Options(
     workers=section.workers,
     policy=section.policy,
@@ -225,7 +224,7 @@ def _servers(config: Config, state: TrainState) -> str:
   section = config.train.downpour
   if config.train.mode != 'downpour':
     return ''
-  return placement.describe(state, section.servers, section.head_shards)
+  return parameter_servers.describe(state, section.servers, section.head_shards)
 
 
 def build_task(config: Config, num_classes: int | None = None) -> Any:

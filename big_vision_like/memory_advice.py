@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from big_vision_like import settings
-from big_vision_like.settings import Config
+from big_vision_like.config import settings
+from big_vision_like.config.settings import Config
 
 Changes = dict[str, Any]  # dotted key -> value
 

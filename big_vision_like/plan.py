@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from big_vision_like import experiment, memory_advice, settings
-from big_vision_like import mesh as mesh_lib
+from big_vision_like import experiment, memory_advice
+from big_vision_like.config import settings
+from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
-from big_vision_like.settings import Config
+from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline import pipeline
 
 

@@ -201,6 +201,8 @@ def torch_layout(c: Any) -> None:
   c.task.pixels = 'imagenet'
 
 
+# What `freeze` of a transfer config may name: the last part not trained.
+FREEZE = ('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone')
 # What `init` of a transfer config may name, and the workdir it stands for.
 WORKDIRS = {
   'jft': 'workdirs/jft_resnet',

@@ -11,7 +11,7 @@ crops, reflections. The classifier is padded to 18,300 columns: 50 equal parts.
   labels and the images that carry one), init=random|imagenet, init_path=WORKDIR
   (the ImageNet run), mode=sync|downpour (asynchronous as in the paper,
   simulated: 50 workers, 17 servers, each push one step;
-  big_vision_like/downpour.py)
+  big_vision_like/training/downpour.py)
 
 Arms of the paper's studies (section 5.2; docs/subsets.md), after path=DIR:
   more data      num_images=10000000 | 30000000 | 100000000 | none of it

@@ -15,7 +15,7 @@ by the mean IoU at the original size.
 Batch norm is trained in every case: from scratch there are no statistics to
 freeze, and arms that differ in it would not tell what their start is worth.
 
-Hardware: 2 CPU cores, under a minute.
+Hardware: 2 CPU cores, about a minute.
 """  # noqa: E501
 
 from configs import common
@@ -28,7 +28,7 @@ def get_config(arg=None):
   arg = common.parse(
     arg,
     init='',
-    freeze=('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone'),
+    freeze=common.FREEZE,
     lr=0.01,
     images=500,
     classes=20,

@@ -21,7 +21,7 @@ def get_config(arg=None):
   arg = common.parse(
     arg,
     init='',
-    freeze=('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone'),
+    freeze=common.FREEZE,
     lr=0.03,
     images=1000,
     classes=60,

@@ -1,1 +1,5 @@
-"""Evaluators: one file per evaluator type, run from the config."""
+"""Evaluators: one file each, chosen by `type` in config.evals.
+
+An evaluator is one module that exports `Evaluator`; docs/add-an-evaluator.md
+walks through one.
+"""

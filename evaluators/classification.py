@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from big_vision_like.ops import ranks
-from evaluators import common
+from evaluators.harness import context
+from evaluators.harness.evaluation_set import EvalData, run_over
 
 
 class Evaluator:
@@ -23,17 +24,17 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     data, ops, batch_size: the evaluation set; ops must make 'label'.
     predict_fn: which prediction gives the logits.
     exclude_ids: near-duplicates of training images, see
-      `common.read_excluded`. Figures without them are '<name>/dedup'.
+      `exclusions.read_excluded`. Figures without them are '<name>/dedup'.
   """
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
@@ -42,8 +43,8 @@ class Evaluator:
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self._ctx = ctx
-    self._predict = common.choose(predict, predict_fn, ctx)
-    self._data = common.EvalData(
+    self._predict = context.choose(predict, predict_fn, ctx)
+    self._data = EvalData(
       ctx, data, ops, batch_size,
       fields=('image', 'label'), exclude_ids=exclude_ids,
     )  # fmt: skip
@@ -51,7 +52,7 @@ class Evaluator:
   def run(self, state: Any) -> dict[str, float]:
     """The figures of a state; every example counts once."""
     ids, ranks, losses = [], [], []
-    for outputs, batch in common.run_over(self._outputs, state, self._data):
+    for outputs, batch in run_over(self._outputs, state, self._data):
       self._check_finite(outputs['loss'], batch['_id'])
       ids.append(batch['_id'])
       ranks.append(outputs['rank'])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.ops import least_squares
-from evaluators import common, frozen_features
+from evaluators.harness import context, frozen_features
 
 _BLOCK = 8192  # rows scored at once
 
@@ -22,7 +22,7 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     train: the set that the shots are drawn from.
     data, ops, batch_size: the set that is classified; ops (of both) must make
       'label'.
@@ -35,8 +35,8 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],

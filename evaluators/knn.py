@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.ops import neighbours
-from evaluators import common, frozen_features
+from evaluators.harness import context, frozen_features
 
 _BLOCK = 1024  # rows asked at once
 
@@ -16,7 +16,7 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     train: the set whose images vote.
     data, ops, batch_size: the set that is classified; ops (of both) must make
       'label'.
@@ -28,8 +28,8 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],

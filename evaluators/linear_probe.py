@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from big_vision_like.ops import logistic_regression, ranks
-from evaluators import common, frozen_features
+from evaluators.harness import context, frozen_features
 
 _BLOCK = 8192  # rows scored at once
 _SMALLEST_STD = 1e-5
@@ -25,7 +25,7 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     train: the set that the classifier is fitted to.
     data, ops, batch_size: the set that is scored; ops (of both) must make
       'label'.
@@ -41,8 +41,8 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],

@@ -15,7 +15,8 @@ import numpy as np
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
 from big_vision_like.ops import pick, topk
-from evaluators import class_files, common
+from evaluators.harness import class_files, context, exclusions
+from evaluators.harness.evaluation_set import EvalData, run_over
 
 _WEIGHTS = (*ranking.WEIGHTS, 'source')
 
@@ -25,7 +26,7 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     data, ops, batch_size: the evaluation set; ops must make 'label_ids'.
     predict_fn: which prediction gives the logits.
     k, vocab, axis, cut, denominator, normalise_weights, unknown: the
@@ -47,8 +48,8 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
@@ -70,7 +71,7 @@ class Evaluator:
     train_counts: str | None = None,
   ):
     self._ctx = ctx
-    self._predict = common.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx)
     try:
       self._options = RankingOptions(
         k, vocab, axis, cut, denominator, normalise_weights, unknown
@@ -80,7 +81,7 @@ class Evaluator:
     fields = ('image', 'label_ids')
     if unknown == 'ignore':
       fields = (*fields, 'negative_ids')
-    self._data = common.EvalData(ctx, data, ops, batch_size, fields=fields)
+    self._data = EvalData(ctx, data, ops, batch_size, fields=fields)
     self._weights = self._read_weights(weights)
     self._close = self._read_closure(close_ground_truth)
     self._given = self._read_annotated(annotated)
@@ -100,7 +101,7 @@ class Evaluator:
       annotated=self._allowed,
       close=self._close,
     )
-    for outputs, batch in common.run_over(self._outputs, state, self._data):
+    for outputs, batch in run_over(self._outputs, state, self._data):
       labels, ids = batch['label_ids'], batch['_id']
       self._check_finite(outputs['nan'], ids)
       if 'known' in outputs:
@@ -228,7 +229,7 @@ class Evaluator:
 
   def _read_excluded(self, exclude: Any) -> np.ndarray | None:
     """int64 indices of the excluded records, sorted."""
-    return common.read_excluded(
+    return exclusions.read_excluded(
       exclude,
       self._data.source,
       f'{self._ctx.where}.exclude_ids',

@@ -18,11 +18,13 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from big_vision_like.metrics import segmentation
-from big_vision_like.ops import confusion, interpolation, sharding
-from evaluators import common
+from big_vision_like.ops import confusion, interpolation
+from big_vision_like.parallel import constraints
+from evaluators.harness import context, exclusions
+from evaluators.harness.evaluation_set import EvalData, run_over
+from input_pipeline.examples import annotations
 
 SIZES = ('original', 'input')
-VOID = 255  # of a mask: unknown, counts nowhere
 BACKGROUND = 'background'
 
 
@@ -37,7 +39,7 @@ class Evaluator:
 
   Args:
     predict: the task's prediction functions.
-    ctx: see `common.EvalContext`.
+    ctx: see `context.EvalContext`.
     data, ops, batch_size: the evaluation set.
     predict_fn: which prediction gives the logits.
     size: 'original' scores at the size of each mask: ops must make
@@ -45,13 +47,13 @@ class Evaluator:
       net's input: ops must make 'segmentation'.
     per_class: give 'iou/<class>'.
     exclude_ids: near-duplicates of training images, see
-      `common.read_excluded`. Figures without them are '<name>/dedup'.
+      `exclusions.read_excluded`. Figures without them are '<name>/dedup'.
   """
 
   def __init__(
     self,
-    predict: Mapping[str, common.PredictFn],
-    ctx: common.EvalContext,
+    predict: Mapping[str, context.PredictFn],
+    ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
@@ -64,13 +66,13 @@ class Evaluator:
     if size not in SIZES:
       raise ValueError(f'{ctx.where}.size={size!r}; valid: {", ".join(SIZES)}')
     self._ctx = ctx
-    self._predict = common.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx)
     self._at_original = size == 'original'
     self._per_class = per_class
     fields = ('full_segmentation', 'full_size', 'image_size')
     if not self._at_original:
       fields = ('segmentation',)
-    self._data = common.EvalData(
+    self._data = EvalData(
       ctx, data, ops, batch_size,
       fields=('image', *fields), exclude_ids=exclude_ids,
     )  # fmt: skip
@@ -80,7 +82,7 @@ class Evaluator:
     total: Any = np.int64(0)
     kept: Any = np.int64(0)
     num_images = 0
-    for outputs, batch in common.run_over(self._outputs, state, self._data):
+    for outputs, batch in run_over(self._outputs, state, self._data):
       self._check(outputs, batch['_id'])
       counts = outputs['confusion'].astype(np.int64)  # [n, C, C]
       keep = self._data.kept(batch['_id'])
@@ -93,7 +95,7 @@ class Evaluator:
     if self._data.excluded is not None:
       rest = self._figures(names, kept)
       rest['num_images'] = num_images - len(self._data.excluded)
-      figures |= common.without_excluded(rest)
+      figures |= exclusions.without_excluded(rest)
     return figures
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
@@ -102,23 +104,27 @@ class Evaluator:
     'broken': logits that are not finite; 'outside': a label that is no class.
     """
     logits = self._predict(state, batch)['logits']
-    height, width = batch['image'].shape[1:3]
-    stride = interpolation.stride_of(max(height, width), max(logits.shape[1:3]))
+    seen = batch['image'].shape[1:3]
+    stride = interpolation.stride_between(seen, logits.shape[1:3])
     if self._at_original:
       labels = batch['full_segmentation']
       sizes = batch['image_size'], batch['full_size']
     else:
       labels = batch['segmentation']
-      whole = jnp.array([height, width], jnp.int32)
+      whole = jnp.array(seen, jnp.int32)
       sizes = (jnp.broadcast_to(whole, (len(labels), 2)),) * 2
     count = functools.partial(_confusion, stride=stride)
-    axes = PartitionSpec(sharding.BATCH)
-    if sharding.mesh_axes():  # each device its own images, one after the other
+    axes = PartitionSpec(constraints.BATCH)
+    if (
+      constraints.mesh_axes()
+    ):  # each device its own images, one after the other
       count = jax.shard_map(count, in_specs=axes, out_specs=axes)
     return {
       'confusion': count((logits, labels, *sizes)),
       'broken': ~jnp.isfinite(logits).all((1, 2, 3)),
-      'outside': ((labels >= logits.shape[-1]) & (labels != VOID)).any((1, 2)),
+      'outside': (
+        (labels >= logits.shape[-1]) & (labels != annotations.IGNORE)
+      ).any((1, 2)),
     }
 
   def _class_names(self, num_outputs: int) -> list[str]:

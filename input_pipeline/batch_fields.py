@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.targets import raw_fields
 
 # The fields that a batch may have; all else of an example is dropped.

@@ -15,19 +15,19 @@ import dataclasses
 import itertools
 import math
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from big_vision_like import plugins
+from big_vision_like.config import plugins
 from input_pipeline import ops as example_ops
-from input_pipeline import subset
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import subset
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.targets import unread_fields
 
@@ -54,6 +54,22 @@ def open_source(
   Raises:
     ValueError: unknown type or option, or an empty data set.
   """
+  source_class, options, chosen = checked_source(config, where)
+  source = source_class(**options)
+  if len(source) == 0:
+    raise ValueError(f'{where}: the data set is empty: {dict(config)}')
+  source = subset.select(source, chosen, f'{where}.subset')
+  return subset.take(source, fraction)
+
+
+def checked_source(
+  config: Mapping[str, Any], where: str
+) -> tuple[Callable[..., Any], dict[str, Any], Any]:
+  """(class, options, subset) of a source; names and types are checked.
+
+  Raises:
+    ValueError: unknown type or option.
+  """
   options = dict(config)
   if 'type' not in options:
     raise ValueError(
@@ -63,11 +79,7 @@ def open_source(
   source_class = plugins.get('source', options.pop('type'))
   chosen = options.pop('subset', {})
   plugins.check_kwargs(where, source_class, options)
-  source = source_class(**options)
-  if len(source) == 0:
-    raise ValueError(f'{where}: the data set is empty: {dict(config)}')
-  source = subset.select(source, chosen, f'{where}.subset')
-  return subset.take(source, fraction)
+  return source_class, options, chosen
 
 
 def open_train(config: Any) -> Any:

@@ -68,8 +68,8 @@ def _child(argv: list[str], out: int, err: int) -> None:
 def main() -> None:
   os.environ['BVL_CPU_TUNED'] = '1'
   warnings.simplefilter('ignore')
+  import big_vision_like.pages.metrics_plot  # noqa: F401
   import main as program  # noqa: F401
-  import tools.plot_metrics  # noqa: F401
 
   for line in sys.stdin:
     print(json.dumps(run_case(json.loads(line))), flush=True)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from big_vision_like.state import TrainState
+from big_vision_like.training.state import TrainState
 
 
 def state(exp: Any, image_size: int, seed: int = 0) -> TrainState:

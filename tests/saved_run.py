@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 
-from big_vision_like import checkpoint, experiment, settings
+from big_vision_like import experiment
+from big_vision_like.checkpoints import manager
+from big_vision_like.config import settings
 from tests import tiny
 
 
@@ -36,7 +38,7 @@ def save(
     'config': json.loads(settings.to_json(exp.config)),
     **more,
   }
-  ckpt = checkpoint.Checkpointer(str(folder))
+  ckpt = manager.Checkpointer(str(folder))
   ckpt.save(0, state, meta)
   ckpt.wait()
   ckpt.close()

@@ -1,6 +1,9 @@
 """Who may import whom, and what no file may contain (docs/architecture.md)."""
 
 import ast
+import collections
+import functools
+import itertools
 import pathlib
 
 import pytest
@@ -13,144 +16,224 @@ FILES = [
   *sorted(p for name in PACKAGES for p in (ROOT / name).rglob('*.py')),
   ROOT / 'main.py',
 ]
+MODULES_A_FOLDER = 25
+LINES_A_FILE = 500
 
 NUMERIC = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets'}
 OURS = {*PACKAGES, 'main', 'benchmarks', 'tests'}
+B = 'big_vision_like'
 
-# folder or file -> (our modules it may import, third parties it may not)
+# folder -> (our modules and folders it may import, third parties it may not)
 RULES = {
-  'configs': ({'configs.common', 'configs'}, NUMERIC | {'numpy'}),
-  'big_vision_like/metrics': ({'big_vision_like.metrics'}, NUMERIC),
-  **dict.fromkeys(
-    (
-      'big_vision_like/hierarchy.py', 'big_vision_like/hierarchy_files.py',
-      'big_vision_like/label_graph.py', 'big_vision_like/text_lines.py',
-      'big_vision_like/vocabulary.py',
-    ),
-    (
-      {
-        'big_vision_like.hierarchy_files', 'big_vision_like.label_graph',
-        'big_vision_like.plugins', 'big_vision_like.text_lines',
-        'big_vision_like.vocabulary',
-      },
-      NUMERIC,
-    ),
+  'configs': ({'configs'}, NUMERIC | {'numpy'}),
+  f'{B}/config': ({f'{B}.config', 'configs.common'}, NUMERIC | {'numpy'}),
+  f'{B}/metrics': ({f'{B}.metrics'}, NUMERIC),
+  f'{B}/parallel': ({f'{B}.parallel', f'{B}.config'}, {'optax', 'orbax'}),
+  f'{B}/ops': ({f'{B}.ops', f'{B}.parallel'}, {'optax', 'orbax', 'grain'}),
+  f'{B}/losses': (
+    {f'{B}.losses', f'{B}.ops', f'{B}.parallel'}, {'optax', 'orbax', 'grain'},
   ),
-  'big_vision_like/ops': (
-    {'big_vision_like.ops'}, {'optax', 'orbax', 'grain'},
+  f'{B}/models': (
+    {f'{B}.models', f'{B}.ops', f'{B}.parallel'}, {'optax', 'orbax', 'grain'},
   ),
-  'big_vision_like/models': (
-    {'big_vision_like.models', 'big_vision_like.ops'},
+  f'{B}/tasks': (
+    {f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses'},
     {'optax', 'orbax', 'grain'},
   ),
-  'big_vision_like/losses.py': (
-    {'big_vision_like.ops'}, {'optax', 'orbax', 'grain'},
+  f'{B}/training': (
+    {f'{B}.training', f'{B}.config', f'{B}.parallel'}, {'orbax', 'grain'},
   ),
-  'big_vision_like/tasks': (
+  f'{B}/checkpoints': (
     {
-      'big_vision_like.tasks', 'big_vision_like.models',
-      'big_vision_like.ops', 'big_vision_like.losses', 'big_vision_like',
+      f'{B}.checkpoints', f'{B}.config', f'{B}.parallel', f'{B}.training',
+      f'{B}.models.resnet', 'input_pipeline.files',
     },
-    {'optax', 'orbax', 'grain'},
+    {'grain'},
+  ),
+  f'{B}/runtime': (
+    {f'{B}.runtime', f'{B}.config', 'input_pipeline.files'},
+    {'optax', 'orbax', 'grain', 'flax'},
+  ),
+  f'{B}/pages': ({f'{B}.pages', f'{B}.config', 'input_pipeline'}, NUMERIC),
+  f'{B}/inference': (
+    {
+      f'{B}.inference', f'{B}.checkpoints', f'{B}.config', f'{B}.experiment',
+      f'{B}.ops', f'{B}.parallel', f'{B}.training', 'input_pipeline',
+    },
+    {'optax', 'orbax'},
   ),
   'input_pipeline': (
-    {
-      'input_pipeline', 'big_vision_like.hierarchy',
-      'big_vision_like.hierarchy_files',
-      'big_vision_like.vocabulary', 'big_vision_like.plugins',
-      'big_vision_like.durations', 'big_vision_like.text_lines',
-      'big_vision_like',
-    },
+    {'input_pipeline', f'{B}.config', f'{B}.protocols'},
     {'jax', 'flax', 'optax', 'orbax'},
+  ),
+  'input_pipeline/files': (
+    {'input_pipeline.files', 'input_pipeline.examples'}, NUMERIC,
   ),
   'evaluators': (
     {
-      'evaluators.common', 'evaluators.class_files',
-      'evaluators.frozen_features', 'evaluators',
-      'big_vision_like.metrics', 'big_vision_like.mesh', 'big_vision_like.ops',
-      'big_vision_like.plugins', 'big_vision_like.text_lines',
-      'big_vision_like.vocabulary', 'input_pipeline', 'big_vision_like',
+      'evaluators.harness', f'{B}.config', f'{B}.metrics', f'{B}.ops',
+      f'{B}.pages', f'{B}.parallel', 'input_pipeline',
     },
     {'optax', 'orbax'},
   ),
 }  # fmt: skip
 EXEMPT = {
   'input_pipeline/device.py': {'jax'},
-  'big_vision_like/ops/logistic_regression.py': {'optax'},  # its solver
+  f'{B}/ops/logistic_regression.py': {'optax'},  # its solver
   'tools/convert_pth.py': {'torch'},  # a process of its own
 }
-PLUGIN_FREE = (
-  'step', 'state', 'mesh', 'optim', 'checkpoint', 'train', 'evaluate',
-  'experiment', 'plan', 'settings',
+# The trunk meets plug-ins by name only; these are all it may know of them.
+TRUNK = (
+  'experiment', 'opening', 'train', 'evaluate', 'plan', 'config', 'training',
+  'checkpoints', 'runtime', 'parallel',
 )  # fmt: skip
-
-
-def imports(path: pathlib.Path) -> list[tuple[str, list[str]]]:
-  """(module, names) of every import anywhere in a file."""
-  out = []
-  for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.Import):
-      out += [(alias.name, []) for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and node.module:
-      out.append((node.module, [alias.name for alias in node.names]))
-  return out
-
-
-def modules(path: pathlib.Path) -> set[str]:
-  """Dotted names imported, `from a import b` counting as a.b for our own."""
-  found = set()
-  for module, names in imports(path):
-    top = module.partition('.')[0]
-    if top in OURS and names and module in {*PACKAGES, 'big_vision_like'}:
-      found |= {f'{module}.{name}' for name in names}
-    else:
-      found.add(module)
-  return found
+# Folder -> what a module of it defines; its parts lie in folders below.
+PLUGINS = {
+  'input_pipeline/sources': 'Source',
+  f'{B}/tasks': 'Task',
+  f'{B}/models': 'Model',
+  'evaluators': 'Evaluator',
+  'tools': 'main',
+  'configs': 'get_config',
+  'configs/studies': 'get_config',
+}
+# The table of all keys; what several studies share.
+NO_PLUGINS = {'configs/common.py', 'configs/studies/pretraining.py'}
 
 
 def relative(path: pathlib.Path) -> str:
   return path.relative_to(ROOT).as_posix()
 
 
+def dotted(path: pathlib.Path) -> str:
+  name = relative(path).removesuffix('.py').replace('/', '.')
+  return name.removesuffix('.__init__')
+
+
+MODULES = {dotted(path) for path in FILES}
+
+
+@functools.cache
+def modules(path: pathlib.Path) -> frozenset[str]:
+  """Dotted names imported anywhere in a file, `from a import b` as a.b."""
+  package = dotted(path)
+  if path.name != '__init__.py':
+    package = package.rpartition('.')[0]
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      base = node.module or ''
+      if node.level:
+        above = package.split('.')[: len(package.split('.')) - node.level + 1]
+        base = '.'.join([*above, *filter(None, [node.module])])
+      for alias in node.names:
+        name = f'{base}.{alias.name}'
+        found.add(name if name in MODULES else base)
+  return frozenset(found)
+
+
+def inside(module: str, place: str) -> bool:
+  return module == place or module.startswith(f'{place}.')
+
+
 @pytest.mark.parametrize('place', RULES)
 def test_imports_stay_within_their_layer(place):
   ours, banned = RULES[place]
-  files = [
-    p
-    for p in FILES
-    if relative(p) == place or relative(p).startswith(f'{place}/')
-  ]
+  files = [p for p in FILES if relative(p).startswith(f'{place}/')]
   assert files, place
   for path in files:
     for module in modules(path):
       top = module.partition('.')[0]
       if top in OURS:
-        fine = any(
-          module == m or (m != 'big_vision_like' and module.startswith(f'{m}.'))
-          for m in ours
-        )
+        fine = any(inside(module, m) for m in ours)
         assert fine, f'{relative(path)} imports {module}'
       else:
         allowed = EXEMPT.get(relative(path), set())
         assert top not in banned - allowed, f'{relative(path)} imports {module}'
 
 
-def test_trainer_names_no_plugin():
+def test_nothing_imports_tools_but_tools():
+  for path in FILES:
+    if not relative(path).startswith('tools/'):
+      for module in modules(path):
+        assert not inside(module, 'tools'), f'{relative(path)}: {module}'
+
+
+@pytest.mark.parametrize('name', TRUNK)
+def test_trunk_names_no_plugin(name):
   """The loop must take tasks, models, sources and evaluators it never met."""
-  for name in PLUGIN_FREE:
-    path = ROOT / 'big_vision_like' / f'{name}.py'
+  place = ROOT / B / name
+  files = list(place.rglob('*.py')) or [place.with_suffix('.py')]
+  weights = 'big_vision_like/checkpoints/torch_weights.py'  # ResNet's names
+  for path in files:
     for module in modules(path):
-      for package in ('tasks', 'models', 'input_pipeline.sources'):
-        assert not module.startswith(f'big_vision_like.{package}'), module
-        assert not module.startswith(package), module
-      if module.startswith('evaluators'):
-        assert module == 'evaluators.common', module
+      for package in (f'{B}.tasks', f'{B}.models', 'input_pipeline.sources'):
+        if relative(path) != weights:
+          assert not inside(module, package), f'{relative(path)}: {module}'
+      if inside(module, 'evaluators'):
+        assert inside(module, 'evaluators.harness'), module
+
+
+@pytest.mark.parametrize('folder', PLUGINS)
+def test_plugin_folders_hold_plugins_only(folder):
+  for path in sorted((ROOT / folder).glob('*.py')):
+    if path.name == '__init__.py' or relative(path) in NO_PLUGINS:
+      continue
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        names.add(node.name)
+      elif isinstance(node, ast.ImportFrom):
+        names |= {alias.asname or alias.name for alias in node.names}
+    assert PLUGINS[folder] in names, f'{relative(path)} is no plug-in'
+
+
+def room(module: str) -> str:
+  """A folder; the trunk's own modules are rooms of their own."""
+  folder = module.rpartition('.')[0]
+  package = (ROOT / module.replace('.', '/')).is_dir()
+  return module if package or folder == B else folder
+
+
+def test_folders_form_no_circle():
+  """By imports anywhere, those under TYPE_CHECKING and in functions too."""
+  needs: dict[str, dict[str, str]] = collections.defaultdict(dict)
+  for path in FILES:
+    for module in modules(path) & MODULES:
+      here, there = room(dotted(path)), room(module)
+      if here != there:
+        needs[here][there] = f'{dotted(path)} imports {module}'
+  assert len(needs) > 30
+  done: set[str] = set()
+
+  def visit(name: str, way: list[str]) -> None:
+    if name in way:
+      circle = [*way[way.index(name) :], name]
+      edges = [needs[a][b] for a, b in itertools.pairwise(circle)]
+      raise AssertionError('a circle: ' + '; '.join(edges))
+    if name not in done:
+      for other in needs.get(name, ()):
+        visit(other, [*way, name])
+      done.add(name)
+
+  for name in list(needs):
+    visit(name, [])
+
+
+def test_folders_are_small():
+  sizes = collections.Counter(
+    relative(path.parent) for path in FILES if path.name != '__init__.py'
+  )
+  crowded = {k: n for k, n in sizes.items() if n > MODULES_A_FOLDER}
+  assert not crowded
 
 
 @pytest.mark.parametrize('path', FILES, ids=relative)
 def test_nothing_dangerous_and_no_tensorflow(path):
   tree = ast.parse(path.read_text())
-  for module, _ in imports(path):
+  for module in modules(path):
     top = module.partition('.')[0]
     banned = {'pickle', 'tensorflow', 'torch', 'clu'}
     assert top not in banned - EXEMPT.get(relative(path), set()), module
@@ -169,6 +252,6 @@ def test_nothing_dangerous_and_no_tensorflow(path):
 @pytest.mark.parametrize('path', FILES, ids=relative)
 def test_files_are_short_and_explain_themselves(path):
   text = path.read_text()
-  assert len(text.splitlines()) <= 500, relative(path)
+  assert len(text.splitlines()) <= LINES_A_FILE, relative(path)
   assert ast.get_docstring(ast.parse(text)), relative(path)
   assert path.stem not in ('utils', 'util', 'helpers', 'misc')

@@ -25,7 +25,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tools import command, weights_header
+from tools.cli import command
+from tools.weights import weights_header
 
 _PICKLED = ('.pth', '.pt', '.bin')
 
@@ -67,7 +68,7 @@ def convert(source: str, output: str, pixels: str | None = None) -> None:
       numbers that are not finite; `pixels` that the file contradicts; or
       `output` holds something already.
   """
-  from big_vision_like import safetensors_files, torch_weights
+  from big_vision_like.checkpoints import safetensors_files, torch_weights
 
   folder = pathlib.Path(output)
   if folder.exists() and any(folder.iterdir()):
@@ -111,7 +112,7 @@ def convert(source: str, output: str, pixels: str | None = None) -> None:
 
 def _arguments(layout: Mapping[str, str]) -> str:
   """How configs are given a layout."""
-  from big_vision_like import torch_weights
+  from big_vision_like.checkpoints import torch_weights
 
   if layout == torch_weights.LAYOUT:
     return 'configs: layout=torch'
@@ -171,12 +172,14 @@ def _save(
   import jax
   import numpy as np
 
-  from big_vision_like import checkpoint, experiment, settings
+  from big_vision_like import experiment
+  from big_vision_like.checkpoints import manager
+  from big_vision_like.config import settings
 
   exp = experiment.build(config, devices=jax.devices()[:1])
   blank = exp.abstract_state
   extra = {'batch_stats': tree['batch_stats']}
-  _check_fit(checkpoint, (blank.params, blank.extra), (tree['params'], extra))
+  _check_fit((blank.params, blank.extra), (tree['params'], extra))
   rng = jax.random.key(0)
   # Not by exp.init: compiling it takes longer than all the rest.
   state = blank.replace(
@@ -199,7 +202,7 @@ def _save(
     'step': 0,
   }
   with _ctrl_c_waits():
-    ckpt = checkpoint.Checkpointer(str(folder))
+    ckpt = manager.Checkpointer(str(folder))
     ckpt.save(0, state, meta)
     ckpt.wait()
     ckpt.close()
@@ -221,8 +224,10 @@ def _ctrl_c_waits() -> Iterator[None]:
     raise KeyboardInterrupt
 
 
-def _check_fit(checkpoint: Any, ours: Any, theirs: Any) -> None:
-  here, there = checkpoint.shapes(ours), checkpoint.shapes(theirs)
+def _check_fit(ours: Any, theirs: Any) -> None:
+  from big_vision_like.checkpoints import reading
+
+  here, there = reading.shapes(ours), reading.shapes(theirs)
   lines = [
     f'  {name}: {there.get(name, "absent")} in the file, '
     f'{here.get(name, "absent")} in the model'

@@ -30,9 +30,10 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import process
 
-from input_pipeline.near_duplicates import search
-from input_pipeline.near_duplicates.hashes import MAX_DISTANCE
-from tools import command, dedup_sets, dedup_steps, output_folder
+from tools.cli import command, output_folder
+from tools.near_duplicates import search, steps
+from tools.near_duplicates import sets as dedup_sets
+from tools.near_duplicates.hashes import MAX_DISTANCE
 
 _DEFAULT_COSINE = 0.85
 
@@ -185,7 +186,7 @@ def run(args: argparse.Namespace) -> dict:
   check(args)
   _check_places(args)
   sets = dedup_sets.open_sets(args.train, args.eval, args.within)
-  return dedup_steps.run(args, sets)
+  return steps.run(args, sets)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

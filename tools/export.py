@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tools import command, output_folder
+from tools.cli import command, output_folder
 
 FORMATS = ('safetensors', 'stablehlo')
 _VOCABULARY = 'vocabulary.jsonl'
@@ -76,16 +76,19 @@ def export(
   import numpy as np
   from absl import logging
 
-  from big_vision_like import features, mesh, stored_model, torch_weights
-  from input_pipeline import manifest, pipeline
+  from big_vision_like.checkpoints import torch_weights
+  from big_vision_like.inference import embedder, stored_model
+  from big_vision_like.parallel import mesh
   from input_pipeline import ops as example_ops
+  from input_pipeline import pipeline
   from input_pipeline.ops.context import OpContext
-  from tools import export_safetensors, export_stablehlo
+  from input_pipeline.prepared import manifest
+  from tools.weights import export_safetensors, export_stablehlo
 
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   model = stored_model.load(checkpoint, '--checkpoint')
   classes = model.classes(vocabulary, '--vocabulary')
-  ops = features.deterministic_ops(model.config.input.ops)
+  ops = embedder.deterministic_ops(model.config.input.ops)
   spec = pipeline.example_spec(example_ops.build(ops, OpContext()))
   state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
   # Compiled programs may hide a NaN: max(NaN, 0) need not be one.

@@ -20,7 +20,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import command, data_argument, feature_shards, output_folder
+from tools.cli import command, data_argument, output_folder
+from tools.embedding import feature_shards
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verify(output: str) -> None:
-  from tools import feature_folder
+  from tools.embedding import feature_folder
 
   print(feature_folder.verify(output))
 
@@ -92,8 +93,8 @@ def extract(args: argparse.Namespace) -> None:
 
   from absl import logging
 
-  from big_vision_like import features
-  from tools import feature_folder
+  from big_vision_like.inference import embedder as features
+  from tools.embedding import feature_folder
 
   described = _source_config(args.data)
   places = output_folder.places(described)

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import annotations
-from tools import config_feed, config_flags, output_folder
+from input_pipeline.examples import annotations
+from tools.cli import config_feed, config_flags, output_folder
 
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
@@ -193,7 +193,7 @@ def run(
   Raises:
     ValueError, FileNotFoundError: a mistake in an argument or in the config.
   """
-  from tools import annotated_picture, contact_sheet
+  from big_vision_like.pages import annotated_picture, contact_sheet
 
   for name, value, least in (
     ('num', num, 1), ('repeats', repeats, 1), ('epoch', epoch, 0),

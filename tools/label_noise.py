@@ -17,14 +17,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tools import (
-  command,
-  data_argument,
-  label_comparison,
-  label_lists,
-  label_noise_report,
-  output_folder,
-)
+from tools.cli import command, data_argument, output_folder
+from tools.noise import label_comparison, label_lists, label_noise_report
 
 
 def parser() -> argparse.ArgumentParser:

@@ -28,12 +28,14 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from evaluators import class_files
-from input_pipeline import manifest as manifests
-from input_pipeline import records, stored_labels
+from evaluators.harness import class_files
+from input_pipeline.labels import stored_labels
+from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 from input_pipeline.sources.records import Source
-from tools import command, fasteval_choice, output_folder
-from tools.fasteval_choice import Counts, Limits, Pool
+from tools.cli import command, output_folder
+from tools.embedding import fasteval_choice
+from tools.embedding.fasteval_choice import Counts, Limits, Pool
 
 SPLIT = 'fasteval'
 _NUM_SHOWN = 10

@@ -28,15 +28,9 @@ import tqdm
 from absl import logging
 from PIL import Image
 
-from tools import (
-  bucket_montage,
-  class_images,
-  command,
-  data_argument,
-  feature_clusters,
-  html_page,
-  output_folder,
-)
+from big_vision_like.pages import html_page
+from tools.cli import command, data_argument, output_folder
+from tools.noise import bucket_montage, class_images, feature_clusters
 
 _SAMPLE_SEED = 1707  # of the images taken where a class has too many
 _NUM_LISTED = 10
@@ -249,7 +243,7 @@ def overview(audits: Sequence[Audit]) -> html_page.Markup:
 
 def run(args: argparse.Namespace) -> list[Audit]:
   """Audits the classes and writes everything."""
-  from big_vision_like import features
+  from big_vision_like.inference import embedder as features
   from input_pipeline import pipeline
 
   _check(args)

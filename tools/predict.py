@@ -28,7 +28,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from tools import command, output_folder
+from tools.cli import command, output_folder
 
 _PREDICTIONS = 'predictions.jsonl'
 _PAGE = 'predictions.html'
@@ -85,7 +85,7 @@ def predict(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if value is not None and value < least:
       raise ValueError(f'--{name}={value} must be at least {least}')
-  from tools import image_list
+  from tools.predictions import image_list
 
   found = image_list.find(args.input)
   output_folder.refuse_inside(args.output, args.input)
@@ -135,8 +135,8 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
     args: of the command.
     num: images of the input.
   """
-  from big_vision_like import stored_model
-  from tools import prediction_sheet
+  from big_vision_like.inference import stored_model
+  from big_vision_like.pages import prediction_sheet
 
   model = stored_model.load(args.checkpoint, '--checkpoint')
   classes = model.classes(args.vocabulary, '--vocabulary')
@@ -147,21 +147,21 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   )
   task = model.config.task.type
   if 'segmentation' in model.task.fields:
-    from tools import predict_masks
+    from tools.predictions import masks
 
     if args.top is not None:
       raise ValueError(f'--top: the task {task!r} gives masks, no labels')
-    options['batch_size'] = _or(args.batch_size, predict_masks.BATCH_SIZE)
-    return predict_masks.Masks(
+    options['batch_size'] = _or(args.batch_size, masks.BATCH_SIZE)
+    return masks.Masks(
       model, classes, args.output, overlays=not args.no_overlays, **options
     )
-  from tools import predict_labels
+  from tools.predictions import labels
 
   if args.no_overlays:
     raise ValueError(f'--no_overlays: the task {task!r} gives labels, no masks')
-  options['batch_size'] = _or(args.batch_size, predict_labels.BATCH_SIZE)
-  top = _or(args.top, predict_labels.TOP)
-  return predict_labels.Labels(model, classes, top=top, **options)
+  options['batch_size'] = _or(args.batch_size, labels.BATCH_SIZE)
+  top = _or(args.top, labels.TOP)
+  return labels.Labels(model, classes, top=top, **options)
 
 
 def _or(given: int | None, default: int) -> int:

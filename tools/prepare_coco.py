@@ -13,8 +13,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from input_pipeline.publishers import coco
-from tools import preparer
+from input_pipeline.publishers.coco import source as coco
+from tools.cli import preparer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

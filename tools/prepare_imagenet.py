@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from big_vision_like.hierarchy import UNLISTED
-from input_pipeline.publishers import imagenet
-from tools import preparer
+from input_pipeline.labels.hierarchy import UNLISTED
+from input_pipeline.publishers.imagenet import source as imagenet
+from tools.cli import preparer
 
 _SPLITS = ('train', 'val')
 

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from input_pipeline.publishers import imagenet21k
-from tools import prepare_imagenet, preparer
+from input_pipeline.publishers.imagenet import imagenet21k
+from tools import prepare_imagenet
+from tools.cli import preparer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

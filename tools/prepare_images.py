@@ -22,9 +22,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from big_vision_like import hierarchy, plugins
+from big_vision_like.config import plugins
+from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
-from tools import preparer
+from tools.cli import preparer
 
 # Handed to the source as they are, where given; --option does the same.
 _SOURCE_OPTIONS = {

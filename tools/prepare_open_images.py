@@ -15,8 +15,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from input_pipeline.publishers import open_images, open_images_layout
-from tools import preparer
+from input_pipeline.publishers.open_images import layout
+from input_pipeline.publishers.open_images import source as open_images
+from tools.cli import preparer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def open_sources(args: argparse.Namespace) -> dict[str, open_images.Source]:
   if not args.input and not args.images:
     raise ValueError('--input is needed: the folder of the downloads')
   images = _by_split('--images', args.images)
-  published = open_images_layout.find(
+  published = layout.find(
     args.input,
     splits=None if args.splits is None else args.splits.split(','),
     images=images,
@@ -102,10 +103,10 @@ def _by_split(option: str, given: Sequence[str]) -> dict[str, list[str]]:
   found: dict[str, list[str]] = {}
   for text in given:
     split, equals, path = text.partition('=')
-    if split not in open_images_layout.SPLITS or not equals or not path:
+    if split not in layout.SPLITS or not equals or not path:
       raise ValueError(
         f'{option} {text!r}: expected SPLIT=PATH, SPLIT being one of '
-        f'{", ".join(open_images_layout.SPLITS)}'
+        f'{", ".join(layout.SPLITS)}'
       )
     found.setdefault(split, []).append(path)
   return found

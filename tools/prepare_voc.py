@@ -15,8 +15,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from input_pipeline.publishers import voc
-from tools import preparer
+from input_pipeline.publishers.voc import source as voc
+from tools.cli import preparer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

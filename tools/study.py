@@ -19,16 +19,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from big_vision_like import workdirs
-from tools import command
-from tools.studies import (
-  config_checks,
-  config_files,
-  plan,
-  report,
-  runner,
-  tables,
-)
+from big_vision_like.config import loading
+from big_vision_like.runtime import workdirs
+from tools.cli import command
+from tools.studies import config_checks, plan, report, runner, tables
 from tools.studies import record as records
 from tools.studies import results as outcomes
 from tools.studies.progress import Progress
@@ -58,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
   if args.jobs < 1:
     raise ValueError(f'--jobs={args.jobs} must be at least 1')
   folder = pathlib.Path(args.workdir)
-  config = config_files.load(args.config, '--config')
+  config = loading.load(args.config, '--config')
   study = plan.build(config, args.config, folder)
   jobs = plan.chosen(study, args.only)
   _refuse_changed(jobs)

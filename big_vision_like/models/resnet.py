@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from big_vision_like.models import layers
+from big_vision_like.models.parts import layers
 
 # Bottleneck units in block1..block4. 14 and 26 are for tests and small data.
 UNITS = {

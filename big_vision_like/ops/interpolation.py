@@ -6,15 +6,22 @@ beyond the last one they stay what it says. On an input of 8 n + 1 pixels this
 is DeepLab's interpolation with aligned corners.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 
-def stride_of(pixels: int, features: int) -> int:
-  """Stride of a net that turns `pixels` into `features`: a power of two.
+def stride_between(image: Sequence[int], grid: Sequence[int]) -> int:
+  """Stride of a net that turns an input (H, W) into a map (h, w).
 
-  Both along the longer side: a single feature is short of the whole stride.
+  The longer side tells: a single feature is short of the whole stride.
   """
+  return stride_of(max(image), max(grid))
+
+
+def stride_of(pixels: int, features: int) -> int:
+  """Stride of a net that turns `pixels` into `features`: a power of two."""
   stride = 1
   while stride * features < pixels:
     stride *= 2
@@ -79,7 +86,7 @@ def bilinear(maps: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 def to_pixels(maps: jax.Array, height: int, width: int) -> jax.Array:
   """Maps float32 [B, h, w, C] -> [B, C, H, W] at the net's input pixels."""
-  stride = stride_of(max(height, width), max(maps.shape[1:3]))
+  stride = stride_between((height, width), maps.shape[1:3])
   rows, columns = (pixel_coordinates(n, stride) for n in (height, width))
   return jax.vmap(lambda grid: bilinear(grid, rows, columns))(maps)
 
@@ -99,7 +106,7 @@ def class_ids(
     logits: float32 [h, w, C] of an image that was resized to `image_size` and
       lies at the top left of the net's input.
     shape: (H, W) of the canvas to fill: at least `full_size`, or a part of it.
-    stride: see `stride_of`.
+    stride: see `stride_between`.
     image_size: int [2] height and width as the net saw it.
     full_size: int [2] height and width of the image in question.
     origin: int [2] row and column of the canvas's first pixel: large images are

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from big_vision_like.ops import sharding
+from big_vision_like.parallel import constraints
 
 
 def pick(logits: jax.Array, ids: jax.Array) -> jax.Array:
@@ -24,9 +24,9 @@ def pick(logits: jax.Array, ids: jax.Array) -> jax.Array:
       f'logits {logits.shape} and ids {ids.shape} must be [B, C] and [B, M]'
     )
   logits = logits.astype(jnp.float32)
-  if not {'data', 'model'} <= sharding.mesh_axes().keys():
+  if not {'data', 'model'} <= constraints.mesh_axes().keys():
     return _own(logits, ids, 0)
-  sharding.check_divisible(logits.shape, (sharding.BATCH, 'model'))
+  constraints.check_divisible(logits.shape, (constraints.BATCH, 'model'))
 
   def local(logits: jax.Array, ids: jax.Array) -> jax.Array:
     first_id = jax.lax.axis_index('model') * logits.shape[1]
@@ -38,7 +38,7 @@ def pick(logits: jax.Array, ids: jax.Array) -> jax.Array:
     out_specs=P('data'),
     axis_names={'data', 'model'},
   )(logits, ids)
-  return sharding.constrain(picked, sharding.BATCH)
+  return constraints.constrain(picked, constraints.BATCH)
 
 
 def _own(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from big_vision_like.ops import sharding
+from big_vision_like.parallel import constraints
 
 
 def top_k(
@@ -45,9 +45,9 @@ def top_k(
   if num_classes is not None:
     allowed = allowed & (jnp.arange(width) < num_classes)
   logits = logits.astype(jnp.float32)
-  if not {'data', 'model'} <= sharding.mesh_axes().keys():
+  if not {'data', 'model'} <= constraints.mesh_axes().keys():
     return _best(logits, allowed, k, first_id=0)
-  sharding.check_divisible(logits.shape, (sharding.BATCH, 'model'))
+  constraints.check_divisible(logits.shape, (constraints.BATCH, 'model'))
   candidates = jax.shard_map(
     functools.partial(_local_best, k=k),
     in_specs=(P('data', 'model'), P('model')),
@@ -56,8 +56,8 @@ def top_k(
   )(logits, allowed)
   return jax.shard_map(
     functools.partial(_merge, k=k),
-    in_specs=P(sharding.BATCH),
-    out_specs=P(sharding.BATCH),
+    in_specs=P(constraints.BATCH),
+    out_specs=P(constraints.BATCH),
     axis_names={'data', 'model'},
   )(*candidates)
 

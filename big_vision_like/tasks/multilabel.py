@@ -10,18 +10,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from big_vision_like import losses
-from big_vision_like.tasks import common
+from big_vision_like.losses import classification
+from big_vision_like.tasks.parts import backbone_task
 
 
-class Task(common.Classifier):
+class Task(backbone_task.Classifier):
   """Per-label logistic loss on batch['label_ids'] int32 [B, L], padded -1.
 
   batch['label_conf'] float32 [B, L] and batch['negative_ids'] int32 [B, N],
   padded -1, are read where the options below ask for them.
 
   Args:
-    backbone: see `common.Classifier`.
+    backbone: see `backbone_task.Classifier`.
     num_classes: true number of labels; None: that of the training source.
     class_multiple: pad the class axis to a multiple of it (50 in the paper).
     reduction: 'sum_classes' (the paper's scale) or 'mean_classes'.
@@ -29,8 +29,8 @@ class Task(common.Classifier):
     unknown: a label that is neither given nor verified as absent is a
       'negative', as in the paper, or has no part in the loss, 'ignore'.
     confidence: of a label is left alone ('ignore'), is its soft 'target', or
-      the 'weight' of its loss; see `losses.sigmoid_sparse`.
-    pixels: see `common.scale_pixels`.
+      the 'weight' of its loss; see `classification.sigmoid_sparse`.
+    pixels: see `backbone_task.scale_pixels`.
   """
 
   fields = ('image', 'label_ids')
@@ -49,9 +49,9 @@ class Task(common.Classifier):
   ):
     super().__init__(backbone, num_classes, class_multiple, prior, pixels)
     for name, value, valid in (
-      ('reduction', reduction, losses.REDUCTIONS),
-      ('unknown', unknown, losses.UNKNOWN),
-      ('confidence', confidence, losses.CONFIDENCE),
+      ('reduction', reduction, classification.REDUCTIONS),
+      ('unknown', unknown, classification.UNKNOWN),
+      ('confidence', confidence, classification.CONFIDENCE),
     ):
       if value not in valid:
         raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
@@ -67,14 +67,14 @@ class Task(common.Classifier):
     self,
     params: Any,
     extra: Any,
-    batch: common.Batch,
+    batch: backbone_task.Batch,
     rng: jax.Array,
     train: bool,
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """(per-example loss [B], new extra, aux of per-example [B] values)."""
     image = self.scaled(batch)
     logits, extra = self.logits(params, extra, image, rng, train)
-    per_example = losses.sigmoid_sparse(
+    per_example = classification.sigmoid_sparse(
       logits,
       batch['label_ids'],
       self.num_classes,

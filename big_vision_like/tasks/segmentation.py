@@ -12,16 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from big_vision_like.models import deeplab, layers
+from big_vision_like.models.parts import deeplab, layers
 from big_vision_like.ops import interpolation
-from big_vision_like.tasks import common
+from big_vision_like.tasks.parts import backbone_task
 
 VOID = 255  # of a mask: unknown, counts nowhere
 LOSS_AT = ('grid', 'pixels')
 NORMALISE = ('batch', 'image')
 
 
-class Task(common.BackboneTask):
+class Task(backbone_task.BackboneTask):
   """Cross-entropy on batch['segmentation'] uint8 [B, H, W], 255 where void.
 
   The masks' class 0 is the background and label i of the vocabulary is i + 1,
@@ -30,7 +30,7 @@ class Task(common.BackboneTask):
   The prediction 'logits' is float32 [B, h, w, C] on the grid of features.
 
   Args:
-    backbone: see `common.BackboneTask`; the head is on its 'block4'.
+    backbone: see `backbone_task.BackboneTask`; the head is on its 'block4'.
     num_classes: names in the vocabulary; None: those of the training source.
     background: whether masks and logits have a class before these.
     rates: dilations of the head's branches; (6, 12, 18, 24) are for features
@@ -40,7 +40,7 @@ class Task(common.BackboneTask):
     normalise: the loss is the mean over the valid pixels of the 'batch', or of
       each 'image', every image having the same weight.
     class_multiple: 1; the classes of pixels are not partitioned.
-    pixels: see `common.scale_pixels`.
+    pixels: see `backbone_task.scale_pixels`.
   """
 
   fields = ('image', 'segmentation')
@@ -99,7 +99,7 @@ class Task(common.BackboneTask):
     self,
     params: Any,
     extra: Any,
-    batch: common.Batch,
+    batch: backbone_task.Batch,
     rng: jax.Array,
     train: bool,
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
@@ -112,9 +112,7 @@ class Task(common.BackboneTask):
     image, labels = self.scaled(batch), batch['segmentation']
     logits, extra = self.logits(params, extra, image, rng, train)
     if self._loss_at == 'grid':
-      stride = interpolation.stride_of(
-        max(labels.shape[1:]), max(logits.shape[1:3])
-      )
+      stride = interpolation.stride_between(labels.shape[1:], logits.shape[1:3])
       labels = labels[:, ::stride, ::stride]
     else:
       logits = interpolation.to_pixels(logits, *labels.shape[1:])

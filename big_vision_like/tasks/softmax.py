@@ -5,21 +5,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from big_vision_like import losses
-from big_vision_like.tasks import common
+from big_vision_like.losses import classification
+from big_vision_like.tasks.parts import backbone_task
 
 
-class Task(common.Classifier):
+class Task(backbone_task.Classifier):
   """Softmax cross-entropy on batch['label'] int32 [B].
 
   Args:
-    backbone: see `common.Classifier`.
+    backbone: see `backbone_task.Classifier`.
     num_classes: true number of classes; None: that of the training source.
     class_multiple: pad the class axis to a multiple of it.
     label_smoothing: mass spread evenly over all classes.
     mixup: images and losses of two examples are mixed by a weight drawn from
       Beta(mixup, mixup) at each step (Zhang et al. 2018); 0 for none.
-    pixels: see `common.scale_pixels`.
+    pixels: see `backbone_task.scale_pixels`.
   """
 
   fields = ('image', 'label')
@@ -48,7 +48,7 @@ class Task(common.Classifier):
     self,
     params: Any,
     extra: Any,
-    batch: common.Batch,
+    batch: backbone_task.Batch,
     rng: jax.Array,
     train: bool,
   ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
@@ -67,7 +67,7 @@ class Task(common.Classifier):
     return others + weight * (own - others), extra, {}
 
   def _cross_entropy(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-    return losses.softmax_sparse(
+    return classification.softmax_sparse(
       logits, label, self.num_classes, label_smoothing=self._label_smoothing
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like import plugins
+from big_vision_like.config import plugins
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
 

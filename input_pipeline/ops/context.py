@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

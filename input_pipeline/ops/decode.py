@@ -12,8 +12,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline import annotations
-from input_pipeline.errors import BadExample
+from input_pipeline.examples import annotations
+from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import target_geometry
 from input_pipeline.ops.context import OpContext
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.hierarchy import Hierarchy
-from input_pipeline import label_states
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import states
+from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.ops.context import OpContext
 
 _MADE_BY = {
@@ -139,7 +139,7 @@ class Labels:
     self.hierarchy: Hierarchy | None = context.hierarchy if fill_in else None
     self._confidence = confidence
     self._min_confidence = min_confidence
-    self._negatives = label_states.Negatives(
+    self._negatives = states.Negatives(
       context.hierarchy if fill_in_negatives else None,
       fill_in=fill_in_negatives,
     )
@@ -181,7 +181,7 @@ class Labels:
     if self._min_confidence is not None:
       kept = given >= np.float32(self._min_confidence)
       raw, given = raw[kept], given[kept]
-    return label_states.close_confidences(self.hierarchy, raw, given)
+    return states.close_confidences(self.hierarchy, raw, given)
 
   def _negative_ids(self, example: dict, positives: np.ndarray) -> np.ndarray:
     if 'negatives' not in example:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.hierarchy import Hierarchy
+from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.ops.context import OpContext
 
 KINDS = ('symmetric', 'neighbour', 'missing')

@@ -4,7 +4,7 @@ Each function takes the example as it was before the op and returns the fields
 to replace; images are left to the ops. Coordinates are pixel edges: pixel
 (row, column) covers [row, row + 1) x [column, column + 1), so an image of
 width W spans [0, W] and mirrors x to W - x. Names and types of the fields are
-those of input_pipeline/annotations.py.
+those of input_pipeline/examples/annotations.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import annotations, outlines
+from input_pipeline.examples import annotations, outlines
 from input_pipeline.ops.bilinear import Window
 
 Pairs = Sequence[tuple[int, int]]

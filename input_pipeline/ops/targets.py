@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from input_pipeline import annotations, outlines
-from input_pipeline.errors import BadExample
+from input_pipeline.examples import annotations, outlines
+from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
 

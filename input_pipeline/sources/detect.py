@@ -10,9 +10,10 @@ import pathlib
 import re
 from typing import Any
 
-from big_vision_like import plugins
-from big_vision_like.hierarchy import Hierarchy
-from input_pipeline.sources import masks, shard_names
+from big_vision_like.config import plugins
+from input_pipeline.files import shard_names
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.sources import masks
 
 _TABLES = ('.csv', '.tsv', '.jsonl')
 _YEAR = re.compile(r'VOC\d{4}')

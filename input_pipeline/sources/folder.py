@@ -15,16 +15,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from big_vision_like import hierarchy as hierarchies
-from big_vision_like import text_lines
-from big_vision_like import vocabulary as vocabularies
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline.sources import image_files
+from input_pipeline.files import image_files
+from input_pipeline.image_sets import holdout, labelled_files
+from input_pipeline.labels import hierarchy as hierarchies
+from input_pipeline.labels import text_lines
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.vocabulary import Vocabulary
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
-
-class Source(image_files.LabelledFiles):
+class Source(labelled_files.LabelledFiles):
   """Labels from folders, one an image.
 
   Args (options):
@@ -58,7 +57,7 @@ class Source(image_files.LabelledFiles):
   ):
     path = image_files.check_path('path', path)
     if holdout_percent is not None:
-      image_files.check_holdout(holdout_percent, split)
+      holdout.check_holdout(holdout_percent, split)
     root, train_root = _roots(path, split, holdout_percent is not None)
     classes = _class_folders(root)
     if vocabulary is not None:
@@ -88,7 +87,7 @@ class Source(image_files.LabelledFiles):
         found = [
           image
           for image in found
-          if image_files.held_out(image, holdout_percent) == wanted
+          if holdout.held_out(image, holdout_percent) == wanted
         ]
       paths += found
       rows.append((labels.index(name), len(found)))
@@ -155,7 +154,7 @@ def _class_folders(root: str) -> list[str]:
   """Sorted names of the sub-folders; an image beside them is an error."""
   folders, files = _entries(root)
   for entry in files:
-    if entry.name.lower().endswith(SUFFIXES):
+    if entry.name.lower().endswith(image_files.SUFFIXES):
       raise ValueError(
         f'{entry.path}: an image outside of any class folder; the folder of '
         f'an image is its label. Where labels are listed in a file, use the '
@@ -176,7 +175,7 @@ def _images(root: str, name: str) -> list[bytes]:
     found += [
       os.fsencode(entry.path[cut:])
       for entry in files
-      if entry.name.lower().endswith(SUFFIXES)
+      if entry.name.lower().endswith(image_files.SUFFIXES)
     ]
     if folders:
       status = os.stat(folder)
@@ -197,5 +196,6 @@ def _nothing_found(root: str, classes: Sequence[str]) -> str:
   seen = ', '.join(f'{n} x {s}' for s, n in suffixes.most_common(5))
   return (
     f'{root}: no images in its {len(classes)} class folders; other files '
-    f'there: {seen or "none"}; image suffixes: {", ".join(SUFFIXES)}'
+    f'there: {seen or "none"}; image suffixes: '
+    f'{", ".join(image_files.SUFFIXES)}'
   )

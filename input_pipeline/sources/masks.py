@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like import vocabulary as vocabularies
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import annotations
-from input_pipeline.errors import BadExample
-from input_pipeline.publishers import voc_masks
-from input_pipeline.sources import image_files, mask_pairs
+from input_pipeline.examples import annotations, mask_files
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import image_files
+from input_pipeline.image_sets import fingerprint, holdout, mask_pairs
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.vocabulary import Vocabulary
 
 CLASSES_FILE = 'classes.txt'
 _NO_CLASSES = ('background', 'void', 'unlabeled', 'unlabelled', 'ignore')
@@ -70,7 +70,7 @@ class Source:
     for name, value in (('images', images), ('masks', masks)):
       image_files.check_path(name, value)
     if holdout_percent is not None:
-      image_files.check_holdout(holdout_percent, split)
+      holdout.check_holdout(holdout_percent, split)
     undivided = holdout_percent is not None or split == 'all'
     found = mask_pairs.folders(path, split, images, masks, undivided)
     self.background = background
@@ -83,7 +83,7 @@ class Source:
     self._rows = np.stack([pairs.image_rows, pairs.mask_rows], axis=1)
     if holdout_percent is not None and split != 'all':
       held_out = [
-        image_files.held_out(pairs.images.names.raw(row), holdout_percent)
+        holdout.held_out(pairs.images.names.raw(row), holdout_percent)
         for row in pairs.image_rows
       ]
       self._rows = self._rows[np.array(held_out) == (split == 'val')]
@@ -130,7 +130,7 @@ class Source:
     image = self._images.read_at(image_row)
     try:
       mask = self._masks.read_at(mask_row)
-      return image, mask, voc_masks.class_ids(mask, image, self._num_ids)
+      return image, mask, mask_files.class_ids(mask, image, self._num_ids)
     except BadExample as error:
       name = self._masks.names[mask_row]
       where = os.path.join(os.path.basename(self._masks.path), name)
@@ -156,7 +156,7 @@ class Source:
     for files, rows in zip((self._images, self._masks), self._rows.T):
       parts.append(b'\0'.join(map(files.names.raw, rows.tolist())))
       parts.append(files.sizes[rows].astype(np.int64))
-    return image_files.digest(parts, self.vocabulary, None)
+    return fingerprint.digest(parts, self.vocabulary, None)
 
   def report_lines(self) -> list[str]:
     """Where the pairs are from, and the files that are neither."""

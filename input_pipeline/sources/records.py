@@ -11,12 +11,12 @@ import os
 
 import numpy as np
 
-from big_vision_like import hierarchy as hierarchies
-from big_vision_like import vocabulary as vocabularies
-from input_pipeline import manifest as manifests
-from input_pipeline import records
-from input_pipeline.errors import BadExample
-from input_pipeline.stored_labels import StoredLabels
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import hierarchy as hierarchies
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.stored_labels import StoredLabels
+from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 
 
 class Source:
@@ -33,7 +33,7 @@ class Source:
     vocabulary: file to use instead of the data set's own.
     hierarchy: file to use instead of the data set's own, if it has one.
     hierarchy_unlisted: nodes of that file outside the vocabulary: 'error',
-      'traverse' or 'add' (see big_vision_like/hierarchy.py).
+      'traverse' or 'add' (see input_pipeline/labels/hierarchy.py).
 
   Raises:
     FileNotFoundError: no data set there.

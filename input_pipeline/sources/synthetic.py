@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import annotations as annotation_fields
+from input_pipeline.examples import annotations as annotation_fields
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.synthetic_world.options import Options, check_integer
 from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
 from input_pipeline.synthetic_world.scene import Scene

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like import hierarchy as hierarchies
-from big_vision_like import plugins, text_lines
-from big_vision_like import vocabulary as vocabularies
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline.sources import image_files
+from big_vision_like.config import plugins
+from input_pipeline.files import image_files
+from input_pipeline.image_sets import holdout, labelled_files
+from input_pipeline.labels import hierarchy as hierarchies
+from input_pipeline.labels import text_lines
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.vocabulary import Vocabulary
 
 Row = tuple[int, str, list[str], str | None]  # line, image, labels, split
 _DELIMITERS = {'.csv': ',', '.tsv': '\t'}
@@ -36,7 +38,7 @@ class Columns:
   separator: str | None
 
 
-class Source(image_files.LabelledFiles):
+class Source(labelled_files.LabelledFiles):
   """Any number of labels an image, from a table.
 
   Args (options):
@@ -88,7 +90,7 @@ class Source(image_files.LabelledFiles):
       raise FileNotFoundError(f'root={root!r}: no such folder')
     _check_options(label_separator, merge_rows, check_files)
     if holdout_percent is not None:
-      image_files.check_holdout(holdout_percent, split)
+      holdout.check_holdout(holdout_percent, split)
     columns = Columns(
       image_column, labels_column, split_column, label_separator
     )
@@ -98,7 +100,7 @@ class Source(image_files.LabelledFiles):
     labels, ids = table.resolve()
     pairs = np.array(table.rows, np.int64)
     if split == 'train' and labels.counts is None:
-      unique = image_files.sorted_unique(pairs * len(labels) + ids)
+      unique = labelled_files.sorted_unique(pairs * len(labels) + ids)
       counts = np.bincount(unique % len(labels), minlength=len(labels))
       labels = dataclasses.replace(labels, counts=counts)
     labels, closed = hierarchies.attach(
@@ -176,7 +178,7 @@ class _Table:
         f'{self.path}: has a column {column!r}, so it cannot be divided by '
         f'holdout_percent too'
       )
-    out = image_files.held_out(os.fsencode(image), self.holdout_percent)
+    out = holdout.held_out(os.fsencode(image), self.holdout_percent)
     return 'val' if out else 'train'
 
   def _number(self, name: str, line: int) -> int:

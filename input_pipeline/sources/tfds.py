@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like import hierarchy as hierarchies
-from big_vision_like import plugins
-from big_vision_like import vocabulary as vocabularies
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline.sources import image_files
+from big_vision_like.config import plugins
+from input_pipeline.files import image_files
+from input_pipeline.image_sets import fingerprint
+from input_pipeline.labels import hierarchy as hierarchies
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 _NAME = re.compile(r'[A-Za-z][\w.-]*(/[\w.-]+)?(:\d+\.\d+\.\d+)?')
@@ -138,7 +139,7 @@ class Source:
 
   def fingerprint(self) -> str:
     """16 hex digits of data set, version, split, shards, sizes and labels."""
-    return image_files.digest(
+    return fingerprint.digest(
       (
         self._description.encode(),
         self._image.encode(),

@@ -2,16 +2,16 @@
 
 For segmentation (default; Sun et al. 2017, section 5.3) the lists are those of
 ImageSets/Segmentation, for detection (section 5.2) those of ImageSets/Main;
-what an example holds: input_pipeline/publishers/voc.py. `trainaug`, the
+what an example holds: input_pipeline/publishers/voc/source.py. `trainaug`, the
 augmented training set, is a split of its own, never what `train` means.
 """
 
 import os
 from typing import Any
 
-from input_pipeline import archives
-from input_pipeline.publishers import voc, voc_devkit
-from input_pipeline.sources import image_files
+from input_pipeline.files import archives, image_files
+from input_pipeline.publishers.voc import devkit
+from input_pipeline.publishers.voc import source as voc
 
 _NOT_KEPT = {
   'segmentation': 'masks only; boxes are read by task="detection"',
@@ -57,7 +57,7 @@ class Source:
         f'trainaug_list={trainaug_list!r} makes the split {voc.TRAINAUG!r}; '
         f'split={split!r} is the list of that name: give one of the two'
       )
-    years = voc_devkit.open_years([path], scratch)
+    years = devkit.open_years([path], scratch)
     available = voc.split_names(years, task, trainaug_list, path)
     if split not in available:
       raise ValueError(_unknown(split, task, available, years))

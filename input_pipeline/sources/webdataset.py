@@ -19,23 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like import hierarchy as hierarchies
-from big_vision_like import text_lines
-from big_vision_like import vocabulary as vocabularies
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import archives
-from input_pipeline.archive_index import Files
-from input_pipeline.errors import BadExample
-from input_pipeline.sources import archive_members, image_files, shard_names
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import (
+  archives,
+  image_files,
+  shard_names,
+)
+from input_pipeline.files.archive_index import Files
+from input_pipeline.image_sets import holdout, labelled_files, labelled_members
+from input_pipeline.labels import hierarchy as hierarchies
+from input_pipeline.labels import text_lines
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.vocabulary import Vocabulary
 
 _NEGATIVE = re.compile(r'-[0-9]+')  # what -1 stands for differs by publisher
 _LABEL_SUFFIXES = ('cls', 'txt', 'json')
 _SEPARATORS = (None, ',', ';', '\n', '\t', ' ', '|')
 _MAX_LABEL_BYTES = 1 << 20
-_IMAGE_SUFFIXES = frozenset(s[1:] for s in archive_members.SUFFIXES)
+_IMAGE_SUFFIXES = frozenset(s[1:] for s in image_files.SUFFIXES)
 
 
-class Source(archive_members.LabelledMembers):
+class Source(labelled_members.LabelledMembers):
   """Images and labels from the parts of samples.
 
   Args (options):
@@ -83,7 +87,7 @@ class Source(archive_members.LabelledMembers):
     path = image_files.check_path('path', path)
     parts = _Parts(image_suffix, label_suffix, label_key, label_separator)
     if holdout_percent is not None:
-      image_files.check_holdout(holdout_percent, split)
+      holdout.check_holdout(holdout_percent, split)
     labels = None if vocabulary is None else vocabularies.load(vocabulary)
     if holdout_percent is not None:
       shards = shard_names.find_undivided(path)
@@ -99,7 +103,7 @@ class Source(archive_members.LabelledMembers):
     if holdout_percent is not None and split != 'all':
       keep = np.fromiter(
         (
-          image_files.held_out(os.fsencode(samples.key(i)), holdout_percent)
+          holdout.held_out(os.fsencode(samples.key(i)), holdout_percent)
           == (split == 'val')
           for i in range(len(keep))
         ),
@@ -296,7 +300,7 @@ class _Samples:
     """(members [n], label ends [n + 1], ids [m]) where `keep` [all] is true."""
     size = int(ids.max()) + 1 if len(ids) else 1
     pairs = np.array(self._rows, np.int64) * size + ids
-    rows, ids = np.divmod(image_files.sorted_unique(pairs), size)
+    rows, ids = np.divmod(labelled_files.sorted_unique(pairs), size)
     wanted = keep[rows]
     counts = np.bincount(rows[wanted], minlength=len(keep))[keep]
     ends = np.concatenate([[0], np.cumsum(counts)])

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from big_vision_like.hierarchy import Hierarchy
+from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.synthetic_world.frequency import Frequency
 
 _TRIES = 12

@@ -7,8 +7,8 @@ nothing is stored, and streams cannot overlap because their keys differ.
 
 import numpy as np
 
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.synthetic_world import (
   appearance,
   frequency,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from evaluators import common
+from evaluators.harness import building, context
 
 SOURCE = 'tests.fixtures.tiny_source'
 IMAGE_OPS = [dict(op='decode'), dict(op='resize', size=4)]
@@ -26,14 +26,14 @@ def mesh(data: int, model: int) -> Mesh:
   )
 
 
-def context(num_classes, **options) -> common.EvalContext:
+def context(num_classes, **options) -> context.EvalContext:
   defaults = dict(mesh=None, workdir=None, name='fasteval')
-  return common.EvalContext(num_classes=num_classes, **defaults | options)
+  return context.EvalContext(num_classes=num_classes, **defaults | options)
 
 
-def build(entry: dict, ctx: common.EvalContext):
+def build(entry: dict, ctx: context.EvalContext):
   """The evaluator of a config entry, built as the trainer builds it."""
-  built = common.from_config(
+  built = building.from_config(
     {ctx.name: entry}, {'logits': predict}, lambda name: ctx
   )
   return built[ctx.name]

@@ -13,8 +13,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from big_vision_like import mesh as mesh_lib
-from big_vision_like.ops import sharding
+from big_vision_like.parallel import constraints
+from big_vision_like.parallel import mesh as mesh_lib
 from tests import hlo
 from tests.evaluators import harness, two_processes
 
@@ -25,8 +25,8 @@ def _class_sharded(state, batch):
   """A linear head whose logits lie split over both axes of the mesh."""
   num_images = batch['image'].shape[0]
   features = batch['image'].reshape(num_images, -1).astype(jnp.float32)
-  logits = sharding.constrain(features, 'data', None) @ state
-  return {'logits': sharding.constrain(logits, 'data', 'model')}
+  logits = constraints.constrain(features, 'data', None) @ state
+  return {'logits': constraints.constrain(logits, 'data', 'model')}
 
 
 @pytest.mark.parametrize('kind', ['multilabel_map', 'classification'])

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from big_vision_like.hierarchy import Hierarchy
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
-from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 from tests.evaluators import harness
 
 _WORKED_SCORES = np.array(

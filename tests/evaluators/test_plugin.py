@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from evaluators import common
+from evaluators.harness import building
 from tests.evaluators import harness
 
 
@@ -39,14 +39,14 @@ _SCORES = np.random.default_rng(2).standard_normal((11, 3)).astype(np.float32)
 def test_own_evaluator(my_package, shape):
   ctx = harness.context(3, name='own', mesh=shape and harness.mesh(*shape))
   evals = ConfigDict(dict(own=_entry(temperature=2.0)))  # as the trainer does
-  built = common.from_config(
+  built = building.from_config(
     evals, {'logits': harness.predict}, lambda name: ctx
   )
   figures = built['own'].run(harness.pad_classes(_SCORES, 8))
   power = np.exp(_SCORES / 2)
   expected = 100 * (power / power.sum(1, keepdims=True)).max(1).mean()
   assert figures == {'confidence': pytest.approx(expected, rel=1e-6)}
-  assert common.check_result('own', figures) == figures
+  assert building.check_result('own', figures) == figures
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_own_evaluator(my_package, shape):
 def test_mistakes_are_found_at_construction(my_package, entry, message):
   ctx = harness.context(3, name='own')
   with pytest.raises(ValueError, match=message):
-    common.from_config(
+    building.from_config(
       {'own': entry}, {'logits': harness.predict}, lambda _: ctx
     )
 
@@ -84,7 +84,7 @@ def test_an_evaluator_without_run_is_refused(tmp_path, monkeypatch):
   (tmp_path / 'pack' / 'no_run.py').write_text('class Evaluator:\n  x = 1\n')
   ctx = harness.context(3, name='own')
   with pytest.raises(ValueError, match=r'has no method run\(self, state\)'):
-    common.from_config({'own': {'type': 'pack.no_run'}}, {}, lambda _: ctx)
+    building.from_config({'own': {'type': 'pack.no_run'}}, {}, lambda _: ctx)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_an_evaluator_without_run_is_refused(tmp_path, monkeypatch):
 )
 def test_results_that_break_the_contract(result, message):
   with pytest.raises(ValueError, match=message) as caught:
-    common.check_result('own', result)
+    building.check_result('own', result)
   assert "evaluator 'own'" in str(caught.value)
 
 
 def test_results_that_keep_it():
   result = {'a': 1, 'b': np.float32(0.5), 'c/d': np.int64(3), 'e@1': 2.5}
-  checked = common.check_result('own', result)
+  checked = building.check_result('own', result)
   assert checked == {'a': 1.0, 'b': 0.5, 'c/d': 3.0, 'e@1': 2.5}
   assert all(type(v) is float for v in checked.values())
 

@@ -10,7 +10,8 @@ from sklearn.metrics import log_loss, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from big_vision_like.ops import logistic_regression
-from evaluators import common, fewshot
+from evaluators import fewshot
+from evaluators.harness import building
 from tests.evaluators import harness
 
 NUM_CLASSES = 6
@@ -52,7 +53,7 @@ def entry(kind, label, **options):
 
 def build(kind, label, mesh=None, **options):
   ctx = harness.context(999, mesh=mesh)  # the model's classes do not matter
-  made = common.from_config(
+  made = building.from_config(
     {ctx.name: entry(kind, label, **options)},
     {'features': features_of},
     lambda name: ctx,
@@ -230,7 +231,7 @@ def test_both_sets_have_the_same_classes_and_finite_features(kind):
   bad['data']['names'] = [*bad['data']['names'][:-1], 'other']
   ctx = harness.context(999)
   with pytest.raises(ValueError, match='train and data have different classes'):
-    common.from_config(
+    building.from_config(
       {ctx.name: bad}, {'features': features_of}, lambda name: ctx
     )
   x[4, 2] = np.nan

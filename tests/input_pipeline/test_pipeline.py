@@ -6,10 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import pipeline, subset
-from input_pipeline.errors import BadExample
+from input_pipeline import pipeline
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import subset
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 
 OPS = [
   dict(op='random_crop', size=4),

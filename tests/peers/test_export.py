@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import safetensors_files
+from big_vision_like.checkpoints import safetensors_files
 from configs import common
 from tests import documented_code
 from tests.peers import test_torch_weights as known

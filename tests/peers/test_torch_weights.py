@@ -11,14 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import (
-  checkpoint,
-  experiment,
+from big_vision_like import experiment
+from big_vision_like.checkpoints import (
+  folders,
+  reading,
   safetensors_files,
-  settings,
   torch_weights,
 )
-from big_vision_like.state import TrainState
+from big_vision_like.config import settings
+from big_vision_like.training.state import TrainState
 from tests.peers import timm_peer
 from tools import convert_torch
 
@@ -61,13 +62,13 @@ def test_names_map_there_and_back_to_the_bit(depth):
 
 def predict(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
   """Logits of a stored checkpoint, by its own config."""
-  path = checkpoint.find(folder)
-  meta = checkpoint.read_meta(path)
+  path = folders.find(folder)
+  meta = reading.read_meta(path)
   task = experiment.build_task(
     settings.complete(meta['config']), meta['num_classes']
   )
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  params, extra = checkpoint.read_weights(path, where)
+  params, extra = reading.read_weights(path, where)
   unused = dict(
     step=None, opt_state=None, rng=None, ema=None, nonfinite_step=None
   )
@@ -108,9 +109,9 @@ def test_pickled_weights_are_read_by_another_process(tmp_path, capsys):
   arguments = ['--input', str(tmp_path / 'w.pth'), '--output']
   assert convert_torch.main([*arguments, str(tmp_path / 'out')]) == 0
   assert 'ResNet-50, 7 classes' in capsys.readouterr().out
-  path = checkpoint.find(tmp_path / 'out')
+  path = folders.find(tmp_path / 'out')
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  params, extra = checkpoint.read_weights(path, where)
+  params, extra = reading.read_weights(path, where)
   tree = torch_weights.from_tensors(arrays(50))
   jax.tree.map(np.testing.assert_array_equal, params, tree['params'])
   stats = {'batch_stats': tree['batch_stats']}

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from big_vision_like import hierarchy, hierarchy_files
-from big_vision_like.vocabulary import Vocabulary
+from input_pipeline.labels import edge_files, hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.sources import folder, table
 
 pytestmark = pytest.mark.real_data
@@ -20,7 +20,7 @@ FILES = {
 
 
 def read(path):
-  edges = hierarchy_files.read(path)
+  edges = edge_files.read(path)
   names = sorted({name for pair in edges.pairs for name in pair})
   return Vocabulary(tuple(names)), edges
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from big_vision_like import train, writers
+from big_vision_like import train
+from big_vision_like.runtime import writers
 from configs import own_data
 from tools import prepare_images
 

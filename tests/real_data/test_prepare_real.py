@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import ops as example_ops
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
 from input_pipeline.sources.records import Source
 from tools import prepare_images

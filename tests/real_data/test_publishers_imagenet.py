@@ -8,10 +8,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from input_pipeline import archives
+from input_pipeline.files import archives
 from input_pipeline.sources import webdataset
 from input_pipeline.sources.records import Source
-from tests.input_pipeline.archives_made import tar_bytes
+from tests.input_pipeline.files.archives_made import tar_bytes
 from tools import prepare_imagenet, prepare_imagenet21k
 
 pytestmark = pytest.mark.real_data

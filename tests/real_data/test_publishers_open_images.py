@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from big_vision_like.hierarchy import Hierarchy
-from input_pipeline.publishers import open_images_classes
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.publishers.open_images import classes
 
 pytestmark = pytest.mark.real_data
 
@@ -24,10 +24,10 @@ def test_hierarchy_of_600_labels(real_data, parts):
   path = folder / 'openimages_bbox_labels_600_hierarchy.json'
   keys = ('Subcategory', 'Part') if parts else ('Subcategory',)
   expected = set(walk(json.loads(path.read_text()), keys))
-  found = open_images_classes.read_hierarchy(str(path), parts=parts)
+  found = classes.read_hierarchy(str(path), parts=parts)
   assert set(found) == expected and len(found) == len(expected)
 
-  names = open_images_classes.read_descriptions(
+  names = classes.read_descriptions(
     str(folder / 'openimages_dict_mid_to_name.csv')  # no header, all quoted
   )
   assert len(names) == 7881 and names['/m/01yrx'] == 'cat'

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from big_vision_like import settings, writers
+from big_vision_like.config import settings
 from big_vision_like.metrics import segmentation
+from big_vision_like.runtime import writers
 from configs import voc_segmentation
 from input_pipeline import pipeline
 from tools import predict, prepare_voc
@@ -13,11 +14,6 @@ from tools import predict, prepare_voc
 pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 
 NUM = 4
-
-
-@pytest.fixture(scope='module')
-def year(real_data):
-  return real_data / 'voc2012_slice' / 'VOCdevkit' / 'VOC2012'
 
 
 @pytest.fixture(scope='module')

@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.publishers import voc_xml
+from input_pipeline.publishers.voc import annotation_xml
 from input_pipeline.sources import detect, masks, records, voc
 from tools import prepare_images
 
 pytestmark = pytest.mark.real_data
-
-
-@pytest.fixture(scope='module')
-def year(real_data):
-  return real_data / 'voc2012_slice' / 'VOCdevkit' / 'VOC2012'
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +25,7 @@ def pairs(year, tmp_path_factory):
     for kind, path in (('masks', mask), ('images', image)):
       (split / kind).mkdir(parents=True, exist_ok=True)
       shutil.copyfile(path, split / kind / path.name)
-  (root / 'classes.txt').write_text('\n'.join(voc_xml.CLASSES))
+  (root / 'classes.txt').write_text('\n'.join(annotation_xml.CLASSES))
   return root
 
 
@@ -82,7 +77,7 @@ def test_prepared_smaller_masks_stay_on_their_images(pairs, tmp_path):
   assert prepare_images.main(list(map(str, argv))) == 0
   source = records.Source(path=str(tmp_path / 'out'), split='val')
   assert source.background is True
-  assert source.vocabulary.names == voc_xml.CLASSES
+  assert source.vocabulary.names == annotation_xml.CLASSES
   for i in range(len(source)):
     example = source[i]
     stored = ids_of(example['segmentation'])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import ops as example_ops
-from input_pipeline import outlines
+from input_pipeline.examples import outlines
 from input_pipeline.ops.context import OpContext
 
 pytestmark = [

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import experiment, safetensors_files, stored_model
+from big_vision_like import experiment
+from big_vision_like.checkpoints import safetensors_files
+from big_vision_like.inference import stored_model
 from configs import common
 from tests import random_weights, saved_run, tiny
 from tools import convert_torch, export

@@ -12,11 +12,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from big_vision_like import vocabulary
-from big_vision_like.hierarchy import Hierarchy
-from input_pipeline import label_arrays
-from input_pipeline.errors import BadExample
-from tools import dataset_stats, label_statistics, statistics_table
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import arrays, vocabulary
+from input_pipeline.labels.hierarchy import Hierarchy
+from tools import dataset_stats
+from tools.statistics import label_statistics, statistics_table
 
 # ml_collections loads config files by a deprecated call of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:.*load_module')
@@ -148,9 +148,7 @@ class Synthetic:
 
 
 def test_scan_agrees_with_a_plain_count(monkeypatch):
-  monkeypatch.setattr(
-    label_arrays, 'READ_BLOCK', 300
-  )  # several chunks, one rest
+  monkeypatch.setattr(arrays, 'READ_BLOCK', 300)  # several chunks, one rest
   source = Synthetic()
   found = label_statistics.scan(source, range(len(source)))
   raw, filled, gaining = np.zeros(300), np.zeros(300), 0
@@ -274,7 +272,7 @@ def test_states_and_confidences_by_hand():
 
 
 def test_the_label_index_counts_the_same(monkeypatch):
-  monkeypatch.setattr(label_arrays, 'BLOCK', 100)
+  monkeypatch.setattr(arrays, 'BLOCK', 100)
   plain = Synthetic()
   labels = [[] if i == 5 else plain[i]['labels'] for i in range(len(plain))]
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from big_vision_like import experiment
-from evaluators import common
+from evaluators.harness import exclusions
 from input_pipeline import pipeline
-from input_pipeline.near_duplicates import scoring, search, signatures
 from tests import saved_run, tiny
-from tests.input_pipeline.test_near_duplicates import COPIES, photograph
+from tests.tools.near_duplicates.test_search import COPIES, photograph
 from tools import dedup
+from tools.near_duplicates import scoring, search, signatures
 
 _NUM = 12
 _LOOSE = ('--cosine', '0.5', '--hash_distance', '12')
@@ -93,7 +93,7 @@ def test_the_default_settings_find_all_but_mirror_images(photos, tmp_path):
   source = pipeline.open_source(
     dict(type='detect', path=str(photos), split='val')
   )
-  excluded = common.read_excluded(
+  excluded = exclusions.read_excluded(
     str(tmp_path / 'drop_ids.txt'), source, 'exclude_ids'
   )
   assert excluded is not None

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from big_vision_like import experiment, safetensors_files, torch_weights
+from big_vision_like import experiment
+from big_vision_like.checkpoints import safetensors_files, torch_weights
 from tests import documented_code, saved_run, tiny
-from tools import export, export_check
+from tools import export
+from tools.weights import export_check
 
 
 @pytest.fixture(scope='module')

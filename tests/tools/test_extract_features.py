@@ -10,7 +10,8 @@ from PIL import Image
 
 from big_vision_like import experiment
 from tests import documented_code, saved_run, tiny
-from tools import extract_features, feature_folder, feature_shards
+from tools import extract_features
+from tools.embedding import feature_folder, feature_shards
 
 NUM = 11
 BROKEN = 5  # position of the image that cannot be read

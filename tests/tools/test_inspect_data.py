@@ -11,10 +11,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from big_vision_like.pages import annotated_picture, contact_sheet
 from configs import common, quickstart
 from input_pipeline import pipeline
 from tests.fixtures import tiny_source
-from tools import annotated_picture, config_feed, contact_sheet, inspect_data
+from tools import inspect_data
+from tools.cli import config_feed
 
 # ml_collections loads config files by a deprecated call of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:.*load_module')
@@ -38,7 +40,7 @@ class Damaged(tiny_source.Source):
   """Its second record cannot be read."""
 
   def __getitem__(self, index):
-    from input_pipeline.errors import BadExample
+    from input_pipeline.examples.errors import BadExample
 
     if index == 1:
       raise BadExample('JPEG cut short')
@@ -214,7 +216,7 @@ def test_classes_are_found_through_the_hierarchy(tmp_path):
 
 
 def test_classes_by_description():
-  from big_vision_like.vocabulary import Vocabulary
+  from input_pipeline.labels.vocabulary import Vocabulary
 
   vocabulary = Vocabulary(
     ('n1', 'n2', 'a, b'), descriptions=('tench', 'great, white', None)

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import manifest, records
-from tools import data_argument, label_lists, label_noise
+from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.prepared import manifest, records
+from tools import label_noise
+from tools.cli import data_argument
+from tools.noise import label_lists
 
 NOISY = """key,labels
 a,apple

@@ -11,9 +11,9 @@ from PIL import Image
 
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
-from big_vision_like.vocabulary import Vocabulary
-from input_pipeline import manifest as manifests
-from input_pipeline import records
+from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 from input_pipeline.sources.records import Source
 from tests.evaluators import harness
 from tools import make_fasteval

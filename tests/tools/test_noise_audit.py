@@ -9,18 +9,16 @@ import pytest
 from PIL import Image
 from sklearn import cluster
 
-from big_vision_like import experiment, features
-from big_vision_like.hierarchy import Hierarchy
-from big_vision_like.vocabulary import Vocabulary
+from big_vision_like import experiment
+from big_vision_like.inference import embedder
 from input_pipeline import pipeline
-from input_pipeline.errors import BadExample
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
-from tools import (
-  class_images,
-  data_argument,
-  feature_clusters,
-  noise_audit,
-)
+from tools import noise_audit
+from tools.cli import data_argument
+from tools.noise import class_images, feature_clusters
 
 
 def blobs(rng, sizes, dim=16, spread=0.02):
@@ -197,7 +195,7 @@ def test_distances_are_those_of_the_features(workdir, source, tmp_path, capsys):
   assert {row['class'] for row in rows} == {name}
   assert all(row['key'] == source.key(row['index']) for row in rows)
   order = [row['index'] for row in rows]
-  _, vectors = features.Embedder(workdir).embed_all(source, order)
+  _, vectors = embedder.Embedder(workdir).embed_all(source, order)
   unit = vectors.astype(np.float64)
   unit /= np.linalg.norm(unit, axis=1, keepdims=True)
   expected = np.linalg.norm(unit - unit.mean(0), axis=1)

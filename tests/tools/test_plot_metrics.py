@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from big_vision_like.pages import metrics_plot
 from tools import plot_metrics
 
 
@@ -51,7 +52,7 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path):
       {'step': 1, 'b': None},
     ],
   )
-  curves = plot_metrics.read(folder)
+  curves = metrics_plot.read(folder)
   np.testing.assert_array_equal(curves['a'][0], [1, 2, 3])
   np.testing.assert_array_equal(curves['a'][1], [1, 20, 3])
   np.testing.assert_array_equal(curves['b'][1], [np.nan])
@@ -62,7 +63,7 @@ def test_a_later_line_replaces_an_earlier_one(tmp_path):
 )
 def test_torn_lines_are_reported_and_left_out(tmp_path, tail, capsys):
   folder = _write(tmp_path, [{'step': 1, 'a': 1.0}], tail)
-  curves = plot_metrics.read(folder)
+  curves = metrics_plot.read(folder)
   np.testing.assert_array_equal(curves['a'], [[1], [1]])
   assert 'metrics.jsonl:2: torn line left out' in capsys.readouterr().err
 
@@ -71,27 +72,27 @@ def test_a_multibyte_character_may_be_torn(tmp_path, capsys):
   folder = _write(tmp_path, [{'step': 1, 'a': 1.0}])
   with (folder / 'metrics.jsonl').open('ab') as file:
     file.write(b'{"step": 2, "\xc3')
-  assert list(plot_metrics.read(folder)) == ['a']
+  assert list(metrics_plot.read(folder)) == ['a']
   assert 'torn' in capsys.readouterr().err
 
 
 def test_smooth_is_a_running_mean():
   values = np.arange(100.0)
-  np.testing.assert_allclose(plot_metrics.smooth(values)[5:-5], values[5:-5])
-  assert plot_metrics.smooth(values)[0] == pytest.approx(2.5)
+  np.testing.assert_allclose(metrics_plot.smooth(values)[5:-5], values[5:-5])
+  assert metrics_plot.smooth(values)[0] == pytest.approx(2.5)
   values[50] = np.nan
-  smoothed = plot_metrics.smooth(values)
+  smoothed = metrics_plot.smooth(values)
   assert np.isfinite(smoothed).all()
   assert smoothed[50] == pytest.approx(50)
-  np.testing.assert_array_equal(plot_metrics.smooth(np.ones(1)), [1])
+  np.testing.assert_array_equal(metrics_plot.smooth(np.ones(1)), [1])
 
 
 def test_x_axes(tmp_path):
-  run = plot_metrics.read(_run(tmp_path / 'a'))
+  run = metrics_plot.read(_run(tmp_path / 'a'))
   steps = np.array([0, 500, 1000])
-  hours = plot_metrics._positions(run, steps, 'hours')
+  hours = metrics_plot._positions(run, steps, 'hours')
   np.testing.assert_allclose(hours, [0, 50 / 3600, 100 / 3600], rtol=1e-12)
-  examples = plot_metrics._positions(run, steps, 'examples')
+  examples = metrics_plot._positions(run, steps, 'examples')
   np.testing.assert_allclose(examples, [0, 16_000, 32_000])
 
 
@@ -102,14 +103,14 @@ def _colours(path):
   return int(coloured.sum()), image.shape
 
 
-@pytest.mark.parametrize('x', plot_metrics.X_AXES)
+@pytest.mark.parametrize('x', metrics_plot.X_AXES)
 def test_plot_of_two_runs(tmp_path, x):
   runs = [_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=5)]
-  path = plot_metrics.plot(runs, out=tmp_path / 'out.png', x=x)
+  path = metrics_plot.plot(runs, out=tmp_path / 'out.png', x=x)
   coloured, shape = _colours(path)
   assert coloured > 2000
   assert shape == (340, 1000, 3)  # two panels: train/loss and map@100
-  alone = plot_metrics.plot(runs[:1], ['fasteval/map@100'], x=x)
+  alone = metrics_plot.plot(runs[:1], ['fasteval/map@100'], x=x)
   assert alone == tmp_path / 'a' / 'metrics.png'
   assert _colours(alone)[1] == (340, 500, 3)
   assert [p.name for p in tmp_path.glob('**/*.tmp')] == []
@@ -117,22 +118,22 @@ def test_plot_of_two_runs(tmp_path, x):
 
 def test_mistakes(tmp_path, capsys):
   with pytest.raises(FileNotFoundError, match=r'is .* a workdir'):
-    plot_metrics.plot([tmp_path])
+    metrics_plot.plot([tmp_path])
   run = _run(tmp_path / 'a')
   with pytest.raises(ValueError, match="no metric 'loss'; valid: fasteval/"):
-    plot_metrics.plot([run], ['loss'])
+    metrics_plot.plot([run], ['loss'])
   with pytest.raises(ValueError, match="x='epoch'; valid: step, examples"):
-    plot_metrics.plot([run], x='epoch')
+    metrics_plot.plot([run], x='epoch')
   with pytest.raises(ValueError, match='the same workdir twice'):
-    plot_metrics.plot([run, run])
+    metrics_plot.plot([run, run])
   with pytest.raises(ValueError, match='no workdir'):
-    plot_metrics.plot([])
+    metrics_plot.plot([])
   empty = _write(tmp_path / 'empty', [])
   with pytest.raises(ValueError, match='no figures yet'):
-    plot_metrics.plot([empty])
+    metrics_plot.plot([empty])
   few = _write(tmp_path / 'few', [{'step': 1, 'a': 1.0}])
   with pytest.raises(ValueError, match='needs train/examples'):
-    plot_metrics.plot([few], x='hours')
+    metrics_plot.plot([few], x='hours')
   with pytest.raises(SystemExit, match='error: no metric'):
     plot_metrics.main([str(run), '--keys', 'x'])
 

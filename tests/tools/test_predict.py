@@ -9,10 +9,13 @@ import pytest
 import scipy.special
 from PIL import Image
 
-from big_vision_like import experiment, stored_model
-from big_vision_like.vocabulary import Vocabulary
+from big_vision_like import experiment
+from big_vision_like.inference import stored_model
+from big_vision_like.pages import prediction_sheet
+from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
-from tools import image_list, predict, prediction_sheet
+from tools import predict
+from tools.predictions import image_list
 
 NUM = 9
 

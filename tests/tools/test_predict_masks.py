@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from big_vision_like import experiment, segmenter, stored_model
+from big_vision_like import experiment
+from big_vision_like.inference import segmenter, stored_model
+from big_vision_like.pages import mask_pictures
 from configs import voc_segmentation
-from evaluators import common
+from evaluators.harness import building, context
 from input_pipeline import ops
 from input_pipeline.ops.context import OpContext
 from tests import random_weights, saved_run
-from tools import image_list, mask_pictures, predict, predict_masks
+from tools import predict
+from tools.predictions import image_list
+from tools.predictions import masks as predict_masks
 
 NUM = 11  # names; masks have a background too
 SIZES = {
@@ -110,11 +114,11 @@ def test_masks_are_what_the_evaluator_scores(
 ):
   exp, state, workdir, photos = runs(resize, background)
   num_outputs = NUM + background
-  ctx = common.EvalContext(
+  ctx = context.EvalContext(
     mesh=exp.mesh, workdir=str(tmp_path), name='val', num_classes=NUM
   )
   entry = exp.config.evals.val.to_dict()
-  evaluators = common.from_config({'val': entry}, exp.predict, lambda _: ctx)
+  evaluators = building.from_config({'val': entry}, exp.predict, lambda _: ctx)
   evaluators['val'].run(state)
   with open(tmp_path / 'val_confusion.csv', newline='') as file:
     rows = list(csv.reader(file))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from big_vision_like import experiment, settings
+from big_vision_like import experiment
+from big_vision_like.config import settings
 from configs import voc_segmentation
 from tests import random_weights, saved_run
 from tools import export, extract_features

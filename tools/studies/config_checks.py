@@ -16,9 +16,12 @@ from typing import Any
 
 import jax
 
-from big_vision_like import experiment, hierarchy, plugins, settings, vocabulary
-from evaluators import common
+from big_vision_like import experiment
+from big_vision_like.config import settings
+from evaluators.harness import building
 from input_pipeline import ops as example_ops
+from input_pipeline import pipeline
+from input_pipeline.labels import hierarchy, vocabulary
 from input_pipeline.ops.context import OpContext
 from tools.studies import plan
 from tools.studies.plan import Job
@@ -73,7 +76,7 @@ def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
     )
   exp = built[key]
   for name in config.evals:
-    _, options = common.checked(config.evals, name)
+    _, options = building.checked(config.evals, name)
     _check_evaluator(f'evals.{name}', options, exp)
     try:
       exp.steps(config.evals[name], 'every', default=exp.total_steps)
@@ -112,15 +115,7 @@ def _check_evaluator(
 
 
 def _check_source(where: str, options: Mapping[str, Any]) -> None:
-  given = dict(options)
-  if 'type' not in given:
-    raise ValueError(
-      f'{where}: missing key "type"; valid: '
-      f'{", ".join(plugins.names("source"))}'
-    )
-  source_class = plugins.get('source', given.pop('type'))
-  given.pop('subset', None)
-  plugins.check_kwargs(where, source_class, given)
+  _, given, _ = pipeline.checked_source(options, where)
   if given.get('build'):
     return  # makes its folder
   for name in _PATHS:

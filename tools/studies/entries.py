@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from big_vision_like import plugins
+from big_vision_like.config import plugins
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
 KINDS = ('curves', 'bars', 'sweep')

@@ -15,9 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like import plugins, settings
+from big_vision_like.config import loading, plugins, settings
 from configs import studies
-from tools.studies import config_files, entries
+from tools.studies import entries
 
 _LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys that change neither the weights at the end nor what is known of them.
@@ -213,8 +213,8 @@ def _jobs(
   folder: pathlib.Path,
 ) -> list[Job]:
   where = f'runs, {run.name!r}'
-  config = config_files.load(run.config, f'{where}: config')
-  config = config_files.override(config, run.overrides, where)
+  config = loading.load(run.config, f'{where}: config')
+  config = loading.override(config, run.overrides, where)
   planned = []
   for seed in seeds if run.seeds is None else run.seeds:
     parent = None
@@ -224,7 +224,7 @@ def _jobs(
       values[_START] = str(parent.workdir)
       if run.start_step is not None:
         values[_START] += f'/checkpoints/{run.start_step}'
-    complete = config_files.override(config, values, where)
+    complete = loading.override(config, values, where)
     planned.append(
       Job(
         run=run,

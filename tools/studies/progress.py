@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from big_vision_like.clock import duration
+from big_vision_like.runtime.clock import duration
 from tools.studies import record as records
 from tools.studies.plan import Job
 from tools.studies.runner import Outcome

@@ -14,7 +14,8 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from big_vision_like import settings, writers
+from big_vision_like.config import settings
+from big_vision_like.runtime import writers
 from tools.studies.plan import Job
 
 RECORD = 'study_run.json'

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from big_vision_like.clock import duration
-from tools import html_page
+from big_vision_like.pages import html_page
+from big_vision_like.runtime.clock import duration
 from tools.studies import figures, runner, tables
 from tools.studies import record as records
 from tools.studies import results as outcomes

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tools import plot_metrics
+from big_vision_like.pages import metrics_plot
 from tools.studies import plan
 from tools.studies import record as records
 from tools.studies.plan import Job, Study
@@ -85,7 +85,7 @@ def of_job(job: Job, ended: Mapping[str, Outcome]) -> Result:
   """What the folder of a job holds."""
   record = records.read(job)
   if records.is_finished(job, record):
-    return Result(job, 'finished', plot_metrics.read(job.workdir), record)
+    return Result(job, 'finished', metrics_plot.read(job.workdir), record)
   return Result(job, _why(job, record, ended), {}, record)
 
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from tools import html_page
+from big_vision_like.pages import html_page
 from tools.studies import results as outcomes
 from tools.studies.entries import Column, Row, Table
 from tools.studies.plan import Study

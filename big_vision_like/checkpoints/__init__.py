@@ -1,0 +1,1 @@
+"""Checkpoints: saving, finding, restoring, warm starts, foreign weights."""

@@ -1,0 +1,205 @@
+"""Checkpoints saved and restored: a thin layer over Orbax.
+
+A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
+(step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
+the data position and fingerprint, the true number of classes and a digest of
+their names). Saves run in the background and appear under their final name only
+when complete; a run that is killed in a save finds the one before. Arrays are
+restored straight onto the mesh of the restarted run. What cannot be read is
+`folders.DamagedError`, one line that names the folder.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from big_vision_like.checkpoints import reading
+from big_vision_like.checkpoints.folders import FOLDER
+from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.training.state import TrainState
+
+_TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
+
+
+class Checkpointer:
+  """Saves and restores the train states of one workdir.
+
+  Args:
+    workdir: folder of the run; checkpoints go to `<workdir>/checkpoints`.
+    keep_last: number of newest checkpoints to keep.
+    keep_every_steps: also keep those whose step is a multiple of it.
+    read_only: never write, delete or create anything.
+    folder: the checkpoints, if not there.
+  """
+
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    keep_last: int = 2,
+    keep_every_steps: int | None = None,
+    read_only: bool = False,
+    folder: pathlib.Path | None = None,
+  ):
+    if keep_last < 1:
+      raise ValueError(f'ckpt.keep_last={keep_last} must be at least 1')
+    self.folder = folder or pathlib.Path(workdir).absolute() / FOLDER
+    policies: list[Any] = [managers.LatestN(keep_last)]
+    if keep_every_steps:
+      policies.append(managers.EveryNSteps(keep_every_steps))
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=managers.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
+        enable_async_checkpointing=not read_only,
+        # The loop decides when to save; a save never falls to a busy writer.
+        enable_should_save_is_saving_in_progress_check=False,
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """Step of the newest complete checkpoint."""
+    return self._manager.latest_step()
+
+  def steps(self) -> list[int]:
+    """Steps of all complete checkpoints, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def path(self, step: int) -> pathlib.Path:
+    """Folder of the checkpoint of a step."""
+    return self.folder / str(step)
+
+  def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
+    """Starts a save in the background; raises what an earlier save met."""
+    self.check()
+    if step in self._manager.all_steps():
+      return
+    train = _train_item(state)
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        extra=ocp.args.StandardSave(state.extra),
+        train=ocp.args.StandardSave(train),
+        meta=ocp.args.JsonSave(dict(meta)),
+      ),
+      force=True,
+    )
+    if not saved:
+      raise RuntimeError(f'checkpoint of step {step} was not started')
+
+  def check(self) -> None:
+    """Raises what a save in the background has met."""
+    self._manager.check_for_errors()
+
+  def wait(self) -> None:
+    """Blocks until the save under way is complete; raises if it failed."""
+    self._manager.wait_until_finished()
+    self.check()
+
+  def restore(self, abstract: TrainState, step: int) -> TrainState:
+    """The state of a step, placed as `abstract` (shapes and shardings) says.
+
+    A head that is padded to another width (task.class_multiple) is padded or
+    cut to fit; the caller compares the true numbers of classes.
+
+    Raises:
+      ValueError: the checkpoint is of another model, head or optimizer.
+      DamagedError: it cannot be read.
+    """
+    train = _train_item(abstract)
+    expected = dict(params=abstract.params, extra=abstract.extra, train=train)
+    stored = {
+      item: reading.stored_shapes(self.path(step), item) for item in expected
+    }
+    differences = _differences(expected, stored)
+    if differences:
+      raise ValueError(
+        f'checkpoint {self.path(step)} does not fit the model, the optimizer, '
+        'train.ema_decay or train.mode of this config:\n'
+        + '\n'.join(differences)
+      )
+    as_stored = {k: _as_stored(v, stored[k]) for k, v in expected.items()}
+    with reading.damage_named(self.path(step)):
+      items = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          **{k: ocp.args.StandardRestore(v) for k, v in as_stored.items()}
+        ),
+      )
+    items = {k: jax.tree.map(_fit, items[k], v) for k, v in expected.items()}
+    return TrainState(
+      params=items['params'], extra=items['extra'], **items['train']
+    )
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """What was stored beside the arrays of a step."""
+    return reading.read_meta(self.path(step))
+
+  def close(self) -> None:
+    """Waits for the save under way and stops the background threads."""
+    self._manager.close()
+
+
+def _differences(
+  items: Mapping[str, Any], stored: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+  """Lines on the arrays that do not fit those of the checkpoint."""
+  lines = []
+  for item, tree in items.items():
+    here, there = reading.shapes(tree), stored[item]
+    for name in sorted((here.keys() | there.keys()) - {'rng'}):
+      if not _fits(name, here.get(name), there.get(name)):
+        lines.append(
+          f'  {name}: {there.get(name, "absent")} in the checkpoint, '
+          f'{here.get(name, "absent")} in the config'
+        )
+  return lines[:10]
+
+
+def _train_item(state: TrainState) -> dict[str, Any]:
+  """What the item `train` holds; `workers` only where there are some."""
+  train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
+  return train if state.workers is None else {**train, 'workers': state.workers}
+
+
+def _fits(name: str, here: Any, there: Any) -> bool:
+  """Same shape, or a head of another padded width."""
+  if None in (here, there) or not mesh_lib.has_rule(name):
+    return here == there
+  return here[:-1] == there[:-1]
+
+
+def _as_stored(tree: Any, stored: Mapping[str, tuple[int, ...]]) -> Any:
+  """`tree` with the stored width of the head."""
+
+  def leaf(path, x):
+    shape = stored.get(mesh_lib.path_name(path), x.shape)
+    if shape == x.shape:
+      return x
+    whole = jax.sharding.NamedSharding(
+      x.sharding.mesh, jax.sharding.PartitionSpec()
+    )
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=whole)
+
+  return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _fit(x: jax.Array, abstract: jax.ShapeDtypeStruct) -> jax.Array:
+  """`x` padded with zeros or cut along its last axis."""
+  width = abstract.shape[-1] if abstract.shape else 0
+  if x.shape == abstract.shape:
+    return x
+  room = [(0, 0)] * (x.ndim - 1) + [(0, max(width - x.shape[-1], 0))]
+  fit = jax.jit(
+    lambda x: jnp.pad(x[..., :width], room), out_shardings=abstract.sharding
+  )
+  return fit(x)

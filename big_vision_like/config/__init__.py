@@ -1,0 +1,1 @@
+"""Configs: loaded, checked, compared; plug-ins by name; durations."""

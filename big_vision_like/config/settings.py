@@ -1,0 +1,234 @@
+"""Check a config against the table of keys, complete it, compare two.
+
+The table is `configs.common.base()`. Sections that belong to plug-ins are only
+checked to be there; their options are checked by what they configure.
+"""
+
+import json
+import math
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from big_vision_like.config import plugins
+from configs import common
+
+# A ConfigDict; its keys have no static types.
+Config = Any
+
+FILE = 'config.json'  # of a workdir
+TRAIN_MODES = ('sync', 'downpour')
+
+OPEN_SECTIONS = (
+  'input.source', 'model', 'task', 'optim', 'schedule', 'evals', 'expected',
+)  # fmt: skip
+# The length of a run: 0, all that a command line can say, is 'not given'.
+LENGTH = ('total_steps', 'total_epochs', 'total_examples')
+# Keys whose change leaves the training of a run as it was.
+FREE_SECTIONS = (
+  *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
+  'input.threads', 'input.prefetch', 'input.max_bad_fraction',
+  'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
+  'train.downpour.head_shards',
+  'train.step_timeout_s', 'profile', 'ckpt', 'evals', 'on_eval_error',
+  'resume', 'plan', 'expected',
+)  # fmt: skip
+
+
+def complete(config: Config) -> Config:
+  """A checked copy of a config with every key of the table.
+
+  A length of 0 is None in the copy: it takes away what a config file gives.
+
+  Raises:
+    ValueError: unknown key, or a value of the wrong type; names the key.
+  """
+  table = common.base()
+  given = config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
+  _merge(table, given, '')
+  for key in LENGTH:
+    if table[key] == 0:
+      table[key] = None
+  _check_ranges(table)
+  return table
+
+
+def _merge(table: Config, given: Config, prefix: str) -> None:
+  for key in given:
+    name = f'{prefix}{key}'
+    value = given[key]
+    if key not in table:
+      raise ValueError(
+        f'unknown config key {name!r}{plugins.suggest(key, table)}; valid: '
+        f'{", ".join(prefix + k for k in table)}'
+      )
+    if name in OPEN_SECTIONS:
+      if not isinstance(value, Mapping | ConfigDict):
+        raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
+      with table.unlocked():
+        table[key] = ConfigDict({**table[key].to_dict(), **_plain(value)})
+    elif isinstance(table[key], ConfigDict):
+      if not isinstance(value, Mapping | ConfigDict):
+        raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
+      _merge(table[key], ConfigDict(_plain(value)), f'{name}.')
+    else:
+      _set(table, key, value, name)
+
+
+def _set(table: Config, key: str, value: Any, name: str) -> None:
+  """Sets a plain key; its type is that of the table's default."""
+  kind = table.get_type(key)
+  if isinstance(value, bool) and kind is not bool:
+    raise ValueError(
+      f'config key {name!r} must be {kind.__name__}, got {value!r}'
+    )
+  try:
+    table[key] = (
+      tuple(value)
+      if isinstance(value, list | tuple) and (kind is tuple)
+      else value
+    )
+  except TypeError:
+    raise ValueError(
+      f'config key {name!r} must be {kind.__name__}, got {value!r}'
+    ) from None
+
+
+def _plain(value: Any) -> dict[str, Any]:
+  return value.to_dict() if isinstance(value, ConfigDict) else dict(value)
+
+
+def _check_ranges(config: Config) -> None:
+  positive = {
+    'log_every_steps': config.log_every_steps,
+    'input.batch_size': config.input.batch_size,
+    'input.threads': config.input.threads,
+    'input.prefetch': config.input.prefetch,
+    'ckpt.every_steps': config.ckpt.every_steps,
+    'ckpt.keep_last': config.ckpt.keep_last,
+    'train.accum_steps': config.train.accum_steps,
+  }
+  if config.ckpt.keep_every_steps is not None:
+    positive['ckpt.keep_every_steps'] = config.ckpt.keep_every_steps
+  for name, value in positive.items():
+    if value < 1:
+      raise ValueError(f'config key {name!r} must be at least 1, got {value}')
+  bad = config.input.max_bad_fraction
+  if not 0 <= bad <= 1:
+    raise ValueError(
+      f"config key 'input.max_bad_fraction' must be in [0, 1], got {bad}"
+    )
+  for name, seconds in (
+    ('input.timeout_s', config.input.timeout_s),
+    ('train.step_timeout_s', config.train.step_timeout_s),
+  ):
+    if not 0 <= seconds < math.inf:
+      raise ValueError(
+        f'config key {name!r} must be seconds, or 0 for never, got {seconds}'
+      )
+  _check_profile(config.profile.steps)
+  decay = config.train.ema_decay
+  if decay is not None and not 0 <= decay < 1:
+    raise ValueError(
+      f"config key 'train.ema_decay' must be in [0, 1), got {decay}"
+    )
+  if not 0 <= config.seed < 2**63:
+    raise ValueError(
+      f"config key 'seed' must be in [0, 2**63), got {config.seed}"
+    )
+  if config.input.threads > 256 or config.input.workers > 1024:
+    raise ValueError(
+      f'input.threads={config.input.threads} and input.workers='
+      f'{config.input.workers} are at most 256 and 1024'
+    )
+  _check_patterns('init_from.reinit', config.init_from.reinit)
+  if config.input.workers < 0:
+    raise ValueError(
+      f"config key 'input.workers' must not be negative, got "
+      f'{config.input.workers}'
+    )
+  if config.input.batch_size % config.train.accum_steps:
+    raise ValueError(
+      f'train.accum_steps={config.train.accum_steps} does not divide '
+      f'input.batch_size={config.input.batch_size}'
+    )
+  if config.train.mode not in TRAIN_MODES:
+    raise ValueError(
+      f'train.mode={config.train.mode!r}; valid: {", ".join(TRAIN_MODES)}'
+    )
+  if config.on_eval_error not in ('raise', 'log'):
+    raise ValueError(
+      f'on_eval_error={config.on_eval_error!r}; valid: raise, log'
+    )
+
+
+def _check_profile(steps: Any) -> None:
+  whole = all(isinstance(s, int) and s > 0 for s in steps)
+  if steps and (len(steps) != 2 or not whole or steps[0] > steps[1]):
+    raise ValueError(
+      f'profile.steps={tuple(steps)} must be (first, last), such as (10, 15)'
+    )
+
+
+def _check_patterns(name: str, patterns: Any) -> None:
+  for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except (re.error, TypeError) as error:
+      raise ValueError(
+        f'{name}: {pattern!r} is not a regular expression: {error}'
+      ) from None
+
+
+def to_json(config: Config) -> str:
+  """Indented JSON of a config, keys sorted."""
+  return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+
+
+def from_json(path: str | pathlib.Path) -> Config:
+  """A config that was written by `to_json`; executes no code.
+
+  Raises:
+    ValueError: not a JSON object.
+  """
+  try:
+    data = json.loads(pathlib.Path(path).read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON: {error}') from None
+  if not isinstance(data, dict):
+    raise ValueError(f'{path}: not a JSON object')
+  return complete(ConfigDict(data))
+
+
+def equal(left: Any, right: Any) -> bool:
+  """Whether two sections are the same once written as JSON."""
+  plain = lambda x: json.dumps(
+    x.to_dict() if isinstance(x, ConfigDict) else x, sort_keys=True
+  )
+  return plain(left) == plain(right)
+
+
+def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a.b.c': value} of nested dicts."""
+  out: dict[str, Any] = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      out.update(flat(value, f'{prefix}{key}.'))
+    else:
+      out[f'{prefix}{key}'] = value
+  return out
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """Lines 'key: old -> new' for the keys that change what is trained."""
+  a, b = (flat(json.loads(c.to_json())) for c in (old, new))
+  lines = []
+  for key in sorted(a.keys() | b.keys()):
+    if any(key == s or key.startswith(f'{s}.') for s in FREE_SECTIONS):
+      continue
+    if a.get(key) != b.get(key):
+      lines.append(f'  {key}: {a.get(key)!r} -> {b.get(key)!r}')
+  return lines

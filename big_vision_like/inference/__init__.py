@@ -1,0 +1,1 @@
+"""The model of a checkpoint at work: vectors, masks, any prediction."""

@@ -1,0 +1,164 @@
+"""Features of a checkpoint's backbone for any images: what other tools look at.
+
+Noise audits, near-duplicates and nearest neighbours compare images by pooled
+features (Sun et al. 2017: figure 2 and appendix A). Model and preprocessing are
+those of the run (stored_predictor.py).
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from big_vision_like.inference import stored_model
+from big_vision_like.inference.stored_predictor import StoredPredictor
+from input_pipeline.labels.vocabulary import Vocabulary
+
+_CENTRAL = 0.875  # of a side: what evaluation takes after random areas
+_PIXEL_OPS = (
+  'decode', 'resize', 'resize_small', 'resize_long', 'shrink_to_fit',
+  'center_crop', 'central_crop', 'pad',
+)  # fmt: skip
+# Ops of training that leave the pixels alone, or move them by chance only.
+_DROPPED = (
+  'random_flip', 'labels', 'single_label', 'label_noise', 'boxes',
+  'decode_segmentation', 'full_segmentation', 'image_size', 'keep',
+)  # fmt: skip
+
+
+class Embedder(StoredPredictor):
+  """Images -> feature vectors, by the model of a checkpoint.
+
+  Args:
+    checkpoint_path: workdir of a run, or the folder of one checkpoint.
+    batch_size: images at a time, rounded up to a multiple of the devices.
+    predict_fn: prediction of the run's task; it must give one array [B, D].
+    ops: op configs from an encoded image to 'image'; None: those that the run
+      trained with, without chance (`deterministic_ops`).
+    threads: reading threads, of this process or of every worker.
+    workers: decode processes; 0 reads in threads of this process.
+    where: flag or key of the path, for messages.
+
+  Attributes:
+    path: folder of the checkpoint.
+    config: of the run, complete.
+    dim: length D of a feature vector.
+    model, ops, batch_size, bad: see `StoredPredictor`.
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: unknown prediction, or ops that do not make the images.
+  """
+
+  def __init__(
+    self,
+    checkpoint_path: str | pathlib.Path,
+    *,
+    batch_size: int = 64,
+    predict_fn: str = 'features',
+    ops: Sequence[Mapping[str, Any]] | None = None,
+    threads: int = 2,
+    workers: int = 0,
+    where: str = '--checkpoint',
+  ):
+    model = stored_model.load(checkpoint_path, where)
+    self.path, self.config = model.path, model.config
+    if ops is None:
+      ops = deterministic_ops(model.config.input.ops)
+    super().__init__(
+      model,
+      predict_fn,
+      ops,
+      batch_size=batch_size,
+      threads=threads,
+      workers=workers,
+    )
+    shape = self.outputs[predict_fn].shape
+    if len(shape) != 2:
+      raise ValueError(
+        f'prediction {predict_fn!r} gives an array {list(shape)}, not one '
+        'vector an image'
+      )
+    self.dim = int(shape[1])
+
+  @property
+  def vocabulary(self) -> Vocabulary | None:
+    """The model's classes; None where its training data are not here."""
+    return self.model.vocabulary
+
+  def embed(
+    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features of the records of a source, in the order given, by batches.
+
+    Records that cannot be used are left out; `bad` has them.
+
+    Args:
+      source: any source (docs/add-a-source.md).
+      indices: which of its records; None for all.
+
+    Yields:
+      (indices int64 [n], features float32 [n, D]).
+
+    Raises:
+      ValueError: an index outside the source.
+    """
+    for chosen, features, _ in self.batches(source, indices):
+      yield chosen, features
+
+  def embed_all(
+    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """The same in one piece: indices int64 [n], features float32 [n, D]."""
+    parts = list(self.embed(source, indices))
+    return (
+      np.concatenate([np.empty(0, np.int64), *(i for i, _ in parts)]),
+      np.concatenate(
+        [np.empty((0, self.dim), np.float32), *(f for _, f in parts)]
+      ),
+    )
+
+
+def deterministic_ops(
+  specs: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+  """The op configs of training as they are for an evaluation.
+
+  A random crop becomes the central one of its size, a random area of the image
+  the central 87.5 % of either side (Szegedy et al. 2015); reflections and the
+  ops of labels go.
+
+  Raises:
+    ValueError: an op of which this is not known.
+  """
+  kept = []
+  for spec in specs:
+    name, options = spec['op'], dict(spec)
+    if name == 'random_crop':
+      kept.append(options | {'op': 'center_crop'})
+    elif name == 'random_resized_crop':
+      kept += _central(options)
+    elif name in _PIXEL_OPS:
+      kept.append(options)
+    elif name not in _DROPPED:
+      raise ValueError(
+        f'input.ops of the checkpoint: what {name!r} is without chance is not '
+        'known; give the ops to use instead'
+      )
+  return kept
+
+
+def _central(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The op random_resized_crop without chance."""
+  size = options['size']
+  whole = (
+    round(size / _CENTRAL)
+    if isinstance(size, int)
+    else [round(side / _CENTRAL) for side in size]
+  )
+  kept = {k: v for k, v in options.items() if k == 'antialias'}
+  return [
+    dict(op='resize', size=whole, **kept),
+    dict(op='center_crop', size=size),
+  ]

@@ -1,0 +1,178 @@
+"""The model of a checkpoint: its task and config, without its data.
+
+All that reads a checkpoint for predictions starts here. Model and preprocessing
+come from the config inside the checkpoint, which is data, not code.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from big_vision_like import experiment
+from big_vision_like.checkpoints import compatibility, folders, reading
+from big_vision_like.config import settings
+from big_vision_like.training.state import TrainState
+from input_pipeline import pipeline
+from input_pipeline.labels import vocabulary
+from input_pipeline.labels.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+  """See `load`.
+
+  Attributes:
+    path: folder of the checkpoint.
+    config: of the run, complete.
+    task: loss and predictions.
+    step: training steps taken.
+    meta: what the checkpoint says of itself.
+  """
+
+  path: pathlib.Path
+  config: Any
+  task: Any
+  step: int
+  meta: Mapping[str, Any]
+
+  def state(self, sharding: Any) -> Any:
+    """A state for `task.predict_fns`: weights (averages where kept) alone.
+
+    Args:
+      sharding: where each array goes.
+    """
+    params, extra = reading.read_weights(self.path, sharding)
+    unused: Any = None
+    return TrainState(
+      step=unused,
+      params=params,
+      extra=extra,
+      opt_state=unused,
+      rng=unused,
+      ema=unused,
+      nonfinite_step=unused,
+    )
+
+  @functools.cached_property
+  def vocabulary(self) -> Vocabulary | None:
+    """The model's classes; None where its training data are not here.
+
+    Nor are they known where the data have other classes by now.
+    """
+    found = self._data_classes
+    return None if found is None or self._differs(found) else found
+
+  @property
+  def why_unnamed(self) -> str:
+    """Why `vocabulary` is None, in words."""
+    if self._data_classes is None:
+      return 'names of the classes are not known here'
+    return (
+      'the training data here have other classes than the model was trained on'
+    )
+
+  @functools.cached_property
+  def _data_classes(self) -> Vocabulary | None:
+    """The classes of the training data as they are now; None without."""
+    try:
+      return pipeline.open_train(self.config).vocabulary
+    except (FileNotFoundError, ValueError):
+      return None
+
+  def _differs(self, classes: Vocabulary) -> bool:
+    if len(classes) != self.task.num_classes:
+      return True
+    return compatibility.classes_differ(self.meta, classes)
+
+  def classes(self, path: str | None, where: str) -> Vocabulary | None:
+    """The classes from a file, if one is given, or else `vocabulary`.
+
+    Raises:
+      FileNotFoundError, ValueError: no vocabulary of this many classes there,
+        or not of those that the model was trained on.
+    """
+    if path is None:
+      return self.vocabulary
+    found = vocabulary.load(path)
+    if len(found) != self.task.num_classes:
+      raise ValueError(
+        f'{where} {path!r} has {len(found):,} names, the model '
+        f'{self.task.num_classes:,} classes'
+      )
+    if self._differs(found):
+      raise ValueError(
+        f'{where} {path!r}: its names, {found.names[0]!r} and so on, are not '
+        'those of the classes that the model was trained on, or in another '
+        'order; words for people are the descriptions of a .jsonl'
+      )
+    return found
+
+  @property
+  def scores(self) -> str:
+    """What makes probabilities of its logits: 'softmax' or 'sigmoid'.
+
+    Raises:
+      ValueError: a task whose labels are of neither kind.
+    """
+    for field, kind in (
+      ('label', 'softmax'),
+      ('label_ids', 'sigmoid'),
+      ('segmentation', 'softmax'),
+    ):
+      if field in self.task.fields:
+        return kind
+    raise ValueError(
+      f'the task {self.config.task.type!r} learns from {self.task.fields}: '
+      'its logits are known as probabilities only for "label" and '
+      '"segmentation" (softmax) and "label_ids" (sigmoid)'
+    )
+
+
+def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
+  """Reads what a checkpoint is of; its arrays wait for `state`.
+
+  Args:
+    checkpoint_path: workdir of a run, or the folder of one checkpoint.
+    where: flag or key of the path, for messages.
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: its config cannot be built here.
+  """
+  path = folders.find(checkpoint_path, where)
+  meta = reading.read_meta(path)
+  config = settings.complete(meta['config'])
+  task = experiment.build_task(config, meta['num_classes'])
+  return StoredModel(path, config, task, int(path.name), meta)
+
+
+def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:
+  """'name' of a class as people read it, 'label' too where that is another.
+
+  Args:
+    classes: names; None where they are not known.
+    label: id in the vocabulary.
+  """
+  if classes is None:
+    return {'name': f'class {label}'}
+  readable, name = classes.readable_name(label), classes.names[label]
+  return {'name': readable, **({'label': name} if name != readable else {})}
+
+
+def probabilities(logits: np.ndarray, scores: str) -> np.ndarray:
+  """float64 [..., C] of logits [..., C] without padding.
+
+  Args:
+    logits: any floating type; taken as float64.
+    scores: 'softmax' or 'sigmoid'.
+  """
+  x = np.asarray(logits, np.float64)
+  if scores == 'sigmoid':
+    small = np.exp(-np.abs(x))  # neither side overflows
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+  e = np.exp(x - x.max(-1, keepdims=True))
+  return e / e.sum(-1, keepdims=True)

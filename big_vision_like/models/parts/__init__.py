@@ -1,0 +1,1 @@
+"""Layers and heads that models and tasks are built from."""

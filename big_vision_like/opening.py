@@ -1,0 +1,271 @@
+"""Opening a run: a fresh workdir, or one that goes on from its checkpoint.
+
+Everything that can go wrong early goes wrong here, before the first step.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from big_vision_like import evaluate, experiment
+from big_vision_like.checkpoints import (
+  compatibility,
+  folders,
+  manager,
+  reading,
+  warm_start,
+)
+from big_vision_like.config import settings
+from big_vision_like.config.settings import Config
+from big_vision_like.experiment import Experiment
+from big_vision_like.runtime import (
+  distributed,
+  workdirs,
+  writers,
+)
+from big_vision_like.training import downpour
+from big_vision_like.training.state import TrainState
+from input_pipeline import device, pipeline
+
+
+@dataclasses.dataclass
+class Run:
+  """What the loop works with; built by `open_run`."""
+
+  exp: Experiment
+  ckpt: manager.Checkpointer
+  writer: writers.MetricWriter
+  evals: dict[str, evaluate.Scheduled]
+  data: pipeline.TrainIterator
+  state: TrainState
+  meta: dict[str, Any]
+  key: Callable[[int], str]
+  workdir: str
+
+
+def open_run(
+  config: Config,
+  workdir: str,
+  console: writers.Console,
+  stack: contextlib.ExitStack,
+) -> Run:
+  """Everything that can go wrong early, in order of cost."""
+  config = settings.complete(config)
+  distributed.check_platform(config.device)
+  start = None
+  if config.init_from.path:
+    start = folders.find(config.init_from.path, say=console.say)
+  source = pipeline.open_train(config)
+  ops = pipeline.build_ops(config.input.ops, source)
+  exp = experiment.build(
+    config,
+    num_examples=len(source),
+    num_classes=len(source.vocabulary.names),
+  )
+  folder = _prepare(workdir, exp.config, stack)
+  evals = evaluate.from_config(exp, workdir, lambda: source)
+  _set_incomplete_aside(workdir, console)
+  ckpt = manager.Checkpointer(
+    workdir,
+    keep_last=exp.config.ckpt.keep_last,
+    keep_every_steps=exp.config.ckpt.keep_every_steps,
+  )
+  stack.callback(ckpt.close)
+  data_id = source.fingerprint()
+  console.say(_headline(exp, source, folder))
+  if exp.servers:
+    console.say(exp.servers)
+  state = _restore(exp, ckpt, data_id, source.vocabulary, console)
+  if state is None:
+    state = _init(exp, start, console)
+  if distributed.is_first():
+    _store_config(folder / settings.FILE, exp.config)
+  part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
+  data = pipeline.train(
+    source,
+    ops,
+    batch_size=exp.batch_size,
+    seed=exp.config.seed,
+    start_step=int(state.step),
+    workers=exp.config.input.workers,
+    threads=exp.config.input.threads,
+    prefetch=exp.config.input.prefetch,
+    max_bad_fraction=exp.config.input.max_bad_fraction,
+    process_index=part,
+    process_count=num_parts,
+  )
+  stack.callback(data.close)
+  meta = {
+    'config': json.loads(exp.config.to_json()),
+    'data': data_id,
+    'num_classes': exp.task.num_classes,
+    'classes': source.vocabulary.fingerprint(),
+    'total_steps': exp.total_steps,
+    'versions': _versions(),
+  }
+  writer = writers.MetricWriter(workdir, silent=not distributed.is_first())
+  stack.callback(writer.close)
+  return Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
+
+
+def _prepare(
+  workdir: str, config: Config, stack: contextlib.ExitStack
+) -> pathlib.Path:
+  """Makes and locks the workdir; refuses one of another config."""
+  folder = pathlib.Path(workdir)
+  if distributed.is_first():
+    stack.enter_context(workdirs.locked(folder))
+  distributed.decide(True)  # the folder is there
+  stored = folder / settings.FILE
+  if stored.exists() and not config.resume.accept_config_change:
+    changes = settings.differences(settings.from_json(stored), config)
+    if changes:
+      raise ValueError(
+        f'--workdir={workdir!r} was written by another config; use another '
+        'workdir, or --config.resume.accept_config_change=True to go on with '
+        'the new one:\n' + '\n'.join(changes)
+      )
+  return folder
+
+
+def _store_config(path: pathlib.Path, config: Config) -> None:
+  """Writes config.json whole or not at all; what was accepted once is not."""
+  config = settings.complete(config)
+  config.resume = settings.complete({}).resume
+  text = settings.to_json(config)
+  if not path.exists() or path.read_text(encoding='utf-8') != text:
+    temporary = path.with_suffix('.json.tmp')
+    temporary.write_text(text, encoding='utf-8')
+    os.replace(temporary, path)
+
+
+def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:
+  """The first process does it, before any looks at the checkpoints."""
+  if distributed.is_first():
+    for old, new, missing in folders.set_incomplete_aside(workdir):
+      console.say(
+        f'checkpoint {old} is incomplete (no {missing}): it is now called '
+        f'{new.name}, and the run goes on from the one before'
+      )
+  distributed.decide(True)  # done
+
+
+def _restore(
+  exp: Experiment,
+  ckpt: manager.Checkpointer,
+  data_id: str,
+  classes: Any,
+  console: writers.Console,
+) -> TrainState | None:
+  """The state of the workdir's newest checkpoint; None if there is none."""
+  step = distributed.decide(ckpt.latest_step())
+  if step is None:
+    return None
+  path = ckpt.path(step)
+  try:
+    meta = ckpt.meta(step)
+    if meta['data'] != data_id and not exp.config.resume.accept_data_change:
+      raise ValueError(
+        f'the data set is not the one that {path} was trained on '
+        f'(fingerprint {meta["data"]} -> {data_id}); '
+        '--config.resume.accept_data_change=True goes on with the new one, in '
+        'its own order'
+      )
+    _check_resume(exp, meta, step, path, console)
+    if compatibility.classes_differ(meta, classes):
+      console.say(
+        'the classes have other names, or another order, than those that '
+        f'{path} was trained on'
+      )
+    console.say(f'resuming from step {step} of {path}')
+    return ckpt.restore(exp.abstract_state, step)
+  except folders.DamagedError as error:
+    before = [s for s in ckpt.steps() if s < step]
+    then = f'step {before[-1]}' if before else 'the start'
+    error.add_note(f'without that folder the same command goes on from {then}')
+    raise
+
+
+def _init(
+  exp: Experiment, path: pathlib.Path | None, console: writers.Console
+) -> TrainState:
+  """A fresh state, or a warm start from the checkpoint in `path`."""
+  state = exp.init(exp.config.seed)
+  if path is None:
+    return state
+  section = exp.config.init_from
+  meta = reading.read_meta(path)
+  compatibility.check_layout(exp.config, meta, path, 'init_from.path')
+  state, report = warm_start.warm_start(
+    state, path, section.reinit, ema=section.ema
+  )
+  console.say(f'warm start from {path}\n{report.summary()}')
+  return downpour.refetch(state)
+
+
+def _check_resume(
+  exp: Experiment,
+  meta: dict[str, Any],
+  step: int,
+  path: pathlib.Path,
+  console: writers.Console,
+) -> None:
+  """What shapes alone do not tell apart."""
+  before, now = meta['config']['optim']['type'], exp.config.optim.type
+  if before != now:
+    raise ValueError(
+      f'checkpoint {path} holds the slots of optim.type={before!r}, not of '
+      f'{now!r}; start from it with init_from.path in another workdir'
+    )
+  if step > exp.total_steps:
+    raise ValueError(
+      f'checkpoint {path} is past the end of the run, total_steps='
+      f'{exp.total_steps}'
+    )
+  if meta['total_steps'] != exp.total_steps:
+    console.say(
+      f'the run was planned for {meta["total_steps"]} steps and is now for '
+      f'{exp.total_steps}: a schedule that follows the length changes'
+    )
+  # Padded heads of equal width may still hold different classes.
+  if meta['num_classes'] != exp.task.num_classes:
+    raise ValueError(
+      f'checkpoint {path} has {meta["num_classes"]} classes, the config '
+      f'{exp.task.num_classes} (task.num_classes, or those of input.source)'
+    )
+
+
+def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
+  devices = exp.mesh.devices.flatten()
+  num = sum(
+    int(np.prod(x.shape)) for x in jax.tree.leaves(exp.abstract_state.params)
+  )
+  return (
+    f'{jax.process_count()} process(es), {exp.mesh.size} '
+    f'{devices[0].device_kind} device(s), mesh '
+    f'{"x".join(str(s) for s in exp.mesh.devices.shape)} '
+    f'{exp.mesh.axis_names}\n'
+    f'{num / 1e6:.2f}M parameters, {exp.task.num_classes} classes\n'
+    f'{len(source):,} training images of source '
+    f'{exp.config.input.source.type!r}, batch {exp.batch_size}, '
+    f'{exp.total_steps:,} steps '
+    f'({exp.total_steps * exp.batch_size / len(source):.2f} epochs)\n'
+    f'workdir {folder}'
+  )
+
+
+def _versions() -> dict[str, str]:
+  names = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+  return {
+    'python': platform.python_version(),
+    **{n: metadata.version(n) for n in names},
+  }

@@ -1,0 +1,1 @@
+"""HTML pages, sheets, pictures and plots: results to be looked at."""

@@ -1,0 +1,1 @@
+"""The device mesh and the places of arrays on it."""

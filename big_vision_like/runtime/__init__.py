@@ -1,0 +1,1 @@
+"""The process around a run: start, signals, locks, clock, writers."""

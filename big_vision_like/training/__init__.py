@@ -1,0 +1,1 @@
+"""The pure train step, its state, optimisers and schedules."""

@@ -1,0 +1,373 @@
+"""Optimisers as the paper's TensorFlow code defines them, on plain param trees.
+
+TensorFlow's RMSProp keeps epsilon inside the root, starts its mean square at
+one and folds the learning rate into the momentum buffer (tf.compat.v1.train.
+RMSPropOptimizer); its momentum keeps the rate outside. Weight decay is an L2
+term in the gradient of convolution and fc kernels (slim's weights_regularizer).
+
+Order within an update: L2 -> clipping -> optimiser -> decoupled decay. Frozen
+parameters take no part in any of it and have no slots.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from big_vision_like.config import plugins
+
+_Flat = dict[str, Any]  # 'a/b/c' -> array
+
+
+class OptState(NamedTuple):
+  """State of the optimiser.
+
+  Attributes:
+    count: int32 [], number of finished updates.
+    slots: slot name -> tree like the params, without the frozen ones.
+  """
+
+  count: jax.Array
+  slots: dict[str, Any]
+
+
+class Rule(NamedTuple):
+  """An update rule for one parameter array.
+
+  Attributes:
+    initial: slot name -> value that the slot starts with.
+    apply: (gradient, slots, lr, count) -> (what is subtracted, new slots).
+  """
+
+  initial: dict[str, float]
+  apply: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def rmsprop(
+  *,
+  decay: float = 0.9,
+  momentum: float = 0.9,
+  epsilon: float = 1.0,
+  initial_ms: float = 1.0,
+) -> Rule:
+  """mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
+
+  With ms = decay ms + (1 - decay) g^2, which starts at `initial_ms`.
+  """
+  _unit('decay', decay)
+  _unit('momentum', momentum)
+  _above_zero('epsilon', epsilon)
+  _at_least_zero('initial_ms', initial_ms)
+
+  def apply(g, slots, lr, count):
+    ms = decay * slots['ms'] + (1 - decay) * jnp.square(g)
+    mom = momentum * slots['mom'] + lr * g / jnp.sqrt(ms + epsilon)
+    return mom, {'ms': ms, 'mom': mom}
+
+  return Rule({'ms': initial_ms, 'mom': 0.0}, apply)
+
+
+def momentum(*, momentum: float = 0.9, nesterov: bool = False) -> Rule:
+  """a = momentum a + g; w -= lr a, or lr (g + momentum a) with Nesterov."""
+  _unit('momentum', momentum)
+  _flag('nesterov', nesterov)
+
+  def apply(g, slots, lr, count):
+    mom = momentum * slots['mom'] + g
+    return lr * (g + momentum * mom if nesterov else mom), {'mom': mom}
+
+  return Rule({'mom': 0.0}, apply)
+
+
+def sgd() -> Rule:
+  """w -= lr g."""
+  return Rule({}, lambda g, slots, lr, count: (lr * g, {}))
+
+
+def adam(
+  *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+) -> Rule:
+  """Kingma & Ba 2015, algorithm 1; epsilon outside the root."""
+  _unit('beta1', beta1)
+  _unit('beta2', beta2)
+  _above_zero('epsilon', epsilon)
+
+  def apply(g, slots, lr, count):
+    mom = beta1 * slots['mom'] + (1 - beta1) * g
+    ms = beta2 * slots['ms'] + (1 - beta2) * jnp.square(g)
+    time = (count + 1).astype(jnp.float32)
+    unbiased = mom / (1 - jnp.power(beta1, time))
+    scale = jnp.sqrt(ms / (1 - jnp.power(beta2, time))) + epsilon
+    return lr * unbiased / scale, {'mom': mom, 'ms': ms}
+
+  return Rule({'mom': 0.0, 'ms': 0.0}, apply)
+
+
+_RULES: dict[str, Callable[..., Rule]] = {
+  'rmsprop': rmsprop,
+  'momentum': momentum,
+  'sgd': sgd,
+  'adam': adam,
+}
+
+
+class _Common(NamedTuple):
+  """What every optimiser does around its rule."""
+
+  coupled: dict[str, float]  # path -> weight decay added to the gradient
+  decoupled: dict[str, float]  # path -> weight decay taken off the weight
+  clip: Callable[[_Flat], _Flat]
+  multipliers: dict[str, float]
+  trainable: tuple[str, ...]
+
+
+def _common(
+  paths: Sequence[str],
+  *,
+  weight_decay: float = 0.0,
+  weight_decay_on: str = 'kernels',
+  decoupled: bool = False,
+  clip: tuple[str, float] | None = None,
+  freeze: Sequence[str] = (),
+  lr_multipliers: Sequence[tuple[str, float]] = (),
+) -> _Common:
+  _at_least_zero('weight_decay', weight_decay)
+  _flag('decoupled', decoupled)
+  if weight_decay_on not in ('kernels', 'all'):
+    raise ValueError(
+      f'optim.weight_decay_on must be kernels or all, got {weight_decay_on!r}'
+    )
+  frozen = _frozen(paths, freeze)
+  trainable = tuple(p for p in paths if p not in frozen)
+  if not trainable:
+    raise ValueError('optim.freeze leaves no parameter to train')
+  decayed = {
+    p: float(weight_decay)
+    for p in trainable
+    if weight_decay and (weight_decay_on == 'all' or _is_kernel(p))
+  }
+  return _Common(
+    coupled={} if decoupled else decayed,
+    decoupled=decayed if decoupled else {},
+    clip=_clipping(clip),
+    multipliers=_multipliers(paths, lr_multipliers),
+    trainable=trainable,
+  )
+
+
+def build(
+  cfg: Mapping[str, Any], schedule: Callable[[Any], Any], params: Any
+) -> optax.GradientTransformation:
+  """Builds the optimiser that a config describes.
+
+  Keys of every type: `type` (rmsprop, momentum, sgd, adam), `weight_decay`,
+  `weight_decay_on` (kernels or all), `decoupled`, `clip` (a pair: global_norm
+  or per_tensor, largest norm), `freeze` (patterns) and `lr_multipliers` (pairs
+  of pattern and factor; the first that matches counts). Patterns are regular
+  expressions for a whole path such as 'backbone/block1/.*'. Further keys are
+  the keyword arguments of the rule of that type in this module.
+
+  Args:
+    cfg: plain mapping with these keys.
+    schedule: number of finished updates -> learning rate.
+    params: nested dict of float32 arrays, or of their shapes.
+
+  Returns:
+    An optax transformation whose updates are to be added to the params; it
+    needs the params in `update`. Its state is an `OptState`.
+
+  Raises:
+    ValueError: a key, value or pattern that is not valid, with the valid ones.
+  """
+  paths = tuple(_flatten(params))
+  kind = cfg.get('type')
+  if not isinstance(kind, str) or kind not in _RULES:
+    raise ValueError(
+      f'optim.type: unknown optimiser {kind!r}'
+      f'{plugins.suggest(str(kind), _RULES)}; valid: {", ".join(_RULES)}'
+    )
+  own, _ = plugins.option_names(_RULES[kind])
+  shared, _ = plugins.option_names(_common)
+  for key in cfg:
+    if key not in ('type', *own, *shared):
+      valid = [*own, *shared]
+      raise ValueError(
+        f'optim.{key}: unknown option{plugins.suggest(key, valid)}; '
+        f'{kind} takes {", ".join(valid)}'
+      )
+  for fn, names in ((_RULES[kind], own), (_common, shared)):
+    plugins.check_types('optim', fn, {k: cfg[k] for k in names if k in cfg})
+  rule = _RULES[kind](**{k: cfg[k] for k in own if k in cfg})
+  common = _common(paths, **{k: cfg[k] for k in shared if k in cfg})
+  return _transformation(rule, common, schedule)
+
+
+def _transformation(
+  rule: Rule, common: _Common, schedule: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+  def init(params: Any) -> OptState:
+    flat = _flatten(params)
+    slots = {
+      name: traverse_util.unflatten_dict(
+        {
+          path: jnp.full_like(flat[path], value, dtype=jnp.float32)
+          for path in common.trainable
+        },
+        sep='/',
+      )
+      for name, value in rule.initial.items()
+    }
+    return OptState(jnp.zeros((), jnp.int32), slots)
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    if params is None:
+      raise ValueError(
+        'the optimiser needs the params: update(g, state, params)'
+      )
+    grads, weights = _flatten(updates), _flatten(params)
+    slots = {name: _flatten(tree) for name, tree in state.slots.items()}
+    lr = schedule(state.count)
+    # w + -0.0 is w to the bit, also where w is -0.0.
+    changes = {path: jnp.full_like(w, -0.0) for path, w in weights.items()}
+    used = {p: grads[p].astype(jnp.float32) for p in common.trainable}
+    for path, decay in common.coupled.items():
+      used[path] = used[path] + decay * weights[path]
+    for path, gradient in common.clip(used).items():
+      rate = lr * common.multipliers.get(path, 1.0)
+      before = {name: slot[path] for name, slot in slots.items()}
+      change, after = rule.apply(gradient, before, rate, state.count)
+      if path in common.decoupled:
+        change = change + rate * common.decoupled[path] * weights[path]
+      changes[path] = -change
+      for name, value in after.items():
+        slots[name][path] = value
+    trees = {n: traverse_util.unflatten_dict(s, '/') for n, s in slots.items()}
+    new_state = OptState(state.count + 1, trees)
+    return traverse_util.unflatten_dict(changes, '/'), new_state
+
+  return optax.GradientTransformation(init, update)
+
+
+def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
+  """decay * ema + (1 - decay) * params, as ema - (1 - decay)(ema - params).
+
+  The second form is tf.train.ExponentialMovingAverage's: equal trees stay
+  equal to the bit.
+  """
+  return jax.tree.map(lambda e, p: e - (1 - decay) * (e - p), ema, params)
+
+
+def param_paths(tree: Any) -> Any:
+  """The tree with every leaf replaced by its path, such as 'head/kernel'."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: jax.tree_util.keystr(path, simple=True, separator='/'),
+    tree,
+  )
+
+
+def _flatten(tree: Any) -> _Flat:
+  return dict(traverse_util.flatten_dict(tree, sep='/'))
+
+
+def _is_kernel(path: str) -> bool:
+  return path.rpartition('/')[2] == 'kernel'
+
+
+def _frozen(paths: Sequence[str], patterns: Sequence[str]) -> set[str]:
+  if isinstance(patterns, str):
+    raise ValueError(f'optim.freeze must be a list, got {patterns!r}')
+  return {p for x in patterns for p in _matching('freeze', x, paths)}
+
+
+def _multipliers(
+  paths: Sequence[str], pairs: Sequence[tuple[str, float]]
+) -> dict[str, float]:
+  found: dict[str, float] = {}
+  for pair in pairs:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+      raise ValueError(
+        f'optim.lr_multipliers must hold (pattern, factor) pairs, got {pair!r}'
+      )
+    pattern, factor = pair
+    _at_least_zero('lr_multipliers', factor)
+    for path in _matching('lr_multipliers', pattern, paths):
+      found.setdefault(path, float(factor))
+  return found
+
+
+def _matching(key: str, pattern: str, paths: Sequence[str]) -> list[str]:
+  try:
+    found = [p for p in paths if re.fullmatch(pattern, p)]
+  except re.error as error:
+    raise ValueError(
+      f'optim.{key}: {pattern!r} is not a regular expression: {error}'
+    ) from None
+  if not found:
+    names = sorted({p.partition('/')[0] for p in paths})
+    raise ValueError(
+      f'optim.{key}: no parameter has a path that {pattern!r} matches as a '
+      f'whole; top-level names: {", ".join(names)}'
+    )
+  return found
+
+
+def _clipping(clip: tuple[str, float] | None) -> Callable[[_Flat], _Flat]:
+  if clip is None:
+    return lambda grads: grads
+  kinds = {'global_norm': _clip_global, 'per_tensor': _clip_each}
+  pair = isinstance(clip, list | tuple) and len(clip) == 2
+  if not pair or clip[0] not in kinds:
+    raise ValueError(
+      'optim.clip must be a pair (global_norm or per_tensor, largest norm), '
+      f'got {clip!r}'
+    )
+  kind, limit = clip
+  _above_zero('clip', limit)
+  return lambda grads: kinds[kind](grads, limit)
+
+
+def _clip_global(grads: _Flat, limit: float) -> _Flat:
+  """All gradients times limit / max(norm of them all, limit)."""
+  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in grads.values()))
+  scale = limit / jnp.maximum(norm, limit)
+  return {path: g * scale for path, g in grads.items()}
+
+
+def _clip_each(grads: _Flat, limit: float) -> _Flat:
+  """Each gradient times limit / max(its own norm, limit), as slim clips."""
+  return {
+    path: g * (limit / jnp.maximum(jnp.linalg.norm(g.ravel()), limit))
+    for path, g in grads.items()
+  }
+
+
+def _unit(name: str, value: float) -> None:
+  """Checks value in [0, 1)."""
+  if not _is_number(value) or not 0 <= value < 1:
+    raise ValueError(f'optim.{name} must be in [0, 1), got {value!r}')
+
+
+def _at_least_zero(name: str, value: float) -> None:
+  if not _is_number(value) or not 0 <= value < math.inf:
+    raise ValueError(
+      f'optim.{name} must be a number of at least 0, got {value!r}'
+    )
+
+
+def _above_zero(name: str, value: float) -> None:
+  if not _is_number(value) or not 0 < value < math.inf:
+    raise ValueError(f'optim.{name} must be a number above 0, got {value!r}')
+
+
+def _flag(name: str, value: bool) -> None:
+  if not isinstance(value, bool):
+    raise ValueError(f'optim.{name} must be True or False, got {value!r}')
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,191 @@
+"""The pure train step: (state, batch) -> (state, metrics).
+
+No jit, no sharding, no I/O here: experiment.py puts those on once, tests call
+the bare function.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from big_vision_like.training import optim
+from big_vision_like.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_init(
+  task: Any, tx: optax.GradientTransformation, *, ema: bool
+) -> Callable[[jax.Array, Batch], TrainState]:
+  """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only."""
+
+  def init(rng: jax.Array, batch: Batch) -> TrainState:
+    init_rng, train_rng = jax.random.split(rng)
+    params, extra = task.init(init_rng, batch)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      extra=extra,
+      opt_state=tx.init(params),
+      rng=train_rng,
+      ema=jax.tree.map(jnp.copy, params) if ema else None,
+      nonfinite_step=jnp.full((), -1, jnp.int32),
+    )
+
+  return init
+
+
+class Result(NamedTuple):
+  """What the loss gives on one batch, before the optimizer.
+
+  Attributes:
+    loss: float32 [], mean over `_mask`.
+    aux: name -> float32 [], means of the task's aux.
+    extra: model state after the batch.
+    grads: gradient of the loss, like the params.
+  """
+
+  loss: jax.Array
+  aux: Metrics
+  extra: Any
+  grads: Any
+
+
+def make_train_step(
+  task: Any,
+  tx: optax.GradientTransformation,
+  *,
+  accum_steps: int = 1,
+  ema_decay: float | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Makes the train step.
+
+  The loss is the mean of the per-example losses over `_mask`; weight decay is
+  the optimizer's (coupled L2 on the gradient). With accum_steps = k the batch
+  is cut into k parts whose gradients are added: the same step with 1/k of the
+  activations (batch statistics are then those of the parts).
+
+  A step whose loss, gradient or update is not finite changes nothing, and
+  neither do the steps after it: `state.nonfinite_step` names it.
+
+  Returns:
+    train_step(state, batch) -> (state, metrics), metrics being float32 scalars
+    'loss', 'grad_norm', 'update_norm' and the means of the task's aux.
+  """
+  gradients = make_gradients(task, accum_steps=accum_steps)
+  update = make_update(tx, ema_decay=ema_decay)
+
+  def train_step(state: TrainState, batch: Batch):
+    rng = jax.random.fold_in(state.rng, state.step)
+    result = gradients(state.params, state.extra, batch, rng)
+    return update(state, result, state.params)
+
+  return train_step
+
+
+def make_gradients(
+  task: Any, *, accum_steps: int = 1
+) -> Callable[[Any, Any, Batch, jax.Array], Result]:
+  """gradients(params, extra, batch, rng) -> Result; see `make_train_step`."""
+
+  def loss_fn(params, extra, batch, rng, num_valid):
+    per_example, new_extra, aux = task.loss(params, extra, batch, rng, True)
+    mean = lambda x: jnp.sum(jnp.where(batch['_mask'], x, 0.0)) / num_valid
+    return mean(per_example), (new_extra, jax.tree.map(mean, aux))
+
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+  def gradients(params: Any, extra: Any, batch: Batch, rng: jax.Array):
+    num_valid = jnp.maximum(jnp.sum(batch['_mask']), 1).astype(jnp.float32)
+    if accum_steps == 1:
+      (loss, (extra, aux)), grads = grad_fn(
+        params, extra, batch, rng, num_valid
+      )
+      return Result(loss, aux, extra, grads)
+    parts = jax.tree.map(lambda x: _parts(x, accum_steps), batch)
+
+    def body(carry, part):
+      extra, total = carry
+      index, part_batch = part
+      part_rng = jax.random.fold_in(rng, index)
+      (loss, (extra, aux)), grads = grad_fn(
+        params, extra, part_batch, part_rng, num_valid
+      )
+      total = jax.tree.map(jnp.add, total, (loss, aux, grads))
+      return (extra, total), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    (loss, (_, aux)), grads = jax.eval_shape(
+      grad_fn, params, extra, first, rng, num_valid
+    )
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), (loss, aux, grads)
+    )
+    (extra, (loss, aux, grads)), _ = jax.lax.scan(
+      body, (extra, zeros), (jnp.arange(accum_steps), parts)
+    )
+    return Result(loss, aux, extra, grads)
+
+  return gradients
+
+
+def make_update(
+  tx: optax.GradientTransformation, *, ema_decay: float | None = None
+) -> Callable[[TrainState, Result, Any], tuple[TrainState, Metrics]]:
+  """update(state, result, weights) -> (state, metrics).
+
+  One finished update of params, slots, extra and averages, or none of it where
+  something is not finite: see `make_train_step`. `weights` are the params that
+  weight decay is taken of. `state.workers` stays as it is.
+  """
+
+  def update(state: TrainState, result: Result, weights: Any):
+    grad_norm = optax.tree.norm(result.grads)
+    updates, opt_state = tx.update(result.grads, state.opt_state, weights)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+      ema = optim.ema_update(ema, params, ema_decay)
+    update_norm = optax.tree.norm(updates)
+    finite = jnp.isfinite(result.loss + grad_norm + update_norm)
+    proceed = finite & (state.nonfinite_step < 0)
+    new = state.replace(
+      step=state.step + 1,
+      params=params,
+      extra=result.extra,
+      opt_state=opt_state,
+      ema=ema,
+    )
+    kept = {
+      'rng': state.rng,
+      'nonfinite_step': state.nonfinite_step,
+      'workers': state.workers,
+    }
+    new = jax.tree.map(
+      lambda a, b: jnp.where(proceed, a, b),
+      new.replace(**dict.fromkeys(kept)),
+      state.replace(**dict.fromkeys(kept)),
+    )
+    nonfinite_step = jnp.where(
+      finite | (state.nonfinite_step >= 0),
+      state.nonfinite_step,
+      state.step + 1,
+    )
+    new = new.replace(**{**kept, 'nonfinite_step': nonfinite_step})
+    metrics = {
+      'loss': result.loss,
+      'grad_norm': grad_norm,
+      'update_norm': update_norm,
+    }
+    return new, {**metrics, **result.aux}
+
+  return update
+
+
+def _parts(x: jax.Array, num: int) -> jax.Array:
+  """[B, ...] -> [num, B / num, ...], strided so that shards stay in place."""
+  return jnp.swapaxes(x.reshape(-1, num, *x.shape[1:]), 0, 1)

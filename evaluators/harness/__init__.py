@@ -1,0 +1,1 @@
+"""What evaluators share: their data, running them, exclusions."""

@@ -1,0 +1,67 @@
+"""What an evaluator is told: its place, its predictions, its options."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jax.sharding import Mesh
+
+from big_vision_like.config import plugins
+
+Outputs = dict[str, Any]
+PredictFn = Callable[[Any, Outputs], Outputs]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalContext:
+  """What an evaluator may know besides its options.
+
+  Attributes:
+    mesh: the device mesh; None evaluates on one device.
+    workdir: folder of the run, or None.
+    name: the evaluator's key in config.evals.
+    num_classes: number of classes of the model.
+    train_source: opens the training source, or returns None.
+    classes: fingerprint of the names of the classes that the checkpoint was
+      trained on (Vocabulary.fingerprint); None where that is not known.
+    process_index: this process; the first one talks.
+  """
+
+  mesh: Mesh | None
+  workdir: str | None
+  name: str
+  num_classes: int
+  train_source: Callable[[], Any] = lambda: None
+  classes: str | None = None
+  process_index: int = 0
+
+  @property
+  def where(self) -> str:
+    """Config key of the evaluator, the start of its messages."""
+    return f'evals.{self.name}'
+
+  def say(self, text: str) -> None:
+    """Prints one line, from one process."""
+    if self.process_index == 0:
+      print(f'[{self.where}] {text}', flush=True)
+
+
+def choose(
+  predict: Mapping[str, PredictFn], name: str, ctx: EvalContext
+) -> PredictFn:
+  """The prediction function of a name, ValueError listing those there are."""
+  if name not in predict:
+    raise ValueError(
+      f'{ctx.where}: the task has no prediction {name!r}'
+      f'{plugins.suggest(name, predict)}; valid: {", ".join(predict)}'
+    )
+  return predict[name]
+
+
+def plain(entry: Any, where: str) -> dict[str, Any]:
+  """A config entry as a dict of plain values."""
+  if hasattr(entry, 'to_dict'):
+    return entry.to_dict()
+  if not isinstance(entry, Mapping):
+    raise ValueError(f'{where} must be a dict, got {entry!r}')
+  return dict(entry)

@@ -1,0 +1,1 @@
+"""One example: its annotations, outlines, mask files and errors."""

@@ -1,0 +1,1 @@
+"""Files and archives: found, read in place, locked, written whole."""

@@ -1,0 +1,1 @@
+"""Sets of labelled images: what sources over files and archives share."""

@@ -1,0 +1,1 @@
+"""Labels: names, hierarchy, states, subsets, packed lists."""

@@ -1,0 +1,316 @@
+"""Label hierarchy: a DAG of child -> parent edges, validated and closed.
+
+An image labelled *apple* also counts as *fruit* (Sun et al. 2017, section 3.1:
+the hierarchy completes missing labels). `Hierarchy.close` adds to the labels
+of an image all their ancestors, from a closure computed once as CSR; no array
+of classes x classes exists. File formats and rules: docs/label-hierarchy.md.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from input_pipeline.labels import edge_files
+from input_pipeline.labels import graph as label_graph
+from input_pipeline.labels.graph import Statistics
+from input_pipeline.labels.vocabulary import Vocabulary
+
+UNLISTED = ('error', 'traverse', 'add')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hierarchy:
+  """The closed DAG over C labels.
+
+  Attributes:
+    indptr: int64 [C + 1] and ancestors: int32 [nnz], CSR: the proper ancestors
+      of each label that have an output id, ascending.
+    parents_indptr: int64 [C + 1] and parents: int32 [P], CSR: the direct
+      parents of each label that have an output id, ascending.
+    depth: int32 [C] edges on the longest path from a root, nodes without an
+      output id included.
+    num_labels: C.
+    statistics: size and shape of the graph that the labels span.
+  """
+
+  indptr: np.ndarray
+  ancestors: np.ndarray
+  parents_indptr: np.ndarray
+  parents: np.ndarray
+  depth: np.ndarray
+  num_labels: int
+  statistics: Statistics
+
+  @classmethod
+  def from_edges(
+    cls,
+    names: Sequence[str],
+    edges: Iterable[tuple[str, str]],
+    *,
+    max_depth: int | None = None,
+    unlisted: str = 'error',
+  ) -> 'Hierarchy':
+    """Builds it from (child, parent) names.
+
+    Args:
+      names: the labels in the order of their ids, unique.
+      edges: (child, parent) pairs.
+      max_depth: longest path allowed, in edges; None for no limit of one's
+        own.
+      unlisted: what an edge between nodes outside `names` means: 'error', or
+        'traverse' (ancestors are found through it; it is no target).
+
+    Raises:
+      ValueError: unknown node, self-loop, repeated edge, cycle or too deep.
+    """
+    if unlisted not in ('error', 'traverse'):
+      raise ValueError(
+        f"unlisted must be 'error' or 'traverse', got {unlisted!r}"
+      )
+    given = edge_files.Edges(list(edges), lambda i: f'edge {i + 1}')
+    return _build(tuple(names), given, max_depth, unlisted)
+
+  @functools.cached_property
+  def _closed(self) -> tuple[list[int], np.ndarray]:
+    """CSR of each label's ancestors and the label itself, ascending."""
+    counts = np.diff(self.indptr)
+    owners = np.arange(self.num_labels, dtype=np.int64)
+    rows = np.concatenate([np.repeat(owners, counts), owners])
+    columns = np.concatenate([self.ancestors, owners.astype(np.int32)])
+    order = np.lexsort((columns, rows))
+    indptr = self.indptr + np.arange(self.num_labels + 1)
+    return indptr.tolist(), columns[order]
+
+  @property
+  def closure(self) -> tuple[np.ndarray, np.ndarray]:
+    """CSR (int64 [C + 1], int32 [n]) of each label's ancestors and itself."""
+    indptr, closed = self._closed
+    return np.array(indptr, np.int64), closed
+
+  def close(self, ids: np.ndarray) -> np.ndarray:
+    """Labels with all their ancestors.
+
+    Args:
+      ids: integer [n] label ids, any order, repeats allowed.
+
+    Returns:
+      int32 [m] ascending unique ids.
+
+    Raises:
+      ValueError: an id outside 0..C-1.
+    """
+    indptr, closed = self._closed
+    labels = ids.tolist()
+    if not labels:
+      return np.empty(0, np.int32)
+    if min(labels) < 0 or max(labels) >= self.num_labels:
+      raise ValueError(
+        f'label ids {labels} are not all in 0..{self.num_labels - 1}'
+      )
+    if len(labels) == 1:
+      i = labels[0]
+      return closed[indptr[i] : indptr[i + 1]].copy()
+    merged = np.concatenate([closed[indptr[i] : indptr[i + 1]] for i in labels])
+    merged.sort()
+    keep = np.empty(len(merged), bool)
+    keep[0] = True
+    np.not_equal(merged[1:], merged[:-1], out=keep[1:])
+    return merged[keep]
+
+  def close_counts(self, counts: np.ndarray) -> np.ndarray:
+    """Images per label after fill-in, from images per label before.
+
+    Each label's images count for its ancestors too; an image with two labels
+    below one ancestor counts there twice, so these are upper bounds.
+
+    Args:
+      counts: integer [C].
+
+    Returns:
+      int64 [C].
+    """
+    closed = np.array(counts, np.int64)
+    np.add.at(closed, self.ancestors, np.repeat(counts, np.diff(self.indptr)))
+    return closed
+
+
+def load(
+  path: str,
+  vocabulary: Vocabulary,
+  *,
+  unlisted: str = 'error',
+  max_depth: int | None = None,
+) -> Hierarchy:
+  """Reads a hierarchy (edge_files.py has the formats).
+
+  Args:
+    path: file of child -> parent edges.
+    vocabulary: the labels; other nodes of the file have no output.
+    unlisted: 'error' refuses nodes outside the vocabulary, 'traverse' finds
+      ancestors through them.
+    max_depth: longest path allowed, in edges.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: malformed line, unknown node, self-loop, repeated edge, cycle,
+      too deep; names the file and the line.
+  """
+  if unlisted not in ('error', 'traverse'):
+    raise ValueError(
+      f"unlisted must be 'error' or 'traverse', got {unlisted!r}"
+    )
+  edges = edge_files.read(path)
+  return _build(vocabulary.names, edges, max_depth, unlisted)
+
+
+def attach(
+  vocabulary: Vocabulary,
+  path: str | None,
+  *,
+  unlisted: str = 'error',
+  max_depth: int | None = None,
+) -> tuple[Vocabulary, Hierarchy | None]:
+  """Vocabulary and hierarchy of a data set, as its options describe them.
+
+  Args:
+    vocabulary: labels of the data set.
+    path: hierarchy file; None for the vocabulary's own `parents`, if any.
+    unlisted: 'error' | 'traverse' as in `load`, or 'add': ancestors of labels
+      that are outside the vocabulary become labels themselves, appended in
+      alphabetical order with zero training images.
+    max_depth: longest path allowed, in edges.
+
+  Returns:
+    The vocabulary (longer than the given one only under 'add') and its
+    hierarchy, None if there is neither a path nor `parents`.
+  """
+  if unlisted not in UNLISTED:
+    raise ValueError(
+      f'hierarchy_unlisted must be one of {", ".join(UNLISTED)}, '
+      f'got {unlisted!r}'
+    )
+  if path is not None:
+    edges = edge_files.read(path)
+  elif vocabulary.parents is not None:
+    edges = edge_files.of_vocabulary(vocabulary)
+  else:
+    return vocabulary, None
+  if unlisted == 'add':
+    graph = label_graph.build(vocabulary.names, edges, None)
+    added = sorted(graph.unlisted_ancestors())
+    vocabulary = _extended(vocabulary, added)
+    unlisted = 'traverse'  # what is left lies above no label
+  return vocabulary, _build(vocabulary.names, edges, max_depth, unlisted)
+
+
+def restrict(
+  vocabulary: Vocabulary,
+  hierarchy: Hierarchy | None,
+  labels: np.ndarray,
+  *,
+  keep_ids: bool = False,
+) -> tuple[Vocabulary, Hierarchy | None]:
+  """Vocabulary and hierarchy of some of the labels.
+
+  Of two labels kept, one is the other's ancestor if it was before, through
+  whatever labels or nodes in between.
+
+  Args:
+    vocabulary: C labels.
+    hierarchy: theirs, or None.
+    labels: integer [k] ids to keep, ascending and unique.
+    keep_ids: all C labels keep their ids, and those not in `labels` lose their
+      edges and counts; else the k labels get ids 0..k-1 in their order.
+  """
+  kept = np.zeros(len(vocabulary), bool)
+  kept[labels] = True
+  if not keep_ids:
+    new = vocabulary.restricted(labels.tolist())
+  elif vocabulary.counts is None:
+    new = vocabulary
+  else:
+    counts = np.where(kept, vocabulary.counts, 0)
+    new = dataclasses.replace(vocabulary, counts=counts)
+  if hierarchy is None:
+    return new, None
+  edges = [
+    (vocabulary.names[child], vocabulary.names[parent])
+    for child in labels.tolist()
+    for parent in _nearest(hierarchy, child, kept)
+  ]
+  closed = Hierarchy.from_edges(new.names, edges)
+  if new.parents is not None:
+    parents: list[tuple[str, ...]] = [
+      tuple(new.names[p] for p in closed.parents[a:b])
+      for a, b in itertools.pairwise(closed.parents_indptr.tolist())
+    ]
+    new = dataclasses.replace(new, parents=tuple(parents))
+  return new, closed
+
+
+def _nearest(hierarchy: Hierarchy, label: int, kept: np.ndarray) -> list[int]:
+  """Kept parents of a label, and kept ancestors with none kept in between."""
+
+  def above(node: int) -> np.ndarray:
+    row = slice(hierarchy.indptr[node], hierarchy.indptr[node + 1])
+    ancestors = hierarchy.ancestors[row]
+    return ancestors[kept[ancestors]]
+
+  ancestors = above(label)
+  if len(ancestors) < 2:
+    return ancestors.tolist()
+  further = np.concatenate([above(node) for node in ancestors.tolist()])
+  row = slice(
+    hierarchy.parents_indptr[label], hierarchy.parents_indptr[label + 1]
+  )
+  direct = ~np.isin(ancestors, further)
+  direct |= np.isin(ancestors, hierarchy.parents[row])
+  return ancestors[direct].tolist()
+
+
+def _extended(vocabulary: Vocabulary, added: Sequence[str]) -> Vocabulary:
+  """The vocabulary with labels appended that no image has by itself."""
+  if added and vocabulary.weights is not None:
+    raise ValueError(
+      f'{vocabulary.origin or "vocabulary"}: has popularity weights, so '
+      f"hierarchy_unlisted='add' cannot add labels without one such as "
+      f'{added[0]!r}; list them in the vocabulary'
+    )
+  zeros = [0] * len(added)
+  counts, parents = vocabulary.counts, vocabulary.parents
+  nothing = (None,) * len(added)
+  known, described = vocabulary.imagenet_ids, vocabulary.descriptions
+  return Vocabulary(
+    (*vocabulary.names, *added),
+    counts=None if counts is None else np.concatenate([counts, zeros]),
+    weights=vocabulary.weights,
+    parents=None if parents is None else (*parents, *((),) * len(added)),
+    imagenet_ids=None if known is None else (*known, *nothing),
+    descriptions=None if described is None else (*described, *nothing),
+  )
+
+
+def _build(
+  names: Sequence[str],
+  edges: edge_files.Edges,
+  max_depth: int | None,
+  unlisted: str,
+) -> Hierarchy:
+  if unlisted == 'error':
+    label_graph.refuse_unlisted(names, edges)
+  graph = label_graph.build(names, edges, max_depth)
+  num_labels = len(names)
+  indptr, ancestors = graph.label_ancestors()
+  parents_indptr, parents = graph.label_parents()
+  arrays = (indptr, ancestors, parents_indptr, parents)
+  for array in arrays:
+    array.setflags(write=False)
+  return Hierarchy(
+    *arrays,
+    depth=graph.depth[:num_labels].astype(np.int32),
+    num_labels=num_labels,
+    statistics=graph.statistics(),
+  )

@@ -1,0 +1,1 @@
+"""Prepared records: their form, and the work that makes them."""

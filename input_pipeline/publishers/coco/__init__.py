@@ -1,0 +1,1 @@
+"""COCO as its publishers distribute it."""

@@ -1,0 +1,1 @@
+"""Open Images V7 as its publishers distribute it."""

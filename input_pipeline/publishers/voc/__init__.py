@@ -1,0 +1,1 @@
+"""PASCAL VOC as its publishers distribute it."""

@@ -1,0 +1,363 @@
+"""Pascal VOC 2007 and 2012: boxes for detection, masks for segmentation.
+
+The lists of the development kit choose the images: ImageSets/Main for
+detection, ImageSets/Segmentation for segmentation, of every year given, so that
+07+12 trainval is one call (Sun et al. 2017, sections 5.2 and 5.3).
+
+Detection: labels are the classes of all boxes, difficult ones included.
+Segmentation: labels are the classes that have pixels in the mask. An id in a
+mask is label + 1; 0 is the background, 255 is void and counts nowhere. Keys are
+year and file name: 'VOC2012/2007_000027.jpg'.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from input_pipeline.examples import annotations, mask_files
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import archives
+from input_pipeline.files.archives import Files
+from input_pipeline.image_sets import fingerprint
+from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.publishers.voc import annotation_xml, devkit
+from input_pipeline.publishers.voc.devkit import Year
+
+TASKS = ('detection', 'segmentation')
+TRAINAUG = 'trainaug'
+LISTS = {'detection': 'Main', 'segmentation': 'Segmentation'}
+_DEFAULT_SPLITS = {
+  'detection': ('trainval', 'test'),
+  'segmentation': (TRAINAUG, 'train', 'val'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """An image: its key, and (files, name) of the image and of its mask."""
+
+  key: str
+  image: tuple[Files, str] | None
+  mask: tuple[Files, str] | None = None
+
+
+class Source:
+  """Random access to the images of one split; see docs/add-a-source.md."""
+
+  hierarchy = None
+
+  def __init__(
+    self,
+    places: Sequence[Place],
+    boxes: Sequence[annotation_xml.Boxes] | None,
+    notes: Sequence[str],
+  ):
+    """Takes images with boxes, or with masks where `boxes` is None."""
+    self.vocabulary = Vocabulary(annotation_xml.CLASSES)
+    self._places = tuple(places)
+    self._boxes = None if boxes is None else tuple(boxes)
+    self.background = True if boxes is None else None  # id 0 of the masks
+    self._notes = list(notes)
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def key(self, index: int) -> str:
+    """Year and file name."""
+    return self._places[index].key
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """'image' bytes, 'labels', and fields of examples/annotations.py.
+
+    Those are boxes, box_labels and box_difficult, or segmentation.
+
+    Raises:
+      BadExample: image or mask is missing or damaged, they differ in size, or
+        the mask has no class ids.
+    """
+    place = self._places[index]
+    image = _read(place.image, 'the image is missing')
+    if self._boxes is not None:
+      found = self._boxes[index]
+      return {
+        'image': image,
+        'labels': np.unique(found.labels),
+        'boxes': found.boxes,
+        'box_labels': found.labels,
+        'box_difficult': found.difficult,
+      }
+    encoded = _read(place.mask, 'the mask is missing')
+    # 0 is the background, 1 to 20 are the classes (label + 1).
+    num_ids = len(annotation_xml.CLASSES) + 1
+    mask = mask_files.class_ids(encoded, image, num_ids)
+    present = np.unique(mask)
+    present = present[(present > 0) & (present != annotations.IGNORE)]
+    return {
+      'image': image,
+      'labels': present.astype(np.int32) - 1,
+      'segmentation': mask_files.png(mask),
+    }
+
+  def fingerprint(self) -> str:
+    """Changes with images, boxes, and names and sizes of all files."""
+    used = {
+      id(files): files
+      for place in self._places
+      for files, _ in filter(None, (place.image, place.mask))
+    }
+    pieces: list[bytes | np.ndarray] = [
+      files.fingerprint().encode() for files in used.values()
+    ]
+    names = [
+      (place.key, *(found and found[1] for found in (place.image, place.mask)))
+      for place in self._places
+    ]
+    pieces.append(repr(names).encode())
+    for found in self._boxes or ():
+      pieces += [found.boxes, found.labels, found.difficult]
+    return fingerprint.digest(pieces, self.vocabulary, None)
+
+  def report_lines(self) -> list[str]:
+    """Counts of what a reader might stumble over."""
+    return self._notes
+
+  def add_note(self, line: str) -> None:
+    """One more of the `report_lines`."""
+    self._notes.append(line)
+
+
+def open_splits(
+  inputs: Sequence[str],
+  *,
+  task: str = 'detection',
+  splits: Sequence[str] | None = None,
+  trainaug_list: str | None = None,
+  trainaug_masks: str | None = None,
+  scratch: str | None = None,
+) -> dict[str, Source]:
+  """The splits of the years found.
+
+  Args:
+    inputs: what `devkit.open_years` takes.
+    task: 'detection' or 'segmentation'.
+    splits: names of lists; None for trainval and test (detection), or trainaug,
+      or without a list of it train, and val (segmentation), where they exist.
+    trainaug_list: file of the images of the split `trainaug`, one a line.
+    trainaug_masks: folder or .zip of its masks, NAME.png; masks that are not
+      there come from SegmentationClassAug or SegmentationClass of the year.
+    scratch: folder for decompressed .tar.gz files.
+
+  Raises:
+    FileNotFoundError: an input or annotation is missing.
+    ValueError: unknown task or split, or a damaged list or annotation.
+  """
+  check_options(task, trainaug_list, trainaug_masks)
+  years = devkit.open_years(inputs, scratch)
+  available = split_names(years, task, trainaug_list, ', '.join(inputs))
+  if splits is None:
+    splits = [name for name in _DEFAULT_SPLITS[task] if name in available]
+    if TRAINAUG in splits and 'train' in splits:
+      splits.remove('train')  # trainaug holds it
+  if (
+    not splits
+    or len(set(splits)) < len(splits)
+    or not {*splits} <= {*available}
+  ):
+    raise ValueError(
+      f'splits must be some of {", ".join(available) or "none"}, the lists in '
+      f'ImageSets/{LISTS[task]} of {", ".join(years)}; got '
+      f'{", ".join(splits) or "none"}'
+    )
+  extra = None if trainaug_masks is None else archives.open_files(
+    trainaug_masks, scratch=scratch
+  )  # fmt: skip
+  return {
+    split: open_split(years, split, task, trainaug_list, extra)
+    for split in splits
+  }
+
+
+def check_options(
+  task: str, trainaug_list: str | None, trainaug_masks: str | None
+) -> None:
+  """ValueError for an unknown task, or options that are not for it."""
+  if task not in TASKS:
+    raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
+  for name, value in (
+    ('trainaug_list', trainaug_list), ('trainaug_masks', trainaug_masks),
+  ):  # fmt: skip
+    if value is not None and task != 'segmentation':
+      raise ValueError(f'{name} belongs to the task segmentation, not {task}')
+  if trainaug_masks is not None and trainaug_list is None:
+    raise ValueError('trainaug_masks needs trainaug_list, the images it is for')
+
+
+def split_names(
+  years: Mapping[str, Year], task: str, trainaug_list: str | None, where: str
+) -> list[str]:
+  """Sorted names of the splits that a task has in these years.
+
+  Args:
+    years: from `devkit.open_years`.
+    task: one of TASKS.
+    trainaug_list: whether it is given decides on the split `trainaug`.
+    where: what was opened, for messages.
+
+  Raises:
+    FileNotFoundError: none.
+  """
+  kind = LISTS[task]
+  available = {n for y in years.values() for n in y.list_names()[kind]}
+  if trainaug_list is not None:
+    available.add(TRAINAUG)
+  if not available:
+    raise FileNotFoundError(
+      f'{where}: no ImageSets/{kind}/*.txt in {", ".join(years)}; these lists '
+      'say which images belong to which split'
+    )
+  return sorted(available)
+
+
+def open_split(
+  years: Mapping[str, Year],
+  split: str,
+  task: str,
+  trainaug_list: str | None = None,
+  trainaug_masks: Files | None = None,
+) -> Source:
+  """One of `split_names`; see `open_splits`."""
+  if split == TRAINAUG and trainaug_list is not None:
+    chosen = _trainaug(years, trainaug_list)
+  else:
+    chosen = [
+      (year, name)
+      for year in years.values()
+      for name in year.image_list(LISTS[task], split) or ()
+    ]
+  if task == 'detection':
+    return _detection(split, chosen)
+  augmented = split == TRAINAUG
+  return _segmentation(chosen, augmented, trainaug_masks if augmented else None)
+
+
+def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
+  places, boxes = [], []
+  for year, name in chosen:
+    found = year.read_text(f'Annotations/{name}.xml')
+    if found is None:
+      raise FileNotFoundError(
+        f'{year.name}: no Annotations/{name}.xml, which the list '
+        f'ImageSets/Main/{split}.txt names; boxes of the test set of 2012 are '
+        f'not public: leave that split out'
+      )
+    boxes.append(annotation_xml.parse(*found))
+    places.append(_place(year, name))
+  _refuse_imageless(places)
+  labels = np.concatenate([found.labels for found in boxes])
+  difficult = sum(int(found.difficult.sum()) for found in boxes)
+  outside = sum(found.num_outside for found in boxes)
+  return Source(places, boxes, [
+    _years_line(chosen),
+    f'{len(labels):,} boxes, {difficult:,} difficult (kept, marked), '
+    f'{outside:,} reach beyond the image (kept)',
+  ])  # fmt: skip
+
+
+def _segmentation(
+  chosen: Sequence[tuple[Year, str]], augmented: bool, extra: Files | None
+) -> Source:
+  """Masks of the augmented set come first from where that set has its own."""
+  folders = ('SegmentationClass',)
+  if augmented:
+    folders = ('SegmentationClassAug', *folders)
+  under = {} if extra is None else _by_file_name(extra)
+  places: list[Place] = []
+  counts = dict.fromkeys([*(['trainaug_masks'] if under else []), *folders], 0)
+  for year, name in chosen:
+    place = _place(year, name)
+    file_name = f'{name}.png'
+    if extra is not None and file_name in under:
+      mask, origin = (extra, under[file_name]), 'trainaug_masks'
+    else:
+      found = ((f, year.find(f'{f}/{file_name}')) for f in folders)
+      origin, mask = next(((f, m) for f, m in found if m), ('', None))
+    if origin:
+      counts[origin] += 1
+    places.append(dataclasses.replace(place, mask=mask))
+  _refuse_imageless(places)
+  missing = len(places) - sum(counts.values())
+  if missing == len(places):
+    raise FileNotFoundError(
+      f'none of the {missing:,} masks is there, for example '
+      f'{folders[0]}/{chosen[0][1]}.png of {chosen[0][0].name}; masks of the '
+      'extended set are given by --trainaug_list and --trainaug_masks'
+    )
+  masks = ', '.join(f'{n:,} from {origin}' for origin, n in counts.items())
+  return Source(places, None, [
+    _years_line(chosen), f'masks: {masks}; {missing:,} missing',
+  ])  # fmt: skip
+
+
+def _trainaug(years: Mapping[str, Year], path: str) -> list[tuple[Year, str]]:
+  """The images of a list, from whichever year has them, the latest first."""
+  try:
+    with open(path, 'rb') as file:
+      names = devkit.names_in(file.read(), path)
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such file') from None
+  chosen = []
+  for line, name in names.items():
+    jpeg = f'JPEGImages/{name}.jpg'
+    year = next((y for y in [*years.values()][::-1] if y.find(jpeg)), None)
+    if year is None:
+      raise ValueError(
+        f'{path}:{line}: no {jpeg} in {", ".join(years)}; the list is of '
+        f'VOC2012'
+      )
+    chosen.append((year, name))
+  return chosen
+
+
+def _place(year: Year, name: str) -> Place:
+  image = year.find(f'JPEGImages/{name}.jpg')
+  return Place(f'{year.name}/{name}.jpg', image)
+
+
+def _refuse_imageless(places: Sequence[Place]) -> None:
+  if not any(place.image for place in places):
+    raise FileNotFoundError(
+      f'none of the {len(places):,} images of the list is there, for example '
+      f'{places[0].key} in JPEGImages'
+    )
+
+
+def _years_line(chosen: Sequence[tuple[Year, str]]) -> str:
+  counts: dict[str, int] = {}
+  for year, _ in chosen:
+    counts[year.name] = counts.get(year.name, 0) + 1
+  return ', '.join(f'{n:,} images of {year}' for year, n in counts.items())
+
+
+def _by_file_name(files: Files) -> dict[str, str]:
+  """Last part -> name of the PNGs; archives wrap them in folders of any name.
+
+  What a Mac adds to a zip (__MACOSX/._NAME.png) is passed over.
+  """
+  found: dict[str, str] = {}
+  for name in files.names:
+    last = os.path.basename(name)
+    if not last.endswith('.png') or last.startswith('.'):
+      continue
+    if found.setdefault(last, name) != name:
+      raise ValueError(f'{files.path}: both {found[last]} and {name}')
+  return found
+
+
+def _read(place: tuple[Files, str] | None, problem: str) -> bytes:
+  if place is None:
+    raise BadExample(problem)
+  files, name = place
+  return files.read(name)

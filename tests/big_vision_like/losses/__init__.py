@@ -1,0 +1,1 @@
+"""Tests of big_vision_like/losses."""

@@ -1,0 +1,92 @@
+"""Rates and times; the metrics file under kills, NaN and a dead TensorBoard."""
+
+import io
+import json
+
+import pytest
+
+from big_vision_like.runtime import clock, writers
+
+
+class FakeTime:
+  def __init__(self):
+    self.now = 100.0
+
+  def __call__(self):
+    return self.now
+
+
+def test_rates_leave_pauses_out():
+  time = FakeTime()
+  watch = clock.Clock(total_steps=100, batch_size=32, step=0, now=time)
+  time.now += 10
+  assert watch.read(20) == {'images_per_s': 64.0, 'eta_s': 40.0}
+  time.now += 5
+  with watch.pause():
+    time.now += 1000
+  assert watch.read(30) == {'images_per_s': 64.0, 'eta_s': 35.0}
+
+
+def test_no_progress_repeats_the_last_rate_and_never_divides_by_zero():
+  time = FakeTime()
+  watch = clock.Clock(total_steps=10, batch_size=1, step=0, now=time)
+  assert watch.read(0) == {}
+  watch.read(5)
+  assert watch.read(5)['images_per_s'] > 0
+
+
+@pytest.mark.parametrize(
+  'seconds, text',
+  [(-3, '0s'), (42, '42s'), (309, '5m09s'), (11220, '3h07m'), (93600, '1d02h')],
+)
+def test_duration(seconds, text):
+  assert clock.duration(seconds) == text
+
+
+def test_lines_are_complete_json_also_for_nan(tmp_path):
+  writer = writers.MetricWriter(tmp_path)
+  writer.write(1, {'train/loss': float('nan'), 'fasteval/map@100': 12.5})
+  writer.write(2, {'train/loss': 1, 'x/count': 7})
+  writer.close()
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line) for line in lines] == [
+    {'step': 1, 'train/loss': None, 'fasteval/map@100': 12.5},
+    {'step': 2, 'train/loss': 1, 'x/count': 7},
+  ]
+  assert list((tmp_path / 'tensorboard').iterdir())
+
+
+def test_a_torn_line_swallows_nothing(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "a": 2}\n{"step": 2, "')
+  writer = writers.MetricWriter(tmp_path)
+  writer.write(2, {'a': 3})
+  writer.close()
+  assert list(writers.read_metrics(tmp_path)) == [
+    {'step': 1, 'a': 2},
+    {'step': 2, 'a': 3},
+  ]
+
+
+def test_unwritable_tensorboard_costs_a_warning_and_no_line(tmp_path):
+  (tmp_path / 'tensorboard').write_text('a file where the folder should be')
+  with pytest.warns(UserWarning, match='no TensorBoard'):
+    writer = writers.MetricWriter(tmp_path)
+  writer.write(1, {'a': 1.0})
+  writer.close()
+  assert list(writers.read_metrics(tmp_path)) == [{'step': 1, 'a': 1.0}]
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_console_is_live_on_a_terminal_and_plain_in_a_file():
+  live, plain = Terminal(), io.StringIO()
+  for stream in (live, plain):
+    console = writers.Console(stream)
+    console.progress('step 1 long')
+    console.progress('step 2')
+    console.say('done')
+  assert live.getvalue() == '\rstep 1 long\rstep 2     \ndone\n'
+  assert plain.getvalue() == 'step 1 long\nstep 2\ndone\n'

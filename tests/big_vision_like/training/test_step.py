@@ -1,0 +1,136 @@
+"""The pure train step on a task small enough to follow by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from big_vision_like.training import step
+
+
+class LinearTask:
+  """Squared error of w.x + b; counts its calls in extra."""
+
+  def init(self, rng, batch):
+    dim = batch['image'].shape[-1]
+    params = {'w': jnp.arange(1.0, dim + 1), 'b': jnp.zeros(())}
+    return params, {'calls': jnp.zeros(())}
+
+  def loss(self, params, extra, batch, rng, train):
+    out = batch['image'] @ params['w'] + params['b']
+    error = jnp.square(out - batch['label'])
+    return error, {'calls': extra['calls'] + 1}, {'out': out}
+
+
+def make_batch(seed=0, size=8, mask=None):
+  rng = np.random.default_rng(seed)
+  return {
+    'image': jnp.asarray(rng.normal(size=(size, 3)), jnp.float32),
+    'label': jnp.asarray(rng.normal(size=size), jnp.float32),
+    '_mask': jnp.ones(size, bool) if mask is None else jnp.asarray(mask),
+    '_id': jnp.arange(size),
+  }
+
+
+def start(tx, *, ema=False):
+  return step.make_init(LinearTask(), tx, ema=ema)(
+    jax.random.key(0), make_batch()
+  )
+
+
+def reference(batch, w, b):
+  """float64 mean squared error over the mask and its gradient."""
+  x, y = np.float64(batch['image']), np.float64(batch['label'])
+  m = np.asarray(batch['_mask'])
+  error = (x @ w + b - y) * m
+  num = max(m.sum(), 1)
+  return (error**2).sum() / num, 2 * error @ x / num, 2 * error.sum() / num
+
+
+@pytest.mark.parametrize('accum', [1, 2, 4])
+def test_loss_and_gradient_are_means_over_the_mask(accum):
+  mask = [True, True, False, True, False, True, True, False]
+  batch = make_batch(mask=mask)
+  tx = optax.sgd(0.1)
+  train_step = jax.jit(
+    step.make_train_step(LinearTask(), tx, accum_steps=accum)
+  )
+  state, metrics = train_step(start(tx), batch)
+  loss, dw, db = reference(batch, np.arange(1.0, 4), 0.0)
+  np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-6)
+  np.testing.assert_allclose(
+    metrics['grad_norm'], np.sqrt((dw**2).sum() + db**2), rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    state.params['w'], np.arange(1.0, 4) - 0.1 * dw, rtol=1e-6
+  )
+  assert int(state.step) == 1
+  assert int(state.extra['calls']) == accum
+
+
+def test_a_batch_without_valid_examples_changes_no_parameter():
+  tx = optax.sgd(0.1)
+  before = start(tx)
+  after, metrics = step.make_train_step(LinearTask(), tx)(
+    before, make_batch(mask=[False] * 8)
+  )
+  assert float(metrics['loss']) == 0
+  np.testing.assert_array_equal(after.params['w'], before.params['w'])
+  assert int(after.step) == 1
+
+
+def test_ema_follows_its_formula():
+  tx = optax.sgd(0.1)
+  state = start(tx, ema=True)
+  ema = np.float64(state.params['w'])
+  train_step = step.make_train_step(LinearTask(), tx, ema_decay=0.7)
+  for seed in range(5):
+    state, _ = train_step(state, make_batch(seed))
+    ema = 0.7 * ema + 0.3 * np.float64(state.params['w'])
+  np.testing.assert_allclose(state.ema['w'], ema, rtol=1e-5)
+  assert state.for_evaluation().params is state.ema
+
+
+@pytest.mark.parametrize('poison', [np.nan, np.inf])
+def test_non_finite_step_is_named_and_nothing_after_it_is_applied(poison):
+  tx = optax.sgd(0.1, momentum=0.9)
+  train_step = jax.jit(step.make_train_step(LinearTask(), tx, ema_decay=0.5))
+  state = start(tx, ema=True)
+  state, _ = train_step(state, make_batch(0))
+  good = jax.device_get(state.replace(rng=None))
+  bad = make_batch(1)
+  bad['image'] = bad['image'].at[2, 1].set(poison)
+  state, _ = train_step(state, bad)
+  assert int(state.nonfinite_step) == 2
+  state, _ = train_step(state, make_batch(2))
+  assert int(state.nonfinite_step) == 2
+  kept = jax.device_get(state.replace(rng=None))
+  expected = good.replace(nonfinite_step=kept.nonfinite_step)
+  jax.tree.map(np.testing.assert_array_equal, kept, expected)
+  assert int(state.step) == 1
+
+
+def test_a_poisoned_example_that_is_masked_does_no_harm():
+  tx = optax.sgd(0.1)
+  batch = make_batch(mask=[True] * 7 + [False])
+  clean, _ = step.make_train_step(LinearTask(), tx)(start(tx), batch)
+  batch['label'] = batch['label'].at[7].set(1e30)
+  dirty, _ = step.make_train_step(LinearTask(), tx)(start(tx), batch)
+  np.testing.assert_array_equal(clean.params['w'], dirty.params['w'])
+
+
+def test_random_numbers_depend_on_the_step_alone():
+  class Noisy(LinearTask):
+    def loss(self, params, extra, batch, rng, train):
+      noise = jax.random.normal(rng, batch['label'].shape)
+      return noise + 0 * params['b'], extra, {}
+
+  tx = optax.sgd(0.1)
+  train_step = step.make_train_step(Noisy(), tx)
+  state = start(tx)
+  state1, first = train_step(state, make_batch(0))
+  _, second = train_step(state1, make_batch(0))
+  _, again = train_step(state, make_batch(5))
+  assert first['loss'] != second['loss']
+  assert first['loss'] == again['loss']

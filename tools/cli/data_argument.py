@@ -1,0 +1,90 @@
+"""The flag --data of commands: a data set in one argument.
+
+records:DIR[:SPLIT]     any type of source that has a path: records, folder,
+                        table, detect; SPLIT is train unless given
+configs/x.py[:ARGS]     the training source of a config
+WORKDIR/config.json     that of a run
+"""
+
+import importlib.util
+import os
+import re
+from typing import Any
+
+HELP = (
+  'records:DIR[:SPLIT], folder:..., table:..., detect:...; or the training '
+  'data of a config: configs/x.py[:args], WORKDIR/config.json'
+)
+
+
+def parse(text: str, flag: str = '--data') -> dict[str, Any]:
+  """The source config dict(type=..., ...) that the argument stands for.
+
+  Raises:
+    FileNotFoundError: no such config, or neither a file nor of the form above.
+    ValueError: not of the form above.
+  """
+  from big_vision_like.config import settings
+
+  if re.search(r'\.py(:|$)', text):
+    return _of_config(text, flag).input.source.to_dict()
+  if text.endswith('.json'):
+    try:
+      return settings.from_json(text).input.source.to_dict()
+    except OSError as error:
+      raise FileNotFoundError(f'{flag}={text}: {error.strerror}') from None
+  kind, colon, rest = text.partition(':')
+  if not (kind and colon and rest) or os.sep in kind:
+    if os.path.exists(text):
+      raise ValueError(
+        f'{flag}={text!r} is not of the form {HELP}; for what lies there: '
+        f'{flag} detect:{text}:SPLIT'
+      )
+    raise FileNotFoundError(
+      f'{flag}={text!r}: no such file or folder, nor of the form {HELP}'
+    )
+  path, _, split = rest.rpartition(':')
+  if not path or '/' in split:  # a colon of the path itself
+    path, split = rest, 'train'
+  return dict(type=kind, path=path, split=split)
+
+
+def open_data(text: str, flag: str = '--data') -> Any:
+  """The source itself; a mistake names the flag."""
+  return open_source(parse(text, flag), flag)
+
+
+def open_source(config: dict[str, Any], flag: str = '--data') -> Any:
+  """The source of a config; advice on splits is as one would type it.
+
+  Raises:
+    FileNotFoundError, ValueError: as of `pipeline.open_source`.
+  """
+  from input_pipeline import pipeline
+
+  try:
+    return pipeline.open_source(config, flag)
+  except ValueError as error:
+    if 'split=' not in str(error) or 'path' not in config:
+      raise
+    kind, path = config['type'], config['path']
+    raise ValueError(
+      f'{error}. On the command line: {flag} {kind}:{path}:SPLIT, such as '
+      f'{kind}:{path}:all'
+    ) from None
+
+
+def _of_config(text: str, flag: str) -> Any:
+  """What get_config of the file returns; arguments follow a colon."""
+  path, _, arguments = text.partition('.py:')
+  path = path if path.endswith('.py') else f'{path}.py'
+  spec = importlib.util.spec_from_file_location('data_of_config', path)
+  assert spec is not None and spec.loader is not None  # it ends in .py
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{flag}={text}: no config {path!r}') from None
+  if not hasattr(module, 'get_config'):
+    raise ValueError(f'{flag}={text}: {path!r} has no function get_config')
+  return module.get_config(arguments or None)

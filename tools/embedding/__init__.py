@@ -1,0 +1,1 @@
+"""Parts of extract_features and make_fasteval."""

@@ -1,0 +1,139 @@
+"""Files of image features: one shard, in ArrayRecord or in safetensors.
+
+ArrayRecord: a record is a msgpack map,
+
+    v         1, the version of this layout
+    id        index of the record in its source
+    key       its name there
+    labels    raw label ids, before any fill-in
+    features  D float32 numbers, little-endian bytes
+
+safetensors: a file holds n images as
+
+    features  float32 [n, D]
+    ids       int64 [n]
+    labels    int32 [m], the labels of all images one after another
+    label_ends  int64 [n], where those of each end
+    keys      uint8 [k], the keys likewise, in UTF-8
+    key_ends  int64 [n]
+
+docs/weights.md reads both without this code base.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+FORMATS = ('array_record', 'safetensors')
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Images of a shard.
+
+  Attributes:
+    features: float32 [n, D].
+    ids: int64 [n], indices in the source.
+    labels: n arrays, int32 raw label ids.
+    keys: n names.
+  """
+
+  features: np.ndarray
+  ids: np.ndarray
+  labels: Sequence[np.ndarray]
+  keys: Sequence[str]
+
+
+def rows_of(source: Any, ids: np.ndarray, features: np.ndarray) -> Rows:
+  """Rows with the labels and keys of a source; images are not decoded."""
+  read = getattr(source, 'labels', None) or (
+    lambda index: source[index]['labels']
+  )
+  indices = ids.tolist()
+  labels = [np.asarray(read(i), np.int32) for i in indices]
+  return Rows(features, ids, labels, [source.key(i) for i in indices])
+
+
+def write(path: str, rows: Rows, kind: str) -> None:
+  """Writes a shard: on disk and under its name when this returns.
+
+  Args:
+    path: of the file.
+    rows: its images.
+    kind: one of FORMATS.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  temporary = f'{path}.tmp'
+  if kind == 'array_record':
+    _write_array_record(temporary, rows)
+  else:
+    _write_safetensors(temporary, rows)
+  with open(temporary, 'rb') as file:
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def count(path: str, kind: str) -> int:
+  """Images in a shard, by the file's own index."""
+  if kind == 'array_record':
+    from input_pipeline.prepared.records import ShardReader
+
+    return ShardReader([path]).num_records(0)
+  import safetensors
+
+  with safetensors.safe_open(path, 'numpy') as file:
+    return file.get_slice('ids').get_shape()[0]
+
+
+def _write_array_record(path: str, rows: Rows) -> None:
+  from array_record.python import array_record_module
+
+  writer = array_record_module.ArrayRecordWriter(
+    path, 'group_size:1,uncompressed'
+  )
+  try:
+    for record in _records(rows):
+      writer.write(record)
+    writer.close()
+  except RuntimeError as error:
+    raise OSError(f'cannot write {path}: {error}') from None
+
+
+def _records(rows: Rows) -> Iterator[bytes]:
+  import msgpack
+
+  columns = zip(rows.ids.tolist(), rows.keys, rows.labels, rows.features)
+  for index, key, labels, vector in columns:
+    packed = msgpack.packb(
+      {
+        'v': VERSION,
+        'id': index,
+        'key': key,
+        'labels': labels.tolist(),
+        'features': vector.astype('<f4').tobytes(),
+      }
+    )
+    assert packed is not None  # only None with a stream
+    yield packed
+
+
+def _write_safetensors(path: str, rows: Rows) -> None:
+  from big_vision_like.checkpoints import safetensors_files
+
+  keys = [key.encode('utf-8', 'backslashreplace') for key in rows.keys]
+  ends = lambda parts: np.cumsum([len(part) for part in parts], dtype=np.int64)
+  tensors = {
+    'features': np.ascontiguousarray(rows.features, np.float32),
+    'ids': rows.ids.astype(np.int64),
+    'labels': np.concatenate([np.empty(0, np.int32), *rows.labels]),
+    'label_ends': ends(rows.labels),
+    'keys': np.frombuffer(b''.join(keys), np.uint8),
+    'key_ends': ends(keys),
+  }
+  safetensors_files.write(path, tensors, {'version': str(VERSION)})

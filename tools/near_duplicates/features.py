@@ -1,0 +1,55 @@
+"""Features of a checkpoint as the vectors of tools/dedup.py."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from big_vision_like.inference.embedder import Embedder
+from tools.near_duplicates import workers
+from tools.near_duplicates.signatures import Vectors
+
+
+class Mirrored:
+  """A source whose images are mirrored."""
+
+  def __init__(self, source: Any):
+    self._source = source
+    self.vocabulary = source.vocabulary
+    self.hierarchy = source.hierarchy
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    image = workers.read_image(self._source, index, None)
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    return {**self._source[index], 'image': mirrored}
+
+  def key(self, index: int) -> str:
+    """Name of the record."""
+    return self._source.key(index)
+
+
+def vectors(checkpoint: str, sources: Sequence[Any]) -> Vectors:
+  """Vectors by the model of a checkpoint.
+
+  Args:
+    checkpoint: workdir of a run, or the folder of one checkpoint.
+    sources: the sets of the call.
+
+  Raises:
+    FileNotFoundError, ValueError: no checkpoint there that gives features.
+  """
+  embedder = Embedder(checkpoint)
+
+  def embed(
+    set_index: int, rows: np.ndarray, mirrored: bool
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    source = sources[set_index]
+    yield from embedder.embed(Mirrored(source) if mirrored else source, rows)
+
+  path = os.path.realpath(embedder.path)
+  name = f'{path} {os.stat(path).st_mtime_ns} {embedder.ops}'
+  return Vectors('model', embedder.dim, name=name, embed=embed)

@@ -1,0 +1,1 @@
+"""Parts of noise_audit and label_noise."""
