@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests.conftest import ROOT
 
 
 def snippet(page: str, containing: str) -> str:

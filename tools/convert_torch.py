@@ -25,16 +25,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tools.cli import command
-from tools.weights import weights_header
+from big_vision_like.config import shipped
+
+from .cli import command
+from .weights import weights_header
 
 _PICKLED = ('.pth', '.pt', '.bin')
 
 
 def parser() -> argparse.ArgumentParser:
   p = argparse.ArgumentParser(
-    prog='python -m tools.convert_torch',
-    description=__doc__,
+    prog=command.as_called('python -m tools.convert_torch'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -131,11 +133,12 @@ def _emptied_on_failure(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _unpickle(source: str, target: str) -> None:
+  tools = shipped.package('tools')
   done = subprocess.run(
-    [sys.executable, '-m', 'tools.convert_pth', source, target],
+    [sys.executable, '-m', f'{tools}.convert_pth', source, target],
     stderr=subprocess.PIPE,
     text=True,
-    cwd=pathlib.Path(__file__).resolve().parent.parent,
+    cwd=shipped.folder('tools').parents[tools.count('.')],
     env={
       k: v for k, v in os.environ.items() if k in ('PATH', 'LD_LIBRARY_PATH')
     },

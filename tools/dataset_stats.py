@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.cli import config_flags, output_folder
+from .cli import config_flags, output_folder
 
 
 def counted_vocabulary(source: Any, found: Any) -> Any:
@@ -65,7 +65,8 @@ def run(
   """
   from input_pipeline import pipeline
   from input_pipeline.labels import subset
-  from tools.statistics import label_statistics, statistics_table
+
+  from .statistics import label_statistics, statistics_table
 
   if limit is not None and limit < 1:
     raise ValueError(f'--limit must be at least 1, got {limit}')
@@ -100,7 +101,7 @@ def _scan(source: Any, num_read: int) -> Any:
   """Counts `num_read` records, evenly spread, under a progress bar."""
   from tqdm import tqdm
 
-  from tools.statistics import label_statistics
+  from .statistics import label_statistics
 
   total = len(source)
   chosen: np.ndarray | range = range(total)
@@ -117,7 +118,7 @@ def _write(
   summaries: Sequence[Mapping[str, Any]],
 ) -> None:
   """stats.json, long_tail.png and perhaps vocabulary.jsonl."""
-  from tools.statistics import long_tail_plot
+  from .statistics import long_tail_plot
 
   first = summaries[0]
   content = first if len(summaries) == 1 else {'subsets': summaries}

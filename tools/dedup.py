@@ -30,10 +30,10 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import process
 
-from tools.cli import command, output_folder
-from tools.near_duplicates import search, steps
-from tools.near_duplicates import sets as dedup_sets
-from tools.near_duplicates.hashes import MAX_DISTANCE
+from .cli import command, output_folder
+from .near_duplicates import search, steps
+from .near_duplicates import sets as dedup_sets
+from .near_duplicates.hashes import MAX_DISTANCE
 
 _DEFAULT_COSINE = 0.85
 
@@ -41,8 +41,8 @@ _DEFAULT_COSINE = 0.85
 def parser() -> argparse.ArgumentParser:
   """The command line; every default is in its help."""
   p = argparse.ArgumentParser(
-    prog='python -m tools.dedup',
-    description=__doc__,
+    prog=command.as_called('python -m tools.dedup'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

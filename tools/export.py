@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tools.cli import command, output_folder
+from .cli import command, output_folder
 
 FORMATS = ('safetensors', 'stablehlo')
 _VOCABULARY = 'vocabulary.jsonl'
@@ -32,8 +32,8 @@ _VOCABULARY = 'vocabulary.jsonl'
 
 def parser() -> argparse.ArgumentParser:
   p = argparse.ArgumentParser(
-    prog='python -m tools.export',
-    description=__doc__,
+    prog=command.as_called('python -m tools.export'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -83,7 +83,8 @@ def export(
   from input_pipeline import pipeline
   from input_pipeline.ops.context import OpContext
   from input_pipeline.prepared import manifest
-  from tools.weights import export_safetensors, export_stablehlo
+
+  from .weights import export_safetensors, export_stablehlo
 
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   model = stored_model.load(checkpoint, '--checkpoint')

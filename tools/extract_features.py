@@ -20,14 +20,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools.cli import command, data_argument, output_folder
-from tools.embedding import feature_shards
+from .cli import command, data_argument, output_folder
+from .embedding import feature_shards
 
 
 def parser() -> argparse.ArgumentParser:
   p = argparse.ArgumentParser(
-    prog='python -m tools.extract_features',
-    description=__doc__,
+    prog=command.as_called('python -m tools.extract_features'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verify(output: str) -> None:
-  from tools.embedding import feature_folder
+  from .embedding import feature_folder
 
   print(feature_folder.verify(output))
 
@@ -94,7 +94,8 @@ def extract(args: argparse.Namespace) -> None:
   from absl import logging
 
   from big_vision_like.inference import embedder as features
-  from tools.embedding import feature_folder
+
+  from .embedding import feature_folder
 
   described = _source_config(args.data)
   places = output_folder.places(described)

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples import annotations
-from tools.cli import config_feed, config_flags, output_folder
+
+from .cli import config_feed, config_flags, output_folder
 
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [

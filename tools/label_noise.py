@@ -17,15 +17,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tools.cli import command, data_argument, output_folder
-from tools.noise import label_comparison, label_lists, label_noise_report
+from .cli import command, data_argument, output_folder
+from .noise import label_comparison, label_lists, label_noise_report
 
 
 def parser() -> argparse.ArgumentParser:
   """The command line; every default is in its help."""
   p = argparse.ArgumentParser(
-    prog='python -m tools.label_noise',
-    description=__doc__,
+    prog=command.as_called('python -m tools.label_noise'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

@@ -33,9 +33,10 @@ from input_pipeline.labels import stored_labels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records
 from input_pipeline.sources.records import Source
-from tools.cli import command, output_folder
-from tools.embedding import fasteval_choice
-from tools.embedding.fasteval_choice import Counts, Limits, Pool
+
+from .cli import command, output_folder
+from .embedding import fasteval_choice
+from .embedding.fasteval_choice import Counts, Limits, Pool
 
 SPLIT = 'fasteval'
 _NUM_SHOWN = 10
@@ -44,8 +45,8 @@ _NUM_SHOWN = 10
 def parser() -> argparse.ArgumentParser:
   """The command line; every default is in its help."""
   p = argparse.ArgumentParser(
-    prog='python -m tools.make_fasteval',
-    description=__doc__,
+    prog=command.as_called('python -m tools.make_fasteval'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

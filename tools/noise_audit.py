@@ -29,8 +29,9 @@ from absl import logging
 from PIL import Image
 
 from big_vision_like.pages import html_page
-from tools.cli import command, data_argument, output_folder
-from tools.noise import bucket_montage, class_images, feature_clusters
+
+from .cli import command, data_argument, output_folder
+from .noise import bucket_montage, class_images, feature_clusters
 
 _SAMPLE_SEED = 1707  # of the images taken where a class has too many
 _NUM_LISTED = 10
@@ -353,8 +354,8 @@ def _check(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
   """The command line; every default is in its help."""
   p = argparse.ArgumentParser(
-    prog='python -m tools.noise_audit',
-    description=__doc__,
+    prog=command.as_called('python -m tools.noise_audit'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

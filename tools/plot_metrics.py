@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 from big_vision_like.pages import metrics_plot
 
+from .cli import command
+
 
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
-    prog='python -m tools.plot_metrics',
-    description=__doc__,
+    prog=command.as_called('python -m tools.plot_metrics'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('workdirs', nargs='+', metavar='WORKDIR')

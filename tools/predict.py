@@ -28,7 +28,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from tools.cli import command, output_folder
+from .cli import command, output_folder
 
 _PREDICTIONS = 'predictions.jsonl'
 _PAGE = 'predictions.html'
@@ -38,8 +38,8 @@ _SHOWN_ERRORS = 5
 
 def parser() -> argparse.ArgumentParser:
   p = argparse.ArgumentParser(
-    prog='python -m tools.predict',
-    description=__doc__,
+    prog=command.as_called('python -m tools.predict'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -85,7 +85,7 @@ def predict(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if value is not None and value < least:
       raise ValueError(f'--{name}={value} must be at least {least}')
-  from tools.predictions import image_list
+  from .predictions import image_list
 
   found = image_list.find(args.input)
   output_folder.refuse_inside(args.output, args.input)
@@ -147,7 +147,7 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   )
   task = model.config.task.type
   if 'segmentation' in model.task.fields:
-    from tools.predictions import masks
+    from .predictions import masks
 
     if args.top is not None:
       raise ValueError(f'--top: the task {task!r} gives masks, no labels')
@@ -155,7 +155,7 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
     return masks.Masks(
       model, classes, args.output, overlays=not args.no_overlays, **options
     )
-  from tools.predictions import labels
+  from .predictions import labels
 
   if args.no_overlays:
     raise ValueError(f'--no_overlays: the task {task!r} gives labels, no masks')

@@ -18,7 +18,8 @@ from typing import Any
 
 from input_pipeline.labels.hierarchy import UNLISTED
 from input_pipeline.publishers.imagenet import source as imagenet
-from tools.cli import preparer
+
+from .cli import command, preparer
 
 _SPLITS = ('train', 'val')
 
@@ -26,8 +27,8 @@ _SPLITS = ('train', 'val')
 def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
-    prog='python -m tools.prepare_imagenet',
-    description=__doc__ or '',
+    prog=command.as_called('python -m tools.prepare_imagenet'),
+    description=command.as_called(__doc__) or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

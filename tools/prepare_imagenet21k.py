@@ -16,15 +16,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from input_pipeline.publishers.imagenet import imagenet21k
-from tools import prepare_imagenet
-from tools.cli import preparer
+
+from . import prepare_imagenet
+from .cli import command, preparer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
-    prog='python -m tools.prepare_imagenet21k',
-    description=__doc__ or '',
+    prog=command.as_called('python -m tools.prepare_imagenet21k'),
+    description=command.as_called(__doc__) or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

@@ -25,7 +25,8 @@ from typing import Any
 from big_vision_like.config import plugins
 from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
-from tools.cli import preparer
+
+from .cli import command, preparer
 
 # Handed to the source as they are, where given; --option does the same.
 _SOURCE_OPTIONS = {
@@ -50,8 +51,8 @@ _WORDS = {'true': True, 'false': False, 'none': None}
 def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
-    prog='python -m tools.prepare_images',
-    description=__doc__ or '',
+    prog=command.as_called('python -m tools.prepare_images'),
+    description=command.as_called(__doc__) or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

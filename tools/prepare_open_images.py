@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from input_pipeline.publishers.open_images import layout
 from input_pipeline.publishers.open_images import source as open_images
-from tools.cli import preparer
+
+from .cli import command, preparer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +124,8 @@ def _single(option: str, given: Sequence[str]) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
-    prog='python -m tools.prepare_open_images',
-    description=__doc__ or '',
+    prog=command.as_called('python -m tools.prepare_open_images'),
+    description=command.as_called(__doc__) or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

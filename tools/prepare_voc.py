@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from input_pipeline.publishers.voc import source as voc
-from tools.cli import preparer
+
+from .cli import command, preparer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +63,8 @@ def open_sources(args: argparse.Namespace) -> dict[str, voc.Source]:
 def main(argv: Sequence[str] | None = None) -> int:
   return preparer.main(
     argv,
-    prog='python -m tools.prepare_voc',
-    description=__doc__ or '',
+    prog=command.as_called('python -m tools.prepare_voc'),
+    description=command.as_called(__doc__) or '',
     add_arguments=add_arguments,
     open_sources=open_sources,
   )

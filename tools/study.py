@@ -21,11 +21,12 @@ from collections.abc import Sequence
 
 from big_vision_like.config import loading
 from big_vision_like.runtime import workdirs
-from tools.cli import command
-from tools.studies import config_checks, plan, report, runner, tables
-from tools.studies import record as records
-from tools.studies import results as outcomes
-from tools.studies.progress import Progress
+
+from .cli import command
+from .studies import config_checks, plan, report, runner, tables
+from .studies import record as records
+from .studies import results as outcomes
+from .studies.progress import Progress
 
 _FIGURES_SHOWN = 3  # on the line of a run
 
@@ -33,8 +34,8 @@ _FIGURES_SHOWN = 3  # on the line of a run
 def parser() -> argparse.ArgumentParser:
   """The command line; every default is in its help."""
   p = argparse.ArgumentParser(
-    prog='python -m tools.study',
-    description=__doc__,
+    prog=command.as_called('python -m tools.study'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

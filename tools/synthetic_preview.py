@@ -19,13 +19,15 @@ from input_pipeline.sources.synthetic import Source
 from input_pipeline.synthetic_world.render import Rendered
 from input_pipeline.synthetic_world.scene import single
 
+from .cli import command
+
 _LINE = 11  # pixels of a line of text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
-    prog='python -m input_pipeline.synthetic_world',
-    description=__doc__,
+    prog=command.as_called('python -m tools.synthetic_preview'),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('--out', required=True, help='PNG to write')

@@ -1,60 +1,69 @@
-"""Config files of runs and studies: loaded, overridden, flattened."""
+"""The one loader of config files: of runs, of tools, of studies.
+
+'file.py', 'file.py:arguments', or the config.json of a workdir, which is read
+as data: no code of it runs.
+"""
 
 import importlib.util
 import pathlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from big_vision_like.config import plugins, settings
+from big_vision_like.config import settings, shipped
 
 
 def load(text: str, where: str) -> Any:
-  """What get_config of a file returns.
+  """What get_config of a file returns, or the config that a .json holds.
 
   Args:
     text: 'file.py', 'file.py:arguments', or the config.json of a workdir.
     where: flag or key that holds the text, for messages.
 
   Raises:
-    FileNotFoundError: no such file.
+    FileNotFoundError: no such file, here or among the shipped configs.
     ValueError: it is no config, or the config refuses its arguments.
   """
-  if text.endswith('.json'):
-    if not pathlib.Path(text).is_file():
-      raise FileNotFoundError(f'{where}={text}: no such file')
-    return settings.from_json(text)
   path, colon, arguments = text.partition('.py:')
   path = f'{path}.py' if colon else text
+  if '.json:' in text and not pathlib.Path(text).is_file():
+    raise ValueError(f'{where}={text}: a .json takes no arguments')
+  if path.endswith('.json'):
+    if not pathlib.Path(path).is_file():
+      raise FileNotFoundError(f'{where}={text}: no such file')
+    return settings.from_json(path)
   if not path.endswith('.py'):
     raise ValueError(
       f'{where}={text!r} must be file.py, file.py:arguments or a config.json'
     )
+  path = shipped.config_file(path)
   if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f'{where}={text}: no config {path!r}')
-  spec = importlib.util.spec_from_file_location('config_of_study', path)
+    raise FileNotFoundError(f'{where}={text}: no config file {path!r}')
+  return _run(path, arguments or None, f'{where}={text}')
+
+
+def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
+  spec = importlib.util.spec_from_file_location('loaded_config', path)
   assert spec is not None and spec.loader is not None  # it ends in .py
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    get_config = module.get_config
   except Exception as error:  # the file is code: anything may happen
-    raise ValueError(
-      f'{where}={text}: does not load: {_said(error, path)}'
-    ) from None
+    raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
+  if not callable(getattr(module, 'get_config', None)):
+    raise ValueError(f'{where}: {path!r} has no function get_config')
   try:
-    config = get_config(arguments or None)
+    config = module.get_config(*([arguments] if arguments else []))
   except ValueError as error:
-    raise ValueError(f'{where}={text}: {error}') from None
+    raise ValueError(f'{where}: {error}') from None
   except Exception as error:
-    raise ValueError(
-      f'{where}={text}: get_config fails: {_said(error, path)}'
-    ) from None
+    raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
   if not isinstance(config, ConfigDict):
     raise ValueError(
-      f'{where}={text}: get_config must return a ConfigDict, got '
+      f'{where}: get_config must return a ConfigDict, got '
       f'{type(config).__name__}'
     )
   return config
@@ -73,34 +82,38 @@ def _said(error: Exception, path: str) -> str:
   return f'{place}{type(error).__name__}: {message}'
 
 
-def override(config: Any, values: Mapping[str, Any], where: str) -> Any:
-  """A checked, complete copy of a config with dotted keys set.
+class RefusedError(Exception):
+  """A config that does not load; not a ValueError, which absl would reword."""
 
-  Keys that the config's file leaves out may be set too, such as options of a
-  plug-in; the table of keys (configs.common.base) refuses what is none.
 
-  Raises:
-    ValueError: no such key, or a value of the wrong type.
+class Parser(flags.ArgumentParser):
+  """The parser of the flag --config: `load`, and a locked config."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    try:
+      return load(argument, '--config').lock()
+    except (ValueError, OSError) as error:
+      raise RefusedError(str(error)) from None
+
+  def flag_type(self) -> str:
+    return 'config file'
+
+
+def define_flag(
+  values: flags.FlagValues, argv: Sequence[str] | None = None
+) -> flags.FlagHolder:
+  """Defines --config, read by `load`, with --config.KEY=VALUE overrides.
+
+  Args:
+    values: where to.
+    argv: the command line, if it is not that of the process.
   """
-  changed = ConfigDict(config.to_dict())
-  with changed.ignore_type():
-    for name, value in values.items():
-      *parents, key = name.split('.')
-      section: Any = changed
-      for depth, parent in enumerate(parents):
-        if not isinstance(section.get(parent), ConfigDict):
-          path = '.'.join(parents[: depth + 1])
-          raise ValueError(
-            f'{where}: {name!r}: the config has no section {path!r}'
-            f'{plugins.suggest(parent, section)}; it has: {", ".join(section)}'
-          )
-        section = section[parent]
-      section[key] = _plain(value)
-  try:
-    return settings.complete(changed)
-  except ValueError as error:
-    raise ValueError(f'{where}: {error}') from None
-
-
-def _plain(value: Any) -> Any:
-  return ConfigDict(value) if isinstance(value, Mapping) else value
+  holder = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'config file, config.json of a workdir; file:args',
+    flag_values=values,
+    sys_argv=None if argv is None else list(argv),
+  )
+  values['config'].parser = Parser()
+  return holder

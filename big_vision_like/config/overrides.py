@@ -6,20 +6,16 @@ finds the override that does not fit and says what would.
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ml_collections import ConfigDict
+
+from big_vision_like.config import loading, plugins, settings
 
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 # One step of an override: .name, [3], ['name'] or, by mistake, .3
 _STEP = re.compile(r"""\.([^.\[\]]*)|\[(-?\d+)\]|\[(['"])(.*?)\3\]""")
-
-
-def unreadable(error: OSError) -> ValueError:
-  """The last line of what ml_collections says of a file it cannot load."""
-  text = str(error).splitlines()[-1].strip()
-  missing = re.search(r"\[Errno 2\] .*: ('.*\.py')$", text)
-  reason = f'no config file {missing.group(1)}' if missing else text
-  return ValueError(f'--config: {reason}')
 
 
 def explain(values: Any, argv: Sequence[str], error: Exception) -> Exception:
@@ -34,6 +30,8 @@ def explain(values: Any, argv: Sequence[str], error: Exception) -> Exception:
     An error whose message names the override that does not fit and the valid
     keys, or the file that does not load; `error` itself where neither is wrong.
   """
+  if isinstance(error, loading.RefusedError):
+    return ValueError(str(error))
   from absl import flags
 
   path = _config_path(argv)
@@ -41,15 +39,8 @@ def explain(values: Any, argv: Sequence[str], error: Exception) -> Exception:
     return error
   try:
     config = values['config'].parser.parse(path)
-    config.keys()
-  except OSError as own:
-    return unreadable(own)
-  except (ValueError, TypeError):
-    return error  # absl's message tells what the config file said
-  except Exception as own:
-    return ValueError(
-      f'the config file does not load: {path}: {type(own).__name__}: {own}'
-    )
+  except loading.RefusedError as own:
+    return ValueError(str(own))
   for arg in argv:
     found = _OVERRIDE.match(arg)
     if found:
@@ -162,3 +153,36 @@ def _check_kind(flag: str, parent: Any, name: Any, value: Any) -> None:
       f'{flag}: the config file holds None, so that the type is open: set it '
       'in a config file of your own'
     )
+
+
+def apply(config: Any, values: Mapping[str, Any], where: str) -> Any:
+  """A checked, complete copy of a config with dotted keys set.
+
+  Keys that the config's file leaves out may be set too, such as options of a
+  plug-in; the table of keys (configs.common.base) refuses what is none.
+
+  Raises:
+    ValueError: no such key, or a value of the wrong type.
+  """
+  changed = ConfigDict(config.to_dict())
+  with changed.ignore_type():
+    for name, value in values.items():
+      *parents, key = name.split('.')
+      section: Any = changed
+      for depth, parent in enumerate(parents):
+        if not isinstance(section.get(parent), ConfigDict):
+          path = '.'.join(parents[: depth + 1])
+          raise ValueError(
+            f'{where}: {name!r}: the config has no section {path!r}'
+            f'{plugins.suggest(parent, section)}; it has: {", ".join(section)}'
+          )
+        section = section[parent]
+      section[key] = _plain(value)
+  try:
+    return settings.complete(changed)
+  except ValueError as error:
+    raise ValueError(f'{where}: {error}') from None
+
+
+def _plain(value: Any) -> Any:
+  return ConfigDict(value) if isinstance(value, Mapping) else value

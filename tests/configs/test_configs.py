@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -15,8 +14,8 @@ from big_vision_like.checkpoints import folders
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from configs import common
+from tests.conftest import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
   p.stem
   for p in (ROOT / 'configs').glob('*.py')

@@ -373,8 +373,11 @@ def test_mistakes_end_the_command_with_one_message(args, message, capsys):
   'args,message',
   [
     ([], '--config is missing, such as configs/quickstart.py'),
-    (['--config=configs/quickstart.py:foo'], 'unknown config argument'),
-    (['--config=configs/no.py'], "--config: no config file 'configs/no.py'"),
+    (['--config=configs/quickstart.py:foo'], '.*:foo: unknown config argument'),
+    (
+      ['--config=configs/no.py'],
+      "--config=configs/no.py: no config file 'configs/no.py'",
+    ),
     (['--config=configs/own_data.py:path=/no'], 'input.source.path=./no.'),
   ],
 )

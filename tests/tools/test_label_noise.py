@@ -227,7 +227,7 @@ def test_mistakes_in_files(capsys, files, dataset, change, words):
     (['--data', 'NOISY', '--rows', 'key=zz'], 'no rows with key=zz'),
     (['--data', 'NOISY', '--fill_in'], '--fill_in needs a hierarchy'),
     (['--data', 'nope.csv'], 'nope.csv: no such file'),
-    (['--data', 'configs/nope.py'], "no config 'configs/nope.py'"),
+    (['--data', 'configs/nope.py'], "no config file 'configs/nope.py'"),
     (['--data', 'main.py'], "'main.py' has no function get_config"),
     (['--data', 'nope/config.json'], '--data=nope/config.json: No such file'),
   ],

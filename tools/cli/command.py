@@ -10,6 +10,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+# How users call the tools; `bvl`, the command of an installed package, sets it.
+PREFIX = 'python -m tools.'
+
+
+def as_called(text: str | None) -> str:
+  """A usage text with the commands as the user calls them."""
+  return (text or '').replace('python -m tools.', PREFIX)
+
 
 def run(
   work: Callable[[], Any],

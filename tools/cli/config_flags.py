@@ -4,8 +4,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from big_vision_like.config import overrides
-from tools.cli import command
+from big_vision_like.config import loading, overrides
+
+from . import command
 
 
 def parse(argv: Sequence[str], text: str, define: Callable[[Any], None]) -> Any:
@@ -23,16 +24,9 @@ def parse(argv: Sequence[str], text: str, define: Callable[[Any], None]) -> Any:
       that does not fit, or no config.
   """
   from absl import flags
-  from ml_collections import config_flags
 
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'config file, file:args',
-    flag_values=values,
-    sys_argv=list(argv),
-  )
+  loading.define_flag(values, argv)
   define(values)
   if '--help' in argv or '-h' in argv:
     print(f'{text}\n{values.get_help()}')
@@ -45,10 +39,6 @@ def parse(argv: Sequence[str], text: str, define: Callable[[Any], None]) -> Any:
     raise ValueError(f'unknown argument {rest[1]!r}; see --help')
   if values.config is None:
     raise ValueError('--config is missing, such as configs/quickstart.py')
-  try:
-    values.config.keys()  # a config that failed to load says so here
-  except OSError as error:
-    raise overrides.unreadable(error) from None
   return values
 
 
@@ -56,15 +46,6 @@ def run(work: Callable[[], Any]) -> None:
   """Does the work of a command; ends the process where it goes wrong."""
   from absl import flags
 
-  code = command.run(
-    work, mistakes=(ValueError, OSError, flags.Error), text=_message
-  )
+  code = command.run(work, mistakes=(ValueError, OSError, flags.Error))
   if code:
     sys.exit(code)
-
-
-def _message(error: Exception) -> str:
-  text = str(error).strip()
-  if 'Traceback' in text:  # a config's own error, as absl wraps it
-    text = text.splitlines()[-1].partition('Error: ')[2]
-  return text

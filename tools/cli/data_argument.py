@@ -6,10 +6,11 @@ configs/x.py[:ARGS]     the training source of a config
 WORKDIR/config.json     that of a run
 """
 
-import importlib.util
 import os
 import re
 from typing import Any
+
+from big_vision_like.config import loading
 
 HELP = (
   'records:DIR[:SPLIT], folder:..., table:..., detect:...; or the training '
@@ -27,7 +28,7 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
   from big_vision_like.config import settings
 
   if re.search(r'\.py(:|$)', text):
-    return _of_config(text, flag).input.source.to_dict()
+    return loading.load(text, flag).input.source.to_dict()
   if text.endswith('.json'):
     try:
       return settings.from_json(text).input.source.to_dict()
@@ -72,19 +73,3 @@ def open_source(config: dict[str, Any], flag: str = '--data') -> Any:
       f'{error}. On the command line: {flag} {kind}:{path}:SPLIT, such as '
       f'{kind}:{path}:all'
     ) from None
-
-
-def _of_config(text: str, flag: str) -> Any:
-  """What get_config of the file returns; arguments follow a colon."""
-  path, _, arguments = text.partition('.py:')
-  path = path if path.endswith('.py') else f'{path}.py'
-  spec = importlib.util.spec_from_file_location('data_of_config', path)
-  assert spec is not None and spec.loader is not None  # it ends in .py
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-  except FileNotFoundError:
-    raise FileNotFoundError(f'{flag}={text}: no config {path!r}') from None
-  if not hasattr(module, 'get_config'):
-    raise ValueError(f'{flag}={text}: {path!r} has no function get_config')
-  return module.get_config(arguments or None)

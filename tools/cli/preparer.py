@@ -41,7 +41,8 @@ from input_pipeline.prepared import (
 )
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared.recipe import Recipe
-from tools.cli import output_folder
+
+from . import output_folder
 
 EXIT_CODES = (__doc__ or '').rpartition('\n\n')[2]
 _LOCK_FILE = '.lock'

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.prepared import manifest, progress
-from tools.embedding import feature_shards
+
+from . import feature_shards
 
 FORMAT = 'features of images'
 _VERSION = 1

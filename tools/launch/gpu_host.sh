@@ -10,8 +10,15 @@
 #   CUDA_VISIBLE_DEVICES  a part of the GPUs, such as 0,1,2,3
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-PYTHON=${PYTHON:-.venv/bin/python}
+# In a checkout `main`, of an installed package `bvl train`.
+program='-m big_vision_like train'
+checkout=$(dirname "${BASH_SOURCE[0]}")/../..
+if [[ -f $checkout/main.py ]]; then
+  cd "$checkout"
+  PYTHON=${PYTHON:-.venv/bin/python}
+  program='-m main'
+fi
+PYTHON=${PYTHON:-python3}
 
 if (($# == 0)); then
   echo "error: main's arguments are missing: --config ... --workdir ..." >&2
@@ -28,4 +35,5 @@ fi
 nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader
 
 # --num_processes=1 turns the detection of SLURM and Open MPI off.
-exec "$PYTHON" -m main "$@" --config.device=gpu --num_processes=1
+# shellcheck disable=SC2086  # words of a command
+exec "$PYTHON" $program "$@" --config.device=gpu --num_processes=1

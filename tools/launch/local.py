@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NoReturn
 
-MAIN = (sys.executable, '-m', 'main')
+MAIN = (sys.executable, '-m', 'big_vision_like', 'train')
 STOPPED = 143
 _USAGE = (
   'python -m tools.launch.local --processes=N --devices=M -- arguments of main'

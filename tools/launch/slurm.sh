@@ -4,9 +4,10 @@
 #   sbatch --nodes=4 --time=24:00:00 tools/launch/slurm.sh \
 #     --config configs/jft_resnet_large_batch.py:path=DIR --workdir DIR
 #
-# Submit it in the repository. Options of sbatch come before the script,
-# arguments of main after it. The repository, the workdir and the data lie at
-# the same paths on all nodes, the workdir on a shared file system.
+# Submit it in the repository, or anywhere with the package installed. Options
+# of sbatch come before the script, arguments of main after it. The repository,
+# the workdir and the data lie at the same paths on all nodes, the workdir on a
+# shared file system.
 #
 # Two minutes before the time limit, and at a preemption, SLURM sends SIGTERM:
 # the run saves its step and ends with 143, the job is queued again, and goes on
@@ -30,10 +31,16 @@ set -euo pipefail
 
 # SLURM runs a copy of this script: the repository is where sbatch was called.
 cd "${SLURM_SUBMIT_DIR:?is not set: start this script with sbatch}"
-export PYTHON=${PYTHON:-.venv/bin/python}
-if [[ ! -f main.py ]]; then
-  echo "error: $PWD is not the repository: call sbatch there" >&2
-  exit 2
+export PROGRAM='-m main' # in a checkout; of an installed package `bvl train`
+if [[ -f main.py ]]; then
+  export PYTHON=${PYTHON:-.venv/bin/python}
+else
+  export PYTHON=${PYTHON:-python3} PROGRAM='-m big_vision_like train'
+  if ! "$PYTHON" -c 'import big_vision_like' 2>/dev/null; then
+    echo "error: $PWD is not the repository, where to call sbatch, and" \
+      "PYTHON=$PYTHON has no big_vision_like installed" >&2
+    exit 2
+  fi
 fi
 
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -45,7 +52,7 @@ trap 'true' TERM # bash waits for srun, which has the signal too
 code=0
 # shellcheck disable=SC2016  # the variables are those of each task
 srun --wait=120 --kill-on-bad-exit=0 bash -c '
-  exec "$PYTHON" -m main "$@" --config.device=gpu \
+  exec "$PYTHON" $PROGRAM "$@" --config.device=gpu \
     --coordinator="$COORDINATOR" \
     --num_processes="$SLURM_NTASKS" \
     --process_id="$SLURM_PROCID"

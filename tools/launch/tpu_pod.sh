@@ -22,6 +22,10 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+[[ -f main.py ]] || {
+  echo 'error: it copies the repository to the hosts: call it in a checkout' >&2
+  exit 2
+}
 readonly FOLDER=big_vision_like # in the home folder of every host
 
 fail() {

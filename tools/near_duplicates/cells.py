@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from tools.near_duplicates.chunks import Chunk, digest
-from tools.near_duplicates.signatures import Signatures
-from tools.near_duplicates.state import State
-from tools.near_duplicates.windows import Window, WindowVectors
+from .chunks import Chunk, digest
+from .signatures import Signatures
+from .state import State
+from .windows import Window, WindowVectors
 
 _MEMBERS = 1000  # a cell
 _MAX_CELLS = 1 << 15

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.inference.embedder import Embedder
-from tools.near_duplicates import workers
-from tools.near_duplicates.signatures import Vectors
+
+from . import workers
+from .signatures import Vectors
 
 
 class Mirrored:

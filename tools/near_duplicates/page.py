@@ -8,7 +8,8 @@ from PIL import Image
 
 from big_vision_like.pages import html_page
 from input_pipeline.examples.errors import BadExample
-from tools.near_duplicates import workers
+
+from . import workers
 
 _SIDE = 160  # pixels of a thumbnail
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
-from tools.near_duplicates import verify, workers
-from tools.near_duplicates.state import State
+
+from . import verify, workers
+from .state import State
 
 _FILE = f'verified-{verify.VERSION}.jsonl'
 _BLOCK = 16  # pairs a task

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from tools.near_duplicates import hashes, pairs
-from tools.near_duplicates.cells import Cells, OneCell, Sorted
-from tools.near_duplicates.chunks import Chunk, digest, first_rows, places
-from tools.near_duplicates.pairs import Nearest, Pairs
-from tools.near_duplicates.signatures import Signatures
-from tools.near_duplicates.state import State
-from tools.near_duplicates.windows import WINDOWS, Window
+from . import hashes, pairs
+from .cells import Cells, OneCell, Sorted
+from .chunks import Chunk, digest, first_rows, places
+from .pairs import Nearest, Pairs
+from .signatures import Signatures
+from .state import State
+from .windows import WINDOWS, Window
 
 EXACT_BELOW = 10**10  # comparisons; above, cells
 CROPS_BELOW = 10**14  # above, windows cost more than decoding all images

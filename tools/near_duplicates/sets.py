@@ -11,7 +11,8 @@ import numpy as np
 from big_vision_like.config import plugins
 from input_pipeline import pipeline
 from input_pipeline.labels import text_lines
-from tools.near_duplicates import signatures
+
+from . import signatures
 
 
 @dataclasses.dataclass(frozen=True)

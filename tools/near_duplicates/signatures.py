@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
-from tools.near_duplicates import hashes, thumbnails, windows, workers
-from tools.near_duplicates.chunks import Chunk, digest
-from tools.near_duplicates.state import State
+
+from . import hashes, thumbnails, windows, workers
+from .chunks import Chunk, digest
+from .state import State
 
 _BLOCK = 256  # images a task
 _DECODED_SIDE = 64  # pixels that the shorter side keeps at least

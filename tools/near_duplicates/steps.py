@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from tools.near_duplicates import (
+from . import (
   chunks,
   hashes,
   page,
@@ -21,10 +21,10 @@ from tools.near_duplicates import (
   thumbnails,
   workers,
 )
-from tools.near_duplicates.chunks import Chunk
-from tools.near_duplicates.sets import NamedSet
-from tools.near_duplicates.signatures import Signatures, Vectors
-from tools.near_duplicates.state import State
+from .chunks import Chunk
+from .sets import NamedSet
+from .signatures import Signatures, Vectors
+from .state import State
 
 _CHUNK_VALUES = 1 << 25  # of vectors: 64 MB in float16
 _MAX_ROWS = 1 << 16
@@ -178,7 +178,7 @@ def _vectors(args: argparse.Namespace, sets: Sequence[NamedSet]) -> Vectors:
     return Vectors('files', files[0][1].shape[1], files=files)
   if args.checkpoint is None:
     return Vectors('thumbnail', thumbnails.DIM)
-  from tools.near_duplicates import features  # loads jax
+  from . import features  # loads jax
 
   sources = [named.source for named in sets]
   return features.vectors(args.checkpoint, sources)

@@ -16,7 +16,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from tools.near_duplicates import thumbnails
+from . import thumbnails
 
 Window = tuple[float, float, float]  # top, left, height = width: of the image
 

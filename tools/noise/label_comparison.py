@@ -16,8 +16,9 @@ from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
-from tools.cli import data_argument
-from tools.noise import label_lists
+
+from ..cli import data_argument
+from . import label_lists
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ import numpy as np
 
 from big_vision_like.metrics import label_noise as metrics
 from big_vision_like.pages import html_page
-from tools.noise.label_comparison import Estimate, Pairs, overall
+
+from .label_comparison import Estimate, Pairs, overall
 
 CSV_FILE, PAGE = 'label_noise.csv', 'report.html'
 _NUM_CONFUSIONS = 3

@@ -8,7 +8,8 @@ import numpy as np
 
 from big_vision_like.inference import embedder, stored_model
 from big_vision_like.pages import prediction_sheet
-from tools.predictions import image_list
+
+from . import image_list
 
 BATCH_SIZE = 64
 TOP = 5

@@ -18,7 +18,8 @@ from big_vision_like.inference import segmenter, stored_model
 from big_vision_like.pages import mask_pictures, mask_sheet
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
-from tools.predictions import image_list
+
+from . import image_list
 
 BATCH_SIZE = 8
 _MASKS, _OVERLAYS = 'masks', 'overlays'

@@ -16,7 +16,8 @@ import numpy as np
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import arrays
 from input_pipeline.labels.arrays import Block
-from tools.statistics.state_statistics import States
+
+from .state_statistics import States
 
 TAIL = (20, 100, 1_000, 10_000, 100_000)  # classes with fewer images than
 _PROBED = 10  # records looked at to learn what records hold

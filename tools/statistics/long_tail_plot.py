@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.statistics.label_statistics import LabelCounts
+from .label_statistics import LabelCounts
 
 _COLOURS = ('#0b6e99', '#d9622b', '#3b8f4d', '#8a4fae', '#b8860b', '#555555')
 _LIMITS = (20, 100)  # the paper counts the classes with fewer images

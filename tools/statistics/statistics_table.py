@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.statistics.label_statistics import TAIL
+from .label_statistics import TAIL
 
 _TITLE = 34  # characters
 _TITLES = {'raw': 'raw', 'filled': 'after fill-in'}

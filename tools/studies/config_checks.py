@@ -23,8 +23,9 @@ from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.labels import hierarchy, vocabulary
 from input_pipeline.ops.context import OpContext
-from tools.studies import plan
-from tools.studies.plan import Job
+
+from . import plan
+from .plan import Job
 
 # Stand-ins where the data would tell; large, so that no epoch is too short.
 _NUM_CLASSES = 1000

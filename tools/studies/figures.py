@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tools.studies import fit, plan
-from tools.studies import results as outcomes
-from tools.studies.entries import Figure
-from tools.studies.plan import Study
-from tools.studies.results import Result
+from . import fit, plan
+from . import results as outcomes
+from .entries import Figure
+from .plan import Study
+from .results import Result
 
 _DPI = 150
 

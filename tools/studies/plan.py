@@ -15,9 +15,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import loading, plugins, settings
+from big_vision_like.config import loading, overrides, plugins, settings
 from configs import studies
-from tools.studies import entries
+
+from . import entries
 
 _LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys that change neither the weights at the end nor what is known of them.
@@ -214,7 +215,7 @@ def _jobs(
 ) -> list[Job]:
   where = f'runs, {run.name!r}'
   config = loading.load(run.config, f'{where}: config')
-  config = loading.override(config, run.overrides, where)
+  config = overrides.apply(config, run.overrides, where)
   planned = []
   for seed in seeds if run.seeds is None else run.seeds:
     parent = None
@@ -224,7 +225,7 @@ def _jobs(
       values[_START] = str(parent.workdir)
       if run.start_step is not None:
         values[_START] += f'/checkpoints/{run.start_step}'
-    complete = loading.override(config, values, where)
+    complete = overrides.apply(config, values, where)
     planned.append(
       Job(
         run=run,

@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from big_vision_like.runtime.clock import duration
-from tools.studies import record as records
-from tools.studies.plan import Job
-from tools.studies.runner import Outcome
+
+from . import record as records
+from .plan import Job
+from .runner import Outcome
 
 _TAIL_LINES = 15  # of the log of a failed job
 _REFRESH_S = 1.0

@@ -16,7 +16,8 @@ from typing import Any
 
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
-from tools.studies.plan import Job
+
+from .plan import Job
 
 RECORD = 'study_run.json'
 CONFIG = 'study_config.json'  # what main is given

@@ -15,12 +15,13 @@ from typing import Any
 
 from big_vision_like.pages import html_page
 from big_vision_like.runtime.clock import duration
-from tools.studies import figures, runner, tables
-from tools.studies import record as records
-from tools.studies import results as outcomes
-from tools.studies.figures import Drawn
-from tools.studies.plan import Job, Study
-from tools.studies.results import Result
+
+from . import figures, runner, tables
+from . import record as records
+from . import results as outcomes
+from .figures import Drawn
+from .plan import Job, Study
+from .results import Result
 
 PAGE = 'report.html'
 RESULTS = 'results.csv'

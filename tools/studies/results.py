@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.pages import metrics_plot
-from tools.studies import plan
-from tools.studies import record as records
-from tools.studies.plan import Job, Study
-from tools.studies.runner import Outcome
+
+from . import plan
+from . import record as records
+from .plan import Job, Study
+from .runner import Outcome
 
 Curve = tuple[np.ndarray, np.ndarray]
 

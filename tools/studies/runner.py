@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tools.studies import record as records
-from tools.studies.plan import Job
+from . import record as records
+from .plan import Job
 
 # What every job runs, before its arguments.
-PROGRAM: Sequence[str] = (sys.executable, '-m', 'main')
+PROGRAM: Sequence[str] = (
+  sys.executable, '-m', 'big_vision_like', 'train',
+)  # fmt: skip
 STOPPED = 143  # exit code of main after a signal, and of this tool
 _POLL_S = 0.1
 _CACHE = {

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from big_vision_like.pages import html_page
-from tools.studies import results as outcomes
-from tools.studies.entries import Column, Row, Table
-from tools.studies.plan import Study
-from tools.studies.results import Result, Summary
+
+from . import results as outcomes
+from .entries import Column, Row, Table
+from .plan import Study
+from .results import Result, Summary
 
 
 def html(

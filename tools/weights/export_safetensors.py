@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from tools.weights import export_check, weights_header
+from . import export_check, weights_header
 
 # What timm's resnet50, 101 and 152 are, besides torch_weights.LAYOUT.
 _TIMM = {'model.width': 64, 'model.output_stride': 32, 'model.bn_epsilon': 1e-5}

@@ -4,7 +4,7 @@ import copy
 import pathlib
 from typing import Any
 
-from tools.weights import export_check
+from . import export_check
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 

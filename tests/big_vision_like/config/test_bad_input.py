@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
-from tests.configs.test_configs import ROOT
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 

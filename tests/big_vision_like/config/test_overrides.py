@@ -157,13 +157,15 @@ def test_the_wrong_one_of_several_is_named():
 def test_an_error_of_the_config_file_itself(tmp_path):
   path = tmp_path / 'broken.py'
   path.write_text('def get_config():\n  return [][3]\n')
-  with pytest.raises(ValueError, match=r'broken\.py: IndexError') as raised:
+  with pytest.raises(ValueError, match=r'broken\.py:2: IndexError') as raised:
     _parse(f'--config={path}', '--config.seed=1')
   assert 'does not load' in str(raised.value)
 
 
 def test_no_config_file():
-  with pytest.raises(ValueError, match=r"^--config: no config file 'no.py'$"):
+  with pytest.raises(
+    ValueError, match=r"^--config=no.py: no config file 'no.py'$"
+  ):
     _parse('--config=no.py', '--config.seed=1')
 
 

@@ -5,7 +5,9 @@ import pathlib
 import sys
 from typing import Any
 
-FAKE_MAIN = pathlib.Path(__file__).parent.parent / 'fixtures' / 'fake_main.py'
+from tests.conftest import ROOT
+
+FAKE_MAIN = ROOT / 'tests' / 'fixtures' / 'fake_main.py'
 PROGRAM = [sys.executable, '-I', '-S', str(FAKE_MAIN)]
 
 _RUN = """

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import os
-import pathlib
 import pty
 import signal
 import subprocess
@@ -14,11 +13,10 @@ import time
 import pytest
 
 from big_vision_like.config import loading
+from tests.conftest import ROOT
 from tests.tools.studies import studies_on_disk
 from tools import study
 from tools.studies import config_checks, plan, progress, runner
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,7 @@ def test_mistakes_in_configs_are_refused(refused, overrides, words):
      'run.py:4: AttributeError'),
     ('x = {}["y"]\n', "does not load: {path}:1: KeyError: 'y'"),
     ('def get_config(:\n', 'does not load: {path}:1: SyntaxError: invalid'),
-    ('y = 3\n', "AttributeError: module 'config_of_study' has no attribute"),
+    ('y = 3\n', "{path}' has no function get_config"),
     ('def get_config(arg=None):\n  pass\n',
      'must return a ConfigDict, got NoneType'),
   ],

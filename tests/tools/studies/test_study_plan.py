@@ -2,17 +2,16 @@
 
 import importlib
 import itertools
-import pathlib
 
 import pytest
 
 from big_vision_like.config import loading
 from configs import studies
+from tests.conftest import ROOT
 from tests.tools.studies import studies_on_disk
 from tools import study
 from tools.studies import plan
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 NAMES = sorted(
   p.stem
   for p in (ROOT / 'configs' / 'studies').glob('*.py')
@@ -145,7 +144,7 @@ SWEEP = dict(name='f', kind='sweep', metric='val/top1', x='n', log_x=True)
     ),
     (
       dict(runs=[dict(name='a', config='no/such.py:tiny')]),
-      "no config 'no/such.py'",
+      "no config file 'no/such.py'",
     ),
     (
       dict(runs=[dict(name='a', config='configs/quickstart.py:size=3')]),

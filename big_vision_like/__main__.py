@@ -1,0 +1,65 @@
+"""The command `bvl`: training, studies and tools, by their names.
+
+  bvl train --config configs/quickstart.py --workdir DIR
+  bvl predict --checkpoint DIR --input photos/ --output labels.csv
+
+`bvl train` is `python -m main` of a checkout, with all of its flags; every
+other command is `python -m tools.NAME`. `bvl COMMAND --help` tells its flags.
+"""
+
+import ast
+import importlib
+import os
+import pathlib
+import pkgutil
+import runpy
+import sys
+
+from big_vision_like.config import plugins, shipped
+
+TRAIN = 'train'
+
+
+def commands() -> dict[str, str]:
+  """Name -> what it is, in one line: `train`, and the tools by their names."""
+  folder = shipped.folder('tools')
+  found = {TRAIN: 'Pretrains, evaluates or plans: a config, a workdir.'}
+  for module in pkgutil.iter_modules([str(folder)]):
+    if not module.ispkg:
+      text = pathlib.Path(folder, f'{module.name}.py').read_text('utf-8')
+      doc = ast.get_docstring(ast.parse(text)) or ''
+      found[module.name] = doc.partition('\n')[0]
+  return found
+
+
+def main() -> None:
+  """Runs the command that the first argument names."""
+  name, arguments = (sys.argv[1:2] or ['--help'])[0], sys.argv[2:]
+  # What `python -m` does first: a user's own modules, after all others.
+  sys.path.append(os.getcwd())
+  if name in ('--help', '-h', 'help'):
+    print(f'{__doc__}\ncommands:')
+    for command, line in commands().items():
+      print(f'  {command:20} {line}')
+  elif name == TRAIN:
+    sys.argv = [f'bvl {name}', *arguments]
+    from big_vision_like import program
+
+    program.run()
+  elif name in commands():
+    sys.argv[1:] = arguments
+    tools = shipped.package('tools')
+    importlib.import_module(f'{tools}.cli.command').PREFIX = 'bvl '
+    runpy.run_module(f'{tools}.{name}', run_name='__main__', alter_sys=True)
+  else:
+    known = commands()
+    print(
+      f'error: no command {name!r}{plugins.suggest(name, known)}; valid: '
+      f'{", ".join(known)}',
+      file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,187 @@
+"""The program: flags, modes, messages and exit codes of `python -m main`.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
+143 stopped by a signal after saving.
+"""
+
+import os
+import pathlib
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+from big_vision_like.config import loading
+
+MODES = ('train', 'eval', 'plan')
+
+CONFIG = loading.define_flag(flags.FLAGS)
+flags.declare_key_flag('config')
+WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'with --mode=eval: evaluate this checkpoint instead'
+)
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'what to do')
+# Needed only where JAX does not find the cluster by itself.
+COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, for several processes'
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'processes of the run; 1 turns detection off'
+)
+PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'this process, 0 to num_processes - 1'
+)
+START_TIMEOUT_S = flags.DEFINE_float(
+  'start_timeout_s', 300, 'how long to wait for the other processes'
+)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise ValueError(f'unknown argument {argv[1]!r}; see --help')
+  if CHECKPOINT.value is not None and MODE.value != 'eval':
+    raise ValueError('--checkpoint is for --mode=eval')
+  if CONFIG.value is None:
+    raise ValueError('--config is missing, such as configs/quickstart.py')
+  if MODE.value == 'plan':
+    _fake_devices(CONFIG.value)
+    from big_vision_like import plan
+
+    plan.run(CONFIG.value)
+    return
+  workdir = WORKDIR.value
+  if not workdir:
+    raise ValueError('--workdir is missing: the folder of the run')
+  from big_vision_like.runtime import distributed
+
+  distributed.initialize(
+    COORDINATOR.value,
+    NUM_PROCESSES.value,
+    PROCESS_ID.value,
+    timeout_s=START_TIMEOUT_S.value,
+  )
+  if MODE.value == 'eval':
+    from big_vision_like import evaluate
+
+    evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
+  else:
+    from big_vision_like import train
+
+    train.run(CONFIG.value, workdir)
+    if distributed.is_first():
+      _show_results(pathlib.Path(workdir))
+
+
+def _fake_devices(config: Any) -> None:
+  """A plan for a larger mesh runs on as many fake CPU devices."""
+  num = config.get('plan', {}).get('num_devices')
+  if num is not None:
+    if not isinstance(num, int) or not 1 <= num <= 4096:
+      raise ValueError(f'plan.num_devices={num!r} must be 1 to 4096')
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    old = os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = (
+      f'{old} --xla_force_host_platform_device_count={num}'
+    ).strip()
+
+
+def _show_results(workdir: pathlib.Path) -> None:
+  """Draws the curves and says where everything is."""
+  from big_vision_like.checkpoints import folders
+  from big_vision_like.pages import metrics_plot
+  from big_vision_like.runtime import writers
+
+  plot = workdir / 'metrics.png'
+  metrics_plot.plot([workdir], out=plot)
+  print(
+    f'checkpoints  {folders.find(workdir)}\n'
+    f'metrics      {workdir / writers.METRICS}\n'
+    f'plot         {plot}'
+  )
+
+
+_USAGE = """Pretrains, evaluates or plans; docs/configs.md tells of configs.
+
+  {name} --config configs/x.py[:arguments] --workdir DIR
+  {name} --config ... --workdir DIR --config.optim.momentum=0.8
+  {name} --config ... --mode=plan
+"""
+
+
+def _parse_flags(args: list[str]) -> list[str]:
+  """Absl's parser, with messages that name the key and the valid ones."""
+  if {'--help', '-h', '--helpshort'} & set(args):
+    name = args[0] if args[0].startswith('bvl ') else 'python -m main'
+    print(_USAGE.format(name=name))
+    print(flags.FLAGS.module_help(sys.modules[__name__]))
+    _exit(0)
+  try:
+    return flags.FLAGS(args)
+  except Exception as error:  # what a wrong override raises has many types
+    from big_vision_like.config import overrides
+
+    _refuse(overrides.explain(flags.FLAGS, args, error))
+
+
+def _refuse(error: BaseException) -> NoReturn:
+  """Ends the process with one readable message."""
+  if isinstance(error, OSError) and error.filename:
+    text = f'{error.strerror}: {error.filename}'
+  else:
+    text = str(error.args[0] if error.args else error)
+    notes = getattr(error, '__notes__', [])
+    text = '\n'.join([text, *(n for n in notes if 'Grain' not in n)])
+  sys.stdout.flush()
+  print(f'error: {text}', file=sys.stderr)
+  _exit(2)
+
+
+def _is_ours(error: BaseException) -> bool:
+  """Whether the project or the user's plug-in raised it, not a library."""
+  frames = traceback.extract_tb(error.__traceback__)
+  if not frames:
+    return False
+  return 'site-packages' not in pathlib.Path(frames[-1].filename).parts
+
+
+def _guarded(argv: list[str]) -> None:
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes
+  try:
+    main(argv)
+  except (ValueError, FileNotFoundError) as error:
+    if not _is_ours(error) or os.environ.get('BVL_TRACEBACK'):
+      _fail(error)
+    _refuse(error)
+  except SystemExit as stop:
+    message = getattr(stop, 'message', None)
+    if message:
+      print(message, file=sys.stderr)
+    raise
+  except (FloatingPointError, TimeoutError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    _exit(1)
+  except Exception as error:
+    _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+  """Ends a run with the traceback of what nobody expected."""
+  traceback.print_exception(error)
+  _exit(1)
+
+
+def _exit(code: int) -> NoReturn:
+  """Ends the process; one of several does not wait for the others."""
+  if 'big_vision_like.runtime.distributed' in sys.modules:
+    sys.modules['big_vision_like.runtime.distributed'].leave(code)
+  sys.exit(code)
+
+
+def run() -> None:
+  """Entry point: tuned environment first, then flags, then the mode."""
+  from big_vision_like.runtime import cpu_tuning
+
+  cpu_tuning.reexec()
+  app.run(_guarded, flags_parser=_parse_flags)

@@ -1,0 +1,128 @@
+"""The wheel, installed apart from the checkout: what it holds, what it runs."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+
+PACKAGES = ('big_vision_like', 'input_pipeline', 'evaluators')
+INSIDE = ('configs', 'tools')  # of big_vision_like, once installed
+
+
+def _run(command, **options) -> subprocess.CompletedProcess:
+  done = subprocess.run(
+    [str(c) for c in command],
+    capture_output=True, text=True, timeout=300, **options,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory) -> pathlib.Path:
+  """Built from a copy, so that the checkout stays as it is."""
+  copy = tmp_path_factory.mktemp('source')
+  for name in (*PACKAGES, *INSIDE):
+    shutil.copytree(
+      ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__')
+    )
+  for name in ('pyproject.toml', 'README.md', 'LICENSE', 'requirements.txt'):
+    shutil.copy(ROOT / name, copy)
+  out = tmp_path_factory.mktemp('wheel')
+  pip = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps']
+  _run([*pip, '--no-build-isolation', '--wheel-dir', out, copy])
+  [path] = out.glob('*.whl')
+  return path
+
+
+@pytest.fixture(scope='module')
+def bvl(wheel, tmp_path_factory):
+  """Runs the installed command in an empty folder."""
+  site = tmp_path_factory.mktemp('site')
+  pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps']
+  _run([*pip, '--target', site, wheel])
+  environ = {**os.environ, 'PYTHONPATH': str(site), 'XLA_FLAGS': ''}
+  folder = tmp_path_factory.mktemp('elsewhere')
+
+  def run(*args) -> str:
+    command = [sys.executable, site / 'bin' / 'bvl', *args]
+    return _run(command, cwd=folder, env=environ).stdout
+
+  run.folder = folder
+  return run
+
+
+def test_every_package_is_listed():
+  listed = set(
+    tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools'][
+      'packages'
+    ]
+  )
+  dotted = lambda path: path.parent.relative_to(ROOT).as_posix()
+  found = {
+    dotted(path).replace('/', '.')
+    for name in (*PACKAGES, *INSIDE)
+    for path in (ROOT / name).rglob('__init__.py')
+  }
+  inside = lambda name: name.partition('.')[0] in INSIDE
+  assert listed == {
+    f'big_vision_like.{name}' if inside(name) else name for name in found
+  }
+
+
+@pytest.mark.slow
+def test_site_packages_gets_three_names_and_one_command(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    names = archive.namelist()
+    [entry] = [n for n in names if n.endswith('entry_points.txt')]
+    scripts = archive.read(entry).decode().split()
+  top = {name.partition('/')[0] for name in names}
+  assert {n for n in top if not n.endswith('.dist-info')} == set(PACKAGES)
+  assert scripts[:2] == ['[console_scripts]', 'bvl'] and len(scripts) == 4
+  scripts = {p.name for p in (ROOT / 'tools' / 'launch').glob('*.sh')}
+  assert scripts == {
+    pathlib.PurePath(n).name for n in names if n.endswith('.sh')
+  }
+
+
+@pytest.mark.slow
+def test_trains_and_predicts_from_any_folder(bvl):
+  (bvl.folder / 'mine.py').write_text(
+    'from configs import common, quickstart\n'
+    'def get_config(arg=None):\n'
+    "  config = quickstart.get_config('tiny')\n"
+    '  config.total_steps = 2\n'
+    '  assert common.base().keys() >= config.keys()\n'
+    '  return config\n'
+  )
+  bvl('train', '--config', 'mine.py', '--workdir', 'run', '--config.seed=3')
+  assert json.loads((bvl.folder / 'run/config.json').read_text())['seed'] == 3
+  assert (bvl.folder / 'run/checkpoints/2').is_dir()
+  (bvl.folder / 'photos').mkdir()
+  Image.new('RGB', (40, 40), 'red').save(bvl.folder / 'photos/red.png')
+  out = bvl(
+    'predict', '--checkpoint', 'run', '--input', 'photos', '--output', 'p'
+  )
+  assert (bvl.folder / 'p').exists(), out
+
+
+@pytest.mark.slow
+def test_shipped_configs_and_names_of_commands(bvl):
+  plan = bvl('train', '--config', 'configs/quickstart.py:tiny', '--mode=plan')
+  assert 'parameters' in plan
+  text = bvl('--help')
+  tools = [p.stem for p in (ROOT / 'tools').glob('*.py') if p.stem[0] != '_']
+  for name in ('train', *tools):
+    assert f'\n  {name} ' in text
+  usage = bvl('predict', '--help')
+  assert usage.startswith('usage: bvl predict') and 'python -m' not in usage
+  assert '--workdir' in bvl('train', '--help')
