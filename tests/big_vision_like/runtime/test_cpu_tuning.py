@@ -73,7 +73,7 @@ def test_the_installed_xla_knows_the_flag():
 def _run(project_root, **variables):
   """Runs a program that restarts itself and prints its environment."""
   code = (
-    'import os, sys; from big_vision_like import cpu_tuning; '
+    'import os, sys; from big_vision_like.runtime import cpu_tuning; '
     'cpu_tuning.reexec(); '
     'print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], '
     '"jax" in sys.modules)'

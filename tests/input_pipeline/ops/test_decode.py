@@ -272,8 +272,8 @@ def test_min_size_reduces_jpegs_but_not_below():
 
 _MEASURE = """
 import resource, sys, time
-from tests.input_pipeline import test_ops_decode as t
-from input_pipeline.errors import BadExample
+from tests.input_pipeline.ops import test_decode as t
+from input_pipeline.examples.errors import BadExample
 op = t.Decode(t.OpContext())
 warm = [t.FIXTURES['half a png'][0], t.FIXTURES['half a jpeg'][0]]
 def refused(data):

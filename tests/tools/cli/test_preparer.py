@@ -276,7 +276,7 @@ def test_beam_is_asked_for_by_name(tmp_path, monkeypatch, capsys):
   monkeypatch.delitem(
     sys.modules, 'input_pipeline.prepared.beam_runner', raising=False
   )
-  monkeypatch.delattr(input_pipeline, 'beam_runner', raising=False)
+  monkeypatch.delattr(input_pipeline.prepared, 'beam_runner', raising=False)
   assert run(tmp_path / 'out', '--beam') == 2
   assert 'pip install -r requirements-beam.txt' in capsys.readouterr().err
   assert run(tmp_path / 'out', *ARGS) == 0
