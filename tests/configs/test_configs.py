@@ -16,7 +16,7 @@ from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from configs import common
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = sorted(
   p.stem
   for p in (ROOT / 'configs').glob('*.py')

@@ -70,7 +70,7 @@ def test_mistakes_are_2_and_other_errors_are_not_hidden(capsys):
 @pytest.mark.parametrize('num_lines', [1, 100_000])
 def test_a_reader_that_has_gone_is_no_error(num_lines):
   code = (
-    'import sys; from tools import command; sys.stdin.read(); '
+    'import sys; from tools.cli import command; sys.stdin.read(); '
     'sys.exit(command.run(lambda: '
     f'[print("a line of a table") for _ in range({num_lines})]))'
   )
@@ -91,7 +91,7 @@ def test_a_reader_that_has_gone_is_no_error(num_lines):
 def test_another_broken_pipe_is_an_error():
   """Such as that of a worker process which has died."""
   code = (
-    'import sys; from tools import command\n'
+    'import sys; from tools.cli import command\n'
     'def work(): raise BrokenPipeError(32, "the worker")\n'
     'sys.exit(command.run(work))'
   )

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from typing import Any
 
-FAKE_MAIN = pathlib.Path(__file__).parent.parent / 'fixtures' / 'fake_main.py'
+FAKE_MAIN = pathlib.Path(__file__).parents[2] / 'fixtures' / 'fake_main.py'
 PROGRAM = [sys.executable, '-I', '-S', str(FAKE_MAIN)]
 
 _RUN = """

@@ -18,7 +18,7 @@ from tests.tools.studies import studies_on_disk
 from tools import study
 from tools.studies import config_checks, plan, progress, runner
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)

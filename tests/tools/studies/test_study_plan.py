@@ -12,7 +12,7 @@ from tests.tools.studies import studies_on_disk
 from tools import study
 from tools.studies import plan
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 NAMES = sorted(
   p.stem
   for p in (ROOT / 'configs' / 'studies').glob('*.py')
