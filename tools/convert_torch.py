@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from input_pipeline.files import atomic
 from tools.cli import command
 from tools.weights import weights_header
 
@@ -207,7 +208,7 @@ def _save(
     ckpt.wait()
     ckpt.close()
   stored = settings.to_json(exp.config)
-  (folder / settings.FILE).write_text(stored, encoding='utf-8')
+  atomic.write_text(folder / settings.FILE, stored)
   return ckpt.path(0)
 
 

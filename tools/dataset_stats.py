@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import atomic
 from tools.cli import config_flags, output_folder
 
 
@@ -121,8 +122,8 @@ def _write(
 
   first = summaries[0]
   content = first if len(summaries) == 1 else {'subsets': summaries}
-  with open(os.path.join(out, 'stats.json'), 'w', encoding='utf-8') as file:
-    json.dump(content, file, indent=1, ensure_ascii=False, default=str)
+  text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+  atomic.write_text(os.path.join(out, 'stats.json'), text)
   options = first['source']
   described = options.get('path') or options.get('name') or options['type']
   title = f'{described} ({options.get("split", "train")})'
