@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from evaluators.harness import building, context
+from evaluators.harness import building
+from evaluators.harness.context import EvalContext
 
 SOURCE = 'tests.fixtures.tiny_source'
 IMAGE_OPS = [dict(op='decode'), dict(op='resize', size=4)]
@@ -26,12 +27,12 @@ def mesh(data: int, model: int) -> Mesh:
   )
 
 
-def context(num_classes, **options) -> context.EvalContext:
+def context(num_classes, **options) -> EvalContext:
   defaults = dict(mesh=None, workdir=None, name='fasteval')
-  return context.EvalContext(num_classes=num_classes, **defaults | options)
+  return EvalContext(num_classes=num_classes, **defaults | options)
 
 
-def build(entry: dict, ctx: context.EvalContext):
+def build(entry: dict, ctx: EvalContext):
   """The evaluator of a config entry, built as the trainer builds it."""
   built = building.from_config(
     {ctx.name: entry}, {'logits': predict}, lambda name: ctx
