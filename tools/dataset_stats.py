@@ -14,7 +14,6 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import sys
@@ -32,10 +31,8 @@ def counted_vocabulary(source: Any, found: Any) -> Any:
   vocabulary, hierarchy = source.vocabulary, source.hierarchy
   parents = vocabulary.parents
   if hierarchy is not None and hierarchy.statistics.num_unlisted == 0:
-    ends = hierarchy.parents_indptr.tolist()
     parents = tuple(
-      tuple(vocabulary.names[p] for p in hierarchy.parents[a:b])
-      for a, b in itertools.pairwise(ends)
+      tuple(vocabulary.names[p] for p in row) for row in hierarchy.parents
     )
   return dataclasses.replace(
     vocabulary, counts=found.raw.images, parents=parents, origin=''

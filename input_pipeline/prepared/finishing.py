@@ -144,15 +144,9 @@ def _direct_edges(
   hierarchy: Hierarchy, names: Sequence[str]
 ) -> list[tuple[str, str]]:
   """The fewest edges with the same ancestors: those that no path replaces."""
-  starts, ancestors = hierarchy.indptr, hierarchy.ancestors
-
-  def above(label: int) -> np.ndarray:
-    return ancestors[starts[label] : starts[label + 1]]
-
   edges = []
-  for label in range(len(names)):
-    every = above(label)
-    longer = [above(int(a)) for a in every]
+  for label, every in enumerate(hierarchy.ancestors):
+    longer = [hierarchy.ancestors[int(a)] for a in every]
     rest = np.setdiff1d(every, np.concatenate(longer)) if longer else every
     edges += [(names[label], names[int(parent)]) for parent in rest]
   return edges
