@@ -61,7 +61,7 @@ def test_same_in_any_order_object_and_process():
   assert digest(pickle.loads(pickle.dumps(source)), indices) == expected  # noqa: S301
   assert digest(Source(annotations=True, **SMALL), indices) == expected
   program = (
-    'from tests.input_pipeline.test_synthetic import *;'
+    'from tests.input_pipeline.synthetic_world.test_world import *;'
     f'print(digest(Source(annotations=True, **SMALL), {indices}))'
   )
   printed = subprocess.run(
