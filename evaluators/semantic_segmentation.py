@@ -177,13 +177,7 @@ class Evaluator:
       ('broken', 'the logits are not finite'),
       ('outside', f'a mask has an id that is none of {num_outputs} classes'),
     ):
-      rows = outputs[name]
-      if rows.any():
-        keys = [self._data.source.key(int(i)) for i in ids[rows][:5]]
-        raise ValueError(
-          f'{self._ctx.where}: {what}, in {int(rows.sum())} images of a batch: '
-          f'{", ".join(keys)}'
-        )
+      self._data.refuse(outputs[name], ids, f'{what}, in {{}}')
 
 
 def _confusion(examples: Any, stride: int) -> jax.Array:
