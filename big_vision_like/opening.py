@@ -6,7 +6,6 @@ Everything that can go wrong early goes wrong here, before the first step.
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import platform
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from big_vision_like.runtime import (
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
 from input_pipeline import device, pipeline
+from input_pipeline.files import atomic
 
 
 @dataclasses.dataclass
@@ -143,9 +143,7 @@ def _store_config(path: pathlib.Path, config: Config) -> None:
   config.resume = settings.complete({}).resume
   text = settings.to_json(config)
   if not path.exists() or path.read_text(encoding='utf-8') != text:
-    temporary = path.with_suffix('.json.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
+    atomic.write_text(path, text)
 
 
 def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from big_vision_like.metrics import classification
 from big_vision_like.ops import ranks
 from evaluators.harness import context
 from evaluators.harness.evaluation_set import EvalData, run_over
@@ -53,33 +54,17 @@ class Evaluator:
     """The figures of a state; every example counts once."""
     ids, ranks, losses = [], [], []
     for outputs, batch in run_over(self._outputs, state, self._data):
-      self._check_finite(outputs['loss'], batch['_id'])
+      broken = ~np.isfinite(outputs['loss'])
+      self._data.refuse(broken, batch['_id'], 'the loss of {} is not finite')
       ids.append(batch['_id'])
       ranks.append(outputs['rank'])
       losses.append(outputs['loss'])
     rank, loss = np.concatenate(ranks), np.concatenate(losses)
     return self._data.figures(
-      np.concatenate(ids), lambda keep: _figures(rank[keep], loss[keep])
+      np.concatenate(ids),
+      lambda keep: classification.figures(rank[keep], loss[keep]),
     )
 
   def _outputs(self, state: Any, batch: Any) -> dict[str, jax.Array]:
     logits = self._predict(state, batch)['logits']
     return ranks.rank_and_loss(logits, batch['label'], self._ctx.num_classes)
-
-  def _check_finite(self, loss: np.ndarray, ids: np.ndarray) -> None:
-    broken = ~np.isfinite(loss)
-    if broken.any():
-      keys = [self._data.source.key(int(i)) for i in ids[broken][:5]]
-      raise ValueError(
-        f'{self._ctx.where}: the loss of {int(broken.sum())} images of a batch '
-        f'is not finite: {", ".join(keys)}'
-      )
-
-
-def _figures(rank: np.ndarray, loss: np.ndarray) -> dict[str, float]:
-  return {
-    'top1': float(100 * (rank < 1).mean()),
-    'top5': float(100 * (rank < 5).mean()),
-    'loss': float(loss.mean(dtype=np.float64)),
-    'num_images': len(rank),
-  }

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from big_vision_like.metrics import classification
 from big_vision_like.ops import logistic_regression, ranks
 from evaluators.harness import context, frozen_features
 
@@ -91,12 +92,7 @@ class Evaluator:
     rank, loss = _score(fit, asked, data.label)
     figures = self._sets.figures(
       data.ids,
-      lambda chosen: {
-        'top1': float(100 * (rank[chosen] < 1).mean()),
-        'top5': float(100 * (rank[chosen] < 5).mean()),
-        'loss': float(loss[chosen].mean(dtype=np.float64)),
-        'num_images': int(chosen.sum()),
-      },
+      lambda chosen: classification.figures(rank[chosen], loss[chosen]),
     )
     return {**figures, 'l2': float(l2)}
 

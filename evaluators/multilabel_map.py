@@ -103,7 +103,7 @@ class Evaluator:
     )
     for outputs, batch in run_over(self._outputs, state, self._data):
       labels, ids = batch['label_ids'], batch['_id']
-      self._check_finite(outputs['nan'], ids)
+      self._data.refuse(outputs['nan'], ids, 'the scores of {} are NaN')
       if 'known' in outputs:
         accumulator.add_known(outputs['scores'], outputs['known'], labels, ids)
       elif 'logits' in outputs:
@@ -171,14 +171,6 @@ class Evaluator:
         'this set, a stand-in for the private popularity weights'
       )
     return allowed
-
-  def _check_finite(self, nan: np.ndarray, ids: np.ndarray) -> None:
-    if nan.any():
-      keys = [self._data.source.key(int(i)) for i in ids[nan][:5]]
-      raise ValueError(
-        f'{self._ctx.where}: the scores of {int(nan.sum())} images of a batch '
-        f'are NaN: {", ".join(keys)}'
-      )
 
   def _read_weights(self, weights: str) -> str | np.ndarray:
     vocabulary, where = self._data.source.vocabulary, self._ctx.where

@@ -23,6 +23,7 @@ from big_vision_like.parallel import constraints
 from evaluators.harness import context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import annotations
+from input_pipeline.files import atomic
 
 SIZES = ('original', 'input')
 BACKGROUND = 'background'
@@ -163,13 +164,12 @@ class Evaluator:
     if self._ctx.workdir is None or self._ctx.process_index:
       return
     path = os.path.join(self._ctx.workdir, f'{self._ctx.name}_confusion.csv')
-    with open(f'{path}.tmp', 'w', encoding='utf-8', newline='') as file:
+    with atomic.writing_text(path) as file:
       writer = csv.writer(file, lineterminator='\n')
       writer.writerow(['true', *names])
       writer.writerows(
         [name, *row] for name, row in zip(names, counts.tolist())
       )
-    os.replace(f'{path}.tmp', path)
 
   def _check(self, outputs: Mapping[str, np.ndarray], ids: np.ndarray) -> None:
     num_outputs = outputs['confusion'].shape[-1]
@@ -177,13 +177,7 @@ class Evaluator:
       ('broken', 'the logits are not finite'),
       ('outside', f'a mask has an id that is none of {num_outputs} classes'),
     ):
-      rows = outputs[name]
-      if rows.any():
-        keys = [self._data.source.key(int(i)) for i in ids[rows][:5]]
-        raise ValueError(
-          f'{self._ctx.where}: {what}, in {int(rows.sum())} images of a batch: '
-          f'{", ".join(keys)}'
-        )
+      self._data.refuse(outputs[name], ids, f'{what}, in {{}}')
 
 
 def _confusion(examples: Any, stride: int) -> jax.Array:

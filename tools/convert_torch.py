@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from big_vision_like.config import shipped
+from input_pipeline.files import atomic
 
 from .cli import command
 from .weights import weights_header
@@ -210,7 +211,7 @@ def _save(
     ckpt.wait()
     ckpt.close()
   stored = settings.to_json(exp.config)
-  (folder / settings.FILE).write_text(stored, encoding='utf-8')
+  atomic.write_text(folder / settings.FILE, stored)
   return ckpt.path(0)
 
 

@@ -14,7 +14,6 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from input_pipeline.files import atomic
 
 from .cli import config_flags, output_folder
 
@@ -31,10 +32,8 @@ def counted_vocabulary(source: Any, found: Any) -> Any:
   vocabulary, hierarchy = source.vocabulary, source.hierarchy
   parents = vocabulary.parents
   if hierarchy is not None and hierarchy.statistics.num_unlisted == 0:
-    ends = hierarchy.parents_indptr.tolist()
     parents = tuple(
-      tuple(vocabulary.names[p] for p in hierarchy.parents[a:b])
-      for a, b in itertools.pairwise(ends)
+      tuple(vocabulary.names[p] for p in row) for row in hierarchy.parents
     )
   return dataclasses.replace(
     vocabulary, counts=found.raw.images, parents=parents, origin=''
@@ -122,8 +121,8 @@ def _write(
 
   first = summaries[0]
   content = first if len(summaries) == 1 else {'subsets': summaries}
-  with open(os.path.join(out, 'stats.json'), 'w', encoding='utf-8') as file:
-    json.dump(content, file, indent=1, ensure_ascii=False, default=str)
+  text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+  atomic.write_text(os.path.join(out, 'stats.json'), text)
   options = first['source']
   described = options.get('path') or options.get('name') or options['type']
   title = f'{described} ({options.get("split", "train")})'

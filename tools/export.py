@@ -17,12 +17,12 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from input_pipeline.files import atomic
 
 from .cli import command, output_folder
 
@@ -106,12 +106,10 @@ def export(
   folder = pathlib.Path(output)
   output_folder.make(output)
   name = f'model.{kind}'
-  unchecked = folder / f'{name}.unchecked'
-  try:
-    found = write(unchecked, model, state, spec['image'].shape)
-    os.replace(unchecked, folder / name)
-  finally:
-    unchecked.unlink(missing_ok=True)
+  with atomic.renamed(
+    folder / name, suffix='.unchecked', unique=False
+  ) as unchecked:
+    found = write(pathlib.Path(unchecked), model, state, spec['image'].shape)
   file = manifest.describe_file(str(folder), name)
   content = {
     'format': kind,
@@ -129,10 +127,7 @@ def export(
   }
   if classes:
     classes.save(folder / _VOCABULARY)
-  temporary = folder / f'{name}.json.tmp'
-  text = json.dumps(content, indent=1, ensure_ascii=False)
-  temporary.write_text(f'{text}\n', encoding='utf-8')
-  os.replace(temporary, folder / f'{name}.json')
+  atomic.write_json(folder / f'{name}.json', content)
   print(
     f'{folder / name}: {file.bytes / 1e6:,.1f} MB, {content["num_classes"]:,} '
     f'classes{"" if classes else " (names not known: give --vocabulary)"}\n'

@@ -20,13 +20,13 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
 import argparse
-import contextlib
 import json
-import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from input_pipeline.files import atomic
 
 from .cli import command, output_folder
 
@@ -97,7 +97,7 @@ def predict(args: argparse.Namespace) -> None:
   predictor = _predictor(args, num)
   output_folder.make(args.output)
   folder = pathlib.Path(args.output)
-  with _whole_file(folder / _PREDICTIONS) as file:
+  with atomic.writing_text(folder / _PREDICTIONS) as file:
     for line in predictor.lines(found):
       file.write(json.dumps(line, ensure_ascii=False) + '\n')
     bad = predictor.bad
@@ -122,7 +122,7 @@ def predict(args: argparse.Namespace) -> None:
 
 
 def _write_bad(path: pathlib.Path, bad: Mapping[str, str]) -> None:
-  with _whole_file(path) as file:
+  with atomic.writing_text(path) as file:
     for key, reason in bad.items():
       entry = {'image': key, 'reason': reason}
       file.write(json.dumps(entry, ensure_ascii=False) + '\n')
@@ -166,18 +166,6 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
 
 def _or(given: int | None, default: int) -> int:
   return default if given is None else given
-
-
-@contextlib.contextmanager
-def _whole_file(path: pathlib.Path) -> Iterator[TextIO]:
-  """A text file that is there whole or not: written aside, then renamed."""
-  aside = path.with_name(f'{path.name}.tmp')
-  try:
-    with open(aside, 'w', encoding='utf-8') as file:
-      yield file
-    os.replace(aside, path)
-  finally:
-    aside.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':

@@ -16,10 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from input_pipeline.labels.hierarchy import UNLISTED
 from input_pipeline.publishers.imagenet import source as imagenet
 
-from .cli import command, preparer
+from .cli import command, preparer, wordnet_arguments
 
 _SPLITS = ('train', 'val')
 
@@ -51,20 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--synsets', help='the classes, a wnid a line; default: those of train')
   add('--splits', default='train,val', help='default: %(default)s')
   add('--scratch', help='folder to decompress a .tar.gz of images in')
-  add_hierarchy(parser, 'traverse')
-
-
-def add_hierarchy(parser: argparse.ArgumentParser, unlisted: str) -> None:
-  """The arguments of a WordNet hierarchy."""
-  add = parser.add_argument
-  add('--hierarchy', help="ImageNet's wordnet.is_a.txt, or .tsv, .json (.gz)")
-  add(
-    '--hierarchy_unlisted', choices=UNLISTED, default=unlisted,
-    help='what its nodes without images are: a mistake (error), passed through '
-    '(traverse), or labels of their own if above one (add); default: '
-    '%(default)s',
-  )  # fmt: skip
-  add('--hierarchy_max_depth', type=int, help='longest path allowed, in edges')
+  wordnet_arguments.add(parser, 'traverse')
 
 
 def open_sources(args: argparse.Namespace) -> dict[str, Any]:
@@ -94,10 +80,8 @@ def open_sources(args: argparse.Namespace) -> dict[str, Any]:
       dataclasses.replace(layout, **given),
       splits,
       synset_file=args.synsets,
-      hierarchy=args.hierarchy,
-      hierarchy_unlisted=args.hierarchy_unlisted,
-      hierarchy_max_depth=args.hierarchy_max_depth,
       scratch=args.scratch,
+      **wordnet_arguments.given(args),
     )
   )
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from input_pipeline.publishers.imagenet import imagenet21k
 
-from . import prepare_imagenet
-from .cli import command, preparer
+from .cli import command, preparer, wordnet_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add('--descriptions', help='words.txt: what the synsets mean')
   add('--scratch', help='folder to decompress the .tar.gz in')
-  prepare_imagenet.add_hierarchy(parser, 'add')
+  wordnet_arguments.add(parser, 'add')
 
 
 def open_sources(args: argparse.Namespace) -> dict[str, Any]:
@@ -69,10 +68,8 @@ def open_sources(args: argparse.Namespace) -> dict[str, Any]:
       synset_file=args.synsets,
       ilsvrc_synset_file=args.ilsvrc_synsets,
       descriptions=args.descriptions,
-      hierarchy=args.hierarchy,
-      hierarchy_unlisted=args.hierarchy_unlisted,
-      hierarchy_max_depth=args.hierarchy_max_depth,
       scratch=args.scratch,
+      **wordnet_arguments.given(args),
     )
   )
 

@@ -88,8 +88,7 @@ def _images(
 
 
 def _above(source: Source, label: int) -> np.ndarray:
-  h = source.world.hierarchy
-  return h.ancestors[h.indptr[label] : h.indptr[label + 1]]
+  return source.world.hierarchy.ancestors[label]
 
 
 def _classes(

@@ -45,11 +45,9 @@ def metadata(path: str) -> dict[str, str]:
 def write(
   path: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]
 ) -> None:
-  """Writes tensors and notes, by rename, so that the file is there whole."""
-  temporary = f'{path}.tmp'
-  with open(temporary, 'wb') as file:  # save_file would make it private
+  """Writes tensors and notes; a failure leaves a partial file."""
+  with open(path, 'wb') as file:  # save_file would make it private
     file.write(safetensors.numpy.save(dict(tensors), dict(notes)))
-  os.replace(temporary, path)
 
 
 def _widened(tensor: np.ndarray) -> np.ndarray:

@@ -7,12 +7,13 @@ with `Markup` is not escaped again.
 import base64
 import html
 import io
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from input_pipeline.files import atomic
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 24px; color: #1c1c1c;
@@ -92,13 +93,11 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Markup:
 
 
 def save(path: str, title: str, *parts: Any) -> None:
-  """Writes the page, by rename, so that it is there whole or not."""
+  """Writes the page, whole or not at all."""
   inside = '\n'.join(escape(part) for part in parts)
   page = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
     f'<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n'
     f'<body>\n<h1>{html.escape(title)}</h1>\n{inside}\n</body></html>\n'
   )
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-    file.write(page)
-  os.replace(f'{path}.tmp', path)
+  atomic.write_text(path, page)

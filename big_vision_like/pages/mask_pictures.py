@@ -11,6 +11,8 @@ import os
 import numpy as np
 from PIL import Image
 
+from input_pipeline.files import atomic
+
 ALPHA = 0.45  # of a colour over the image
 _LINE = (255, 255, 255)
 _BAND = 256  # rows at a time: what is held as floats
@@ -32,7 +34,7 @@ def colour_map() -> np.ndarray:
 
 
 def save_mask(path: str, ids: np.ndarray) -> None:
-  """Writes ids uint8 [H, W] as a palette PNG, by rename: whole or not there.
+  """Writes ids uint8 [H, W] as a palette PNG, whole or not at all.
 
   Its pixel values are the ids; viewers show the colours of `colour_map`.
   """
@@ -56,16 +58,10 @@ def save_picture(path: str, image: np.ndarray) -> str:
 
 
 def _save(path: str, picture: Image.Image, kind: str, **options: int) -> None:
-  folder, name = os.path.split(path)
-  os.makedirs(folder or '.', exist_ok=True)
-  # A short name: that of the file may be as long as names can be.
-  aside = os.path.join(folder, f'.{abs(hash(name)) % 10**12}.tmp')
-  try:
-    picture.save(aside, kind, **options)
-    os.replace(aside, path)
-  finally:
-    if os.path.exists(aside):
-      os.unlink(aside)
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  # Not durable: there are thousands of them.
+  with atomic.writing(path, durable=False) as file:
+    picture.save(file, kind, **options)
 
 
 def histogram(ids: np.ndarray, num_classes: int) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import atomic
+
 METRICS = 'metrics.jsonl'
 X_AXES = ('step', 'examples', 'hours')
 _TRAIN = 'train/'
@@ -111,10 +113,8 @@ def plot(
       ncols=min(len(runs), 4),
     )
   path = pathlib.Path(out) if out else pathlib.Path(workdirs[0], 'metrics.png')
-  temporary = path.with_name(f'{path.name}.tmp')
-  with temporary.open('wb') as file:
+  with atomic.writing(path) as file:
     FigureCanvasAgg(figure).print_png(file)
-  os.replace(temporary, path)
   return path
 
 

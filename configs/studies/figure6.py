@@ -37,19 +37,11 @@ Hardware: 2 CPU cores for the synthetic world; the paper's: 50 K80 GPUs, two
 months for `300M`.
 """  # noqa: E501
 
-from configs import common, studies
+from configs import common
 from configs.studies import pretraining
 
 _METRIC = 'val/miou'
 _AXIS = 'images_seen'  # distinct ones, in pretraining
-_TITLES = {
-  **pretraining.TITLES,
-  'scratch': 'from scratch',
-  'tuned_imagenet': 'ImageNet, fine-tuned',
-  'tuned_jft': '300M, fine-tuned',
-  'tuned_imagenet_jft': 'ImageNet+300M, fine-tuned',
-  'tuned_weights': 'imported weights, fine-tuned',
-}
 _ARMS = (
   'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
   'tuned_imagenet_jft',
@@ -82,11 +74,7 @@ def get_config(arg=None):
   )
   _check(arg)
   real = bool(arg.voc)
-  c = studies.base(
-    'What pretraining on noisy data buys: semantic segmentation'
-    + ('' if real else ' in the synthetic world')
-  )
-  c.seeds = tuple(range(arg.seeds or (1 if real or arg.tiny else 3)))
+  c = pretraining.study(arg, 'semantic segmentation', real)
   c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
   runs = _real_runs(arg) if real else _synthetic_runs(arg)
   if arg.tiny and not real:
@@ -114,11 +102,6 @@ def _check(arg):
       raise ValueError(
         f'config arguments {name} and {name}_checkpoint: give one of the two'
       )
-  common.at_least_one(
-    images=arg.images, pretrain_steps=arg.pretrain_steps, steps=arg.steps
-  )
-  if arg.seeds < 0:
-    common.at_least_one(seeds=arg.seeds)
 
 
 def _synthetic_runs(arg):
@@ -131,7 +114,7 @@ def _synthetic_runs(arg):
   seen = 32 * arg.pretrain_steps  # also as tiny, where nothing counts
   runs.append(dict(name='scratch', config=target))
   for name in ('imagenet', 'jft', 'imagenet_jft'):
-    runs.append(_tuned(name, target))
+    runs.append(pretraining.tuned(name, target))
   if arg.sweep:
     runs[-2]['axes'] = {_AXIS: min(seen, 100_000)}  # of 300M
     for size, num in _SYNTHETIC_SIZES.items():
@@ -140,7 +123,7 @@ def _synthetic_runs(arg):
         pretraining.synthetic_jft(
           name, arg.pretrain_steps, arg.tiny, f',images={num}'
         ),
-        dict(_tuned(name, target), axes={_AXIS: min(seen, num)}),
+        dict(pretraining.tuned(name, target), axes={_AXIS: min(seen, num)}),
       ]
   return runs
 
@@ -156,12 +139,12 @@ def _real_runs(arg):
   if arg.imagenet:
     runs += [
       dict(name='imagenet', config=pretraining.imagenet(arg), seeds=(0,)),
-      _tuned('imagenet', warm),
+      pretraining.tuned('imagenet', warm),
     ]
   if arg.jft:
     runs += [
       dict(name='jft', config=pretraining.jft(arg), seeds=(0,)),
-      dict(_tuned('jft', warm), axes={_AXIS: 3 * 10**8}),
+      dict(pretraining.tuned('jft', warm), axes={_AXIS: 3 * 10**8}),
     ]
     runs += _both(arg, warm)
   for name in ('imagenet', 'jft'):
@@ -177,7 +160,7 @@ def _real_runs(arg):
       config = pretraining.jft(arg, f',num_images={num}')
       runs += [
         dict(name=f'jft_{size}', config=config, seeds=(0,)),
-        dict(_tuned(f'jft_{size}', warm), axes={_AXIS: num}),
+        dict(pretraining.tuned(f'jft_{size}', warm), axes={_AXIS: num}),
       ]
   return runs
 
@@ -193,18 +176,14 @@ def _both(arg, warm):
     return []
   return [
     dict(name='imagenet_jft', config=config, seeds=(0,), **start),
-    _tuned('imagenet_jft', warm),
+    pretraining.tuned('imagenet_jft', warm),
   ]
-
-
-def _tuned(name, target):
-  return dict(name=f'tuned_{name}', config=target, start_from=name)
 
 
 def _title(name):
   """How the report calls a run; one of fewer images by their number."""
-  if name in _TITLES:
-    return _TITLES[name]
+  if name in pretraining.TITLES:
+    return pretraining.TITLES[name]
   tuned, _, size = name.rpartition('jft_')
   images = f'{int(size):,} images' if size.isdigit() else f'{size} images'
   return f'{images}, fine-tuned' if tuned else images

@@ -6,11 +6,33 @@ In the synthetic world each is a run of a minute or two; the world of the
 quickstart (seed 0) is noisy, world 2 is clean, and targets take others.
 """
 
+from configs import common, studies
+
 TITLES = {
   'jft': '300M',
   'imagenet': 'ImageNet',
   'imagenet_jft': 'ImageNet+300M',
+  'scratch': 'from scratch',
+  'tuned_imagenet': 'ImageNet, fine-tuned',
+  'tuned_jft': '300M, fine-tuned',
+  'tuned_imagenet_jft': 'ImageNet+300M, fine-tuned',
+  'tuned_weights': 'imported weights, fine-tuned',
 }
+
+
+def study(arg, what, real):
+  """A study without its runs: title and seeds, by the arguments of both."""
+  common.at_least_one(
+    images=arg.images, pretrain_steps=arg.pretrain_steps, steps=arg.steps
+  )
+  c = studies.base(
+    f'What pretraining on noisy data buys: {what}'
+    + ('' if real else ' in the synthetic world')
+  )
+  num_seeds = arg.seeds or (1 if real or arg.tiny else 3)
+  common.at_least_one(seeds=num_seeds)
+  c.seeds = tuple(range(num_seeds))
+  return c
 
 
 def synthetic(steps, tiny=False):
@@ -32,6 +54,11 @@ def synthetic_jft(name, steps, tiny=False, more=''):
   config = f'configs/quickstart.py:{"tiny," if tiny else ""}steps={steps}{more}'
   # What the quickstart expects is for its own start and length.
   return dict(name=name, config=config, seeds=(0,), overrides=dict(expected={}))
+
+
+def tuned(name, target):
+  """The run on the target that starts from `name`."""
+  return dict(name=f'tuned_{name}', config=target, start_from=name)
 
 
 def imagenet(arg):

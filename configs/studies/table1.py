@@ -34,7 +34,7 @@ Hardware: 2 CPU cores for the synthetic world; the paper's: 50 K80 GPUs, two
 months for `300M`.
 """  # noqa: E501
 
-from configs import common, studies
+from configs import common
 from configs.studies import pretraining
 
 PAPER = 'Sun et al. 2017, Table 1: ResNet-101 on ImageNet'
@@ -43,15 +43,7 @@ _PUBLISHED = {
   'scratch': {'val/top1': 77.5, 'val/top5': 93.9},
   'tuned_jft': {'val/top1': 79.2, 'val/top5': 94.7},
 }
-_TITLES = {
-  **pretraining.TITLES,
-  'scratch': 'from scratch',
-  'tuned_imagenet': 'ImageNet, fine-tuned',
-  'tuned_jft': '300M, fine-tuned',
-  'tuned_imagenet_jft': 'ImageNet+300M, fine-tuned',
-  'frozen_jft': '300M, frozen',
-  'tuned_weights': 'imported weights, fine-tuned',
-}
+_TITLES = {**pretraining.TITLES, 'frozen_jft': '300M, frozen'}
 _TARGETS = (
   'scratch', 'frozen_jft', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
   'tuned_imagenet_jft',
@@ -85,16 +77,7 @@ def get_config(arg=None):
     raise ValueError(
       'config argument imagenet=DIR needs one of jft=DIR and jft_checkpoint=DIR'
     )
-  common.at_least_one(
-    images=arg.images, pretrain_steps=arg.pretrain_steps, steps=arg.steps
-  )
-  c = studies.base(
-    'What pretraining on noisy data buys: image classification'
-    + ('' if real else ' in the synthetic world')
-  )
-  num_seeds = arg.seeds or (1 if real or arg.tiny else 3)
-  common.at_least_one(seeds=num_seeds)
-  c.seeds = tuple(range(num_seeds))
+  c = pretraining.study(arg, 'image classification', real)
   c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
   runs = _real_runs(arg) if real else _synthetic_runs(arg)
   if arg.tiny:
@@ -121,7 +104,7 @@ def _synthetic_runs(arg):
       start_from='jft',
     ),
     *(
-      dict(name=f'tuned_{name}', config=target, start_from=name)
+      pretraining.tuned(name, target)
       for name in ('imagenet', 'jft', 'imagenet_jft')
     ),
   ]
@@ -141,11 +124,7 @@ def _real_runs(arg):
     runs += [
       dict(name='jft', config=jft, seeds=(0,)),
       dict(name='imagenet_jft', config=jft, seeds=(0,), start_from='scratch'),
-      dict(
-        name='tuned_imagenet_jft',
-        config=f'{target},init=random{tiny}',
-        start_from='imagenet_jft',
-      ),
+      pretraining.tuned('imagenet_jft', f'{target},init=random{tiny}'),
     ]
     init = 'random'  # start_from says it
   else:

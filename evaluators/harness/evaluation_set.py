@@ -19,6 +19,7 @@ from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
 from input_pipeline import device, pipeline
 from input_pipeline.ops import labels as label_ops
 
+_SHOWN = 5  # keys in a message
 _LABEL_OPS = ('labels', 'single_label')
 
 
@@ -163,6 +164,19 @@ class EvalData:
     if self.excluded is not None:
       found |= exclusions.without_excluded(compute(self.kept(ids)))
     return found
+
+  def refuse(self, broken: np.ndarray, ids: np.ndarray, what: str) -> None:
+    """ValueError that names some of the broken examples of a batch, if any.
+
+    Args:
+      broken: bool [n].
+      ids: int [n] indices of the examples in the source.
+      what: is wrong, '{}' in the place of 'N images of a batch'.
+    """
+    if broken.any():
+      keys = [self.source.key(int(i)) for i in ids[broken][:_SHOWN]]
+      those = what.format(f'{int(broken.sum())} images of a batch')
+      raise ValueError(f'{self.ctx.where}: {those}: {", ".join(keys)}')
 
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
     """This process's host batches, from the start."""

@@ -54,7 +54,6 @@ class FrozenFeatures:
     predict_fn: str,
     exclude_ids: str | Sequence[str | int] | None,
   ):
-    self._ctx = ctx
     self._predict = context.choose(predict, predict_fn, ctx)
     options: dict[str, Any] = dict(fields=('image', 'label'), classes=False)
     self._sets = {
@@ -78,13 +77,8 @@ class FrozenFeatures:
     data = self._sets[which]
     for outputs, batch in run_over(self._features, state, data):
       found, ids = outputs['features'], batch['_id']
-      broken = ~np.isfinite(found).all(axis=1)
-      if broken.any():
-        keys = [data.source.key(int(i)) for i in ids[broken][:5]]
-        raise ValueError(
-          f'{self._ctx.where}: the features of {int(broken.sum())} images of a '
-          f'batch are not finite: {", ".join(keys)}'
-        )
+      broken = ~np.all(np.isfinite(found), axis=1)
+      data.refuse(broken, ids, 'the features of {} are not finite')
       parts.append((found, batch['label'], ids))
     return Labelled(*map(np.concatenate, zip(*parts)))
 

@@ -5,7 +5,9 @@ indices; many programs hand out the colours instead. 255 is void: object
 borders, and what annotators left out.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -28,14 +30,11 @@ def class_ids(encoded: bytes, image: bytes, num_ids: int) -> np.ndarray:
   Raises:
     BadExample: damaged, of another kind or size, or with other ids.
   """
-  try:
+  with failures_named('mask or image', 'no PNG, or no image'):
     with Image.open(io.BytesIO(image)) as picture:
       size = picture.size
-    with Image.open(io.BytesIO(encoded), formats=('PNG',)) as picture:
-      # Pillow spreads grey of fewer bits over 0 to 255.
-      if picture.mode != 'P' and (
-        picture.mode != 'L' or encoded[_BIT_DEPTH] != 8
-      ):
+    with open_png(encoded) as picture:
+      if not holds_ids(picture, encoded):
         raise BadExample(
           f'the mask is of mode {picture.mode}; expected a palette or 8-bit '
           f'grey'
@@ -46,14 +45,6 @@ def class_ids(encoded: bytes, image: bytes, num_ids: int) -> np.ndarray:
           f'{size[0]}x{size[1]}'
         )
       mask = np.array(picture)
-  except BadExample:
-    raise
-  except UnidentifiedImageError:
-    raise BadExample(
-      'mask or image cannot be decoded: no PNG, or no image'
-    ) from None
-  except Exception as error:  # a parser meets hostile bytes: any failure
-    raise BadExample(f'mask or image cannot be decoded: {error}') from None
   wrong = mask[(mask >= num_ids) & (mask != annotations.IGNORE)]
   if wrong.size:
     raise BadExample(
@@ -61,6 +52,38 @@ def class_ids(encoded: bytes, image: bytes, num_ids: int) -> np.ndarray:
       f'{annotations.IGNORE}'
     )
   return mask
+
+
+def open_png(encoded: bytes) -> Image.Image:
+  """The picture, not decoded yet; other formats are not tried."""
+  return Image.open(io.BytesIO(encoded), formats=('PNG',))
+
+
+def holds_ids(picture: Image.Image, encoded: bytes) -> bool:
+  """Whether its pixel values are ids: those of a palette, or 8-bit grey.
+
+  Pillow spreads grey of fewer bits over 0 to 255.
+  """
+  grey = picture.mode == 'L' and encoded[_BIT_DEPTH] == 8
+  return picture.mode == 'P' or grey
+
+
+@contextlib.contextmanager
+def failures_named(what: str, unidentified: str) -> Iterator[None]:
+  """Failures to decode as BadExample: '<what> cannot be decoded: ...'.
+
+  Args:
+    what: is decoded.
+    unidentified: the reason where it is of no known format.
+  """
+  try:
+    yield
+  except BadExample:
+    raise
+  except UnidentifiedImageError:
+    raise BadExample(f'{what} cannot be decoded: {unidentified}') from None
+  except Exception as error:  # a parser meets hostile bytes: any failure
+    raise BadExample(f'{what} cannot be decoded: {error}') from None
 
 
 def png(mask: np.ndarray) -> bytes:

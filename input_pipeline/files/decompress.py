@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import tqdm
 
-from input_pipeline.files import file_lock
+from input_pipeline.files import atomic, file_lock
 
 SMALL_COMPRESSED = 8 << 20
 SMALL = 64 << 20  # bytes in memory, and in the pickle of a worker
@@ -72,44 +72,34 @@ def _target_name(path: str) -> str:
 
 def _decompress(path: str, size: int, target: str) -> None:
   folder = os.path.dirname(target)
-  temporary = f'{target}.writing'
   bar = tqdm.tqdm(
     total=size, unit='B', unit_scale=True, desc=f'decompressing {path}'
   )
   written = 0
-  try:
-    with (
-      bar,
-      _damage_named(path),
-      open(path, 'rb') as raw,
-      gzip.GzipFile(fileobj=raw) as file,
-      open(temporary, 'wb') as out,
-    ):
-      while chunk := file.read(_CHUNK):
-        at = raw.tell()
-        # What is left will not become smaller by decompression.
-        needed = len(chunk) + max(size - at, 0) + _KEEP_FREE
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-          raise ValueError(
-            f'--scratch {folder}: at least {needed / 1e9:,.1f} GB more are '
-            f'needed for {path}, {free / 1e9:,.1f} GB are free'
-          )
-        written += len(chunk)
-        if written > MAX_RATIO * max(at, _CHUNK):
-          raise ValueError(
-            f'{path}: {written:,} bytes from {at:,}, above {MAX_RATIO}:1: '
-            f'refused'
-          )
-        out.write(chunk)
-        bar.update(at - bar.n)
-      out.flush()
-      os.fsync(out.fileno())
-    os.rename(temporary, target)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.unlink(temporary)
-    raise
+  with (
+    bar,
+    _damage_named(path),
+    open(path, 'rb') as raw,
+    gzip.GzipFile(fileobj=raw) as file,
+    atomic.writing(target, suffix='.writing', unique=False) as out,
+  ):
+    while chunk := file.read(_CHUNK):
+      at = raw.tell()
+      # What is left will not become smaller by decompression.
+      needed = len(chunk) + max(size - at, 0) + _KEEP_FREE
+      free = shutil.disk_usage(folder).free
+      if free < needed:
+        raise ValueError(
+          f'--scratch {folder}: at least {needed / 1e9:,.1f} GB more are '
+          f'needed for {path}, {free / 1e9:,.1f} GB are free'
+        )
+      written += len(chunk)
+      if written > MAX_RATIO * max(at, _CHUNK):
+        raise ValueError(
+          f'{path}: {written:,} bytes from {at:,}, above {MAX_RATIO}:1: refused'
+        )
+      out.write(chunk)
+      bar.update(at - bar.n)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ def digest(
 ) -> str:
   """16 hex digits of a data set's parts, its label names and its hierarchy."""
   state = hashlib.blake2b(digest_size=8)
-  closure = () if hierarchy is None else (hierarchy.indptr, hierarchy.ancestors)
+  above = None if hierarchy is None else hierarchy.ancestors
+  closure = () if above is None else (above.ends, above.values)
   for part in (*parts, *closure):
     data = part if isinstance(part, bytes) else part.tobytes()
     state.update(len(data).to_bytes(8, 'little'))

@@ -1,8 +1,8 @@
 """Labelled image files: what the folder and the table source have in common.
 
-Paths are kept as one block of bytes with offsets and labels as CSR, so that a
-million images take tens of megabytes and travel to data workers quickly. Files
-are opened when they are asked for, never listed or checked here.
+Paths are kept as one block of bytes with offsets and labels as `Ragged`, so
+that a million images take tens of megabytes and travel to data workers quickly.
+Files are opened when they are asked for, never listed or checked here.
 """
 
 import os
@@ -13,7 +13,9 @@ import numpy as np
 
 from input_pipeline.files.image_files import read_image
 from input_pipeline.image_sets import fingerprint
+from input_pipeline.labels import ragged
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 
@@ -53,13 +55,11 @@ class LabelledFiles:
     self._root = os.fsencode(root)
     self._paths = b''.join(paths)
     lengths = np.fromiter(map(len, paths), np.int64, len(paths))
-    self._path_ends = np.concatenate([[0], np.cumsum(lengths)])
-    pairs = np.asarray(rows, np.int64) * len(vocabulary) + labels
-    owner, ids = np.divmod(sorted_unique(pairs), len(vocabulary))
-    counts = np.bincount(owner, minlength=len(paths))
-    self._label_ends = np.concatenate([[0], np.cumsum(counts)])
-    self._labels = ids.astype(np.int32)
-    self._labels.setflags(write=False)
+    self._path_ends = ragged.ends_of(lengths)
+    self._labels = Ragged.of_unique_pairs(
+      rows, labels, len(paths), len(vocabulary)
+    )
+    self._labels.values.setflags(write=False)
 
   def __len__(self) -> int:
     return len(self._path_ends) - 1
@@ -83,11 +83,11 @@ class LabelledFiles:
     """int32 [n] raw label ids of an image, without opening it."""
     if not 0 <= index < len(self):
       raise IndexError(f'index {index} is not in 0..{len(self) - 1}')
-    return self._labels[self._label_ends[index] : self._label_ends[index + 1]]
+    return self._labels[index]
 
   def label_index(self) -> tuple[np.ndarray, np.ndarray]:
     """Labels of all images: where each one's end, int64 [n]; int32 [m]."""
-    return self._label_ends[1:], self._labels
+    return self._labels.ends[1:], self._labels.values
 
   def key(self, index: int) -> str:
     """Path of the image, relative to the root."""
@@ -99,13 +99,12 @@ class LabelledFiles:
     Image files are not opened: one replaced under its old name is not seen.
     """
     return fingerprint.digest(
-      (self._paths, self._path_ends, self._labels, self._label_ends),
+      (
+        self._paths,
+        self._path_ends,
+        self._labels.values,
+        self._labels.ends,
+      ),
       self.vocabulary,
       self.hierarchy,
     )
-
-
-def sorted_unique(values: np.ndarray) -> np.ndarray:
-  """np.unique for nearly sorted integers, several times faster."""
-  values = np.sort(values, kind='stable')
-  return values[np.diff(values, prepend=values[:1] - 1) != 0]

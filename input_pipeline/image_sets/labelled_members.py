@@ -12,6 +12,7 @@ import numpy as np
 from input_pipeline.files.archive_index import Files
 from input_pipeline.image_sets import fingerprint
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 
@@ -32,8 +33,7 @@ class LabelledMembers:
     self,
     files: Files,
     members: np.ndarray,
-    label_ends: np.ndarray | None,
-    labels: np.ndarray,
+    labels: Ragged | np.ndarray,
     vocabulary: Vocabulary,
     hierarchy: Hierarchy | None,
     notes: Sequence[str] = (),
@@ -43,9 +43,8 @@ class LabelledMembers:
     Args:
       files: the archive or archives.
       members: integer [n] positions in `files.names`.
-      label_ends: integer [n + 1], from 0 on: the labels of image i are
-        [label_ends[i], label_ends[i + 1]) of `labels`; None: one an image.
-      labels: integer [m] label ids, ascending in an image.
+      labels: the label ids of each image, ascending; or integer [n], where
+        each has one.
       vocabulary: the labels.
       hierarchy: ancestors of each label, or None.
       notes: what was left out.
@@ -54,9 +53,10 @@ class LabelledMembers:
     self.notes = tuple(notes)
     self._files = files
     self._members = np.asarray(members, np.uint32)
-    self._label_ends = label_ends
-    self._labels = np.array(labels, np.int32)
-    self._labels.setflags(write=False)
+    several = isinstance(labels, Ragged)
+    ids = np.array(labels.values if several else labels, np.int32)
+    ids.setflags(write=False)
+    self._labels = Ragged(labels.ends, ids) if several else ids
 
   def __len__(self) -> int:
     return len(self._members)
@@ -82,9 +82,9 @@ class LabelledMembers:
   def labels(self, index: int) -> np.ndarray:
     """int32 [n] raw label ids of an image, without reading it."""
     self._member(index)
-    if self._label_ends is None:
-      return self._labels[index : index + 1]
-    return self._labels[self._label_ends[index] : self._label_ends[index + 1]]
+    if isinstance(self._labels, Ragged):
+      return self._labels[index]
+    return self._labels[index : index + 1]
 
   def key(self, index: int) -> str:
     """Name of the member."""
@@ -93,9 +93,11 @@ class LabelledMembers:
 
   def fingerprint(self) -> str:
     """16 hex digits of names, sizes, choice, labels and hierarchy."""
-    ends = b'' if self._label_ends is None else self._label_ends
+    labels, ends = self._labels, b''
+    if isinstance(labels, Ragged):
+      labels, ends = labels.values, labels.ends
     return fingerprint.digest(
-      (self._files.fingerprint().encode(), self._members, self._labels, ends),
+      (self._files.fingerprint().encode(), self._members, labels, ends),
       self.vocabulary,
       self.hierarchy,
     )

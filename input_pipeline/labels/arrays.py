@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import ragged
+from input_pipeline.labels.ragged import Ragged
 
 BLOCK = 1 << 20  # records
 READ_BLOCK = 1 << 14  # records that are read one by one
@@ -116,7 +118,7 @@ def blocks(
     else:
       starts = np.where(part > 0, index.ends[part.astype(np.int64) - 1], 0)
       lengths = index.ends[part] - starts
-      labels = index.labels[_ragged(starts, lengths)]
+      labels = index.labels[ragged.positions(starts, lengths)]
     rows = np.repeat(np.arange(len(part)), lengths)
     yield Block(first, len(part), rows, np.asarray(labels))
 
@@ -139,23 +141,14 @@ def joined(parts: Iterable[Block]) -> LabelIndex:
   return LabelIndex(np.cumsum(np.concatenate(lengths)), np.concatenate(labels))
 
 
-def replaced(block: Block, csr: tuple[np.ndarray, np.ndarray]) -> Block:
-  """The block with each label replaced by those of its row of a CSR.
+def replaced(block: Block, by: Ragged) -> Block:
+  """The block with each label replaced by those of its row.
 
   The closure of a hierarchy (`Hierarchy.closure`) fills the ancestors in.
   Labels may then repeat within a record (see `unique`).
   """
-  indptr, values = csr
-  starts = indptr[block.labels]
-  lengths = indptr[block.labels + np.int64(1)] - starts
-  labels = values[_ragged(starts, lengths)]
+  lengths, labels = by.gather(block.labels)
   return block._replace(rows=np.repeat(block.rows, lengths), labels=labels)
-
-
-def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-  """starts[i] .. starts[i] + lengths[i] - 1 of all i, in order."""
-  shift = starts - (np.cumsum(lengths) - lengths)
-  return np.repeat(shift, lengths) + np.arange(lengths.sum())
 
 
 def carrying(index: LabelIndex, wanted: np.ndarray) -> np.ndarray:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.labels import ragged
 from input_pipeline.labels.edge_files import Edges
+from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import suggestion
 
 MAX_DEPTH = 1_000  # deeper than any hierarchy of concepts: a mistake
@@ -61,36 +63,33 @@ class Graph:
   child: np.ndarray
   parent: np.ndarray
   depth: np.ndarray
-  _closure: tuple[np.ndarray, np.ndarray]  # indptr [N + 1], nodes incl. itself
+  _closure: Ragged  # of each node the ancestors and itself, int32
 
   def unlisted_ancestors(self) -> list[str]:
     """Names of the ancestors of labels that have no output id."""
     return list(self.names[self.num_labels :])
 
-  def label_ancestors(self) -> tuple[np.ndarray, np.ndarray]:
-    """CSR (int64 [C + 1], int32 [nnz]) of proper ancestors with an id."""
-    indptr, closed = self._closure
-    end = indptr[self.num_labels]
-    owner = np.repeat(
-      np.arange(self.num_labels), np.diff(indptr[: self.num_labels + 1])
-    )
-    nodes = closed[:end]
-    keep = (nodes < self.num_labels) & (nodes != owner)
-    return _indptr(owner[keep], self.num_labels), nodes[keep]
+  def label_ancestors(self) -> Ragged:
+    """Proper ancestors with an id, int32, of each label."""
+    ends = self._closure.ends[: self.num_labels + 1]
+    of_labels = Ragged(ends, self._closure.values[: ends[-1]])
+    nodes, owners = of_labels.values, of_labels.owners
+    keep = (nodes < self.num_labels) & (nodes != owners)
+    lengths = np.bincount(owners[keep], minlength=self.num_labels)
+    return Ragged.of_lengths(lengths, nodes[keep])
 
-  def label_parents(self) -> tuple[np.ndarray, np.ndarray]:
-    """CSR (int64 [C + 1], int32 [P]) of direct parents with an id."""
+  def label_parents(self) -> Ragged:
+    """Direct parents with an id, int32, of each label."""
     keep = (self.child < self.num_labels) & (self.parent < self.num_labels)
-    child, parent = self.child[keep], self.parent[keep]
-    order = np.lexsort((parent, child))
-    return _indptr(child, self.num_labels), parent[order].astype(np.int32)
+    child, parent = self.child[keep], self.parent[keep].astype(np.int32)
+    return Ragged.of_pairs(child, parent, self.num_labels)
 
   def statistics(self) -> Statistics:
     num_nodes = len(self.names)
     children = np.bincount(self.parent, minlength=num_nodes)
     parents = np.bincount(self.child, minlength=num_nodes)
     isolated = (children + parents)[: self.num_labels] == 0
-    ancestors = np.diff(self.label_ancestors()[0])
+    ancestors = self.label_ancestors().lengths
     values, counts = np.unique(children, return_counts=True)
     return Statistics(
       num_labels=self.num_labels,
@@ -172,11 +171,6 @@ def build(labels: Sequence[str], edges: Edges, max_depth: int | None) -> Graph:
   return Graph(names, len(labels), child, parent, depth, closure)
 
 
-def _indptr(sorted_or_not: np.ndarray, num_rows: int) -> np.ndarray:
-  counts = np.bincount(sorted_or_not, minlength=num_rows)
-  return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
 def _refuse_repeats(
   names: Sequence[str], child: np.ndarray, parent: np.ndarray, edges: Edges
 ) -> None:
@@ -201,9 +195,8 @@ def _depths(
 ) -> np.ndarray:
   """int64 [N] longest path from a root (Kahn's order, parents first)."""
   num_nodes = len(names)
-  by_parent = np.argsort(parent, kind='stable')
-  children = child[by_parent].tolist()
-  start = _indptr(parent, num_nodes).tolist()
+  by_parent = Ragged.of_pairs(parent, child, num_nodes)
+  start, children = by_parent.ends.tolist(), by_parent.values.tolist()
   waiting = np.bincount(child, minlength=num_nodes).tolist()
   depth = [0] * num_nodes
   order = [node for node, count in enumerate(waiting) if count == 0]
@@ -254,9 +247,8 @@ def _above_labels(
   num_nodes: int, num_labels: int, child: np.ndarray, parent: np.ndarray
 ) -> np.ndarray:
   """bool [N]: labels and their ancestors."""
-  by_child = np.argsort(child, kind='stable')
-  parents = parent[by_child].tolist()
-  start = _indptr(child, num_nodes).tolist()
+  by_child = Ragged.of_pairs(child, parent, num_nodes)
+  start, parents = by_child.ends.tolist(), by_child.values.tolist()
   above = [True] * num_labels + [False] * (num_nodes - num_labels)
   waiting = list(range(num_labels))
   while waiting:
@@ -268,10 +260,8 @@ def _above_labels(
   return np.array(above)
 
 
-def _close(
-  child: np.ndarray, parent: np.ndarray, depth: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """CSR of every node's ancestors and itself, ascending, by node."""
+def _close(child: np.ndarray, parent: np.ndarray, depth: np.ndarray) -> Ragged:
+  """Every node's ancestors and itself, ascending."""
   num_nodes = len(depth)
   order = np.lexsort((child, depth[child]))
   child, parent = child[order], parent[order]
@@ -291,7 +281,7 @@ def _close(
       raise ValueError(
         f'the hierarchy has more than {MAX_CLOSURE:,} (node, ancestor) pairs'
       )
-    taken = store[_ragged(start[up], sizes)]
+    taken = store[ragged.positions(start[up], sizes)]
     keys = np.concatenate(
       [
         np.repeat(row, sizes) * num_nodes + taken,
@@ -308,11 +298,4 @@ def _close(
       store = grown
     store[used : used + len(nodes)] = nodes
     used += len(nodes)
-  indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-  return indptr, store[_ragged(start, length)]
-
-
-def _ragged(start: np.ndarray, length: np.ndarray) -> np.ndarray:
-  """Indices start[i] .. start[i] + length[i] - 1 of all i, in order."""
-  shift = start - (np.cumsum(length) - length)
-  return np.repeat(shift, length) + np.arange(length.sum())
+  return Ragged.of_lengths(length, store[ragged.positions(start, length)])

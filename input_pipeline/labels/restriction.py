@@ -16,6 +16,7 @@ from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.arrays import Block, LabelIndex
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 IMAGENET = 'imagenet'
@@ -105,14 +106,14 @@ class Restriction:
     self._below: states.Negatives | None = None
     if self._whole is not None:
       self._below = states.Negatives(self._whole, fill_in=True)
-      below = np.repeat(np.arange(len(vocabulary)), np.diff(self._whole.indptr))
-      above = self._new[self._whole.ancestors]
+      below = self._whole.ancestors.owners
+      above = self._new[self._whole.ancestors.values]
       pairs = (
         np.concatenate([pairs[0], below[above >= 0]]),
         np.concatenate([pairs[1], above[above >= 0]]),
       )
-    self._up = _csr(*pairs, len(vocabulary))
-    self.carries = np.diff(self._up[0]) > 0
+    self._up = Ragged.of_pairs(*pairs, len(vocabulary))
+    self.carries = self._up.lengths > 0
 
   def labels(self, raw: np.ndarray, where: str = 'example') -> np.ndarray:
     """Kept labels, int32 [n], of raw ones: in their order, or, filled in,
@@ -184,15 +185,6 @@ class Restriction:
         f'{self._num_labels} names'
       )
     return ids
-
-
-def _csr(
-  rows: np.ndarray, values: np.ndarray, num_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """(int64 [num_rows + 1], int32 [n]), each row ascending."""
-  order = np.lexsort((values, rows))
-  ends = np.cumsum(np.bincount(rows, minlength=num_rows))
-  return np.concatenate([[0], ends]), values[order].astype(np.int32)
 
 
 def _keep_boxes(example: dict[str, Any], keep: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.ragged import Ragged
 
 
 def close_confidences(
@@ -35,8 +36,7 @@ def close_confidences(
   for label, sure in zip(ids.tolist(), confidences.tolist()):
     members = [label]
     if hierarchy is not None:
-      start, end = hierarchy.indptr[label], hierarchy.indptr[label + 1]
-      members += hierarchy.ancestors[start:end].tolist()
+      members += hierarchy.ancestors[label].tolist()
     for member in members:
       if surest.get(member, -1.0) < sure:
         surest[member] = sure
@@ -59,15 +59,12 @@ class Negatives:
     self.fills_in = fill_in
 
   @functools.cached_property
-  def _descendants(self) -> tuple[np.ndarray, np.ndarray]:
-    """CSR of each label's proper descendants: indptr int64 [C + 1], ids."""
+  def _descendants(self) -> Ragged:
+    """Each label's proper descendants, int32."""
     assert self._hierarchy is not None
-    above, indptr = self._hierarchy.ancestors, self._hierarchy.indptr
-    num_labels = self._hierarchy.num_labels
-    below = np.repeat(np.arange(num_labels, dtype=np.int32), np.diff(indptr))
-    counts = np.bincount(above, minlength=num_labels)
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    return ends, below[np.argsort(above, kind='stable')]
+    above = self._hierarchy.ancestors
+    below = above.owners.astype(np.int32)
+    return Ragged.of_pairs(above.values, below, self._hierarchy.num_labels)
 
   def resolve(
     self, negatives: np.ndarray, positives: np.ndarray
@@ -92,8 +89,7 @@ class Negatives:
     kept = given.difference(true.tolist())
     absent = np.array(sorted(kept), np.int32)
     if self.fills_in and kept:
-      ends, below = self._descendants
-      parts = [below[ends[i] : ends[i + 1]] for i in kept]
+      parts = [self._descendants[i] for i in kept]
       # No descendant is true: the negative above it would have been dropped.
       absent = np.sort(np.concatenate([absent, *parts]))
       absent = absent[np.diff(absent, prepend=-1) != 0]

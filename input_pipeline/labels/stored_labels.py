@@ -12,17 +12,18 @@ a side file, SHARD.labels.npy: int32, the number of labels of each record, then
 the labels. `join` makes the two arrays of them.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from input_pipeline.files import atomic
 from input_pipeline.labels import arrays as label_arrays
 
 LABELS, ENDS = 'labels', 'label_ends'
 _SIDE = '.labels.npy'
-_TEMPORARY = '.tmp'
 
 
 class Rows(NamedTuple):
@@ -48,8 +49,6 @@ def write_side(path: str, labels: Sequence[np.ndarray]) -> int:
   content = np.concatenate([counts, *labels]).astype(np.int32)
   with open(path, 'wb') as file:
     np.save(file, content, allow_pickle=False)
-    file.flush()
-    os.fsync(file.fileno())
   return int(counts.sum())
 
 
@@ -91,19 +90,22 @@ def join(
   names = {kind: file_name(split, kind) for kind in (LABELS, ENDS)}
   paths = [os.path.join(folder, name) for name in names.values()]
   shapes = (num_labels, np.int32), (num_records, np.int64)
-  labels, ends = (
-    np.lib.format.open_memmap(f'{path}{_TEMPORARY}', 'w+', dtype, (length,))
-    for path, (length, dtype) in zip(paths, shapes)
-  )
-  record = label = 0
-  for counts, ids in parts:
-    ends[record : record + len(counts)] = label + np.cumsum(counts)
-    labels[label : label + len(ids)] = ids
-    record, label = record + len(counts), label + len(ids)
-  assert (record, label) == (num_records, num_labels)
-  for array, path in zip((labels, ends), paths):
-    array.flush()
-    os.replace(f'{path}{_TEMPORARY}', path)
+  with contextlib.ExitStack() as stack:
+    labels, ends = (
+      np.lib.format.open_memmap(
+        stack.enter_context(atomic.renamed(path, unique=False)),
+        'w+', dtype, (length,),
+      )
+      for path, (length, dtype) in zip(paths, shapes)
+    )  # fmt: skip
+    record = label = 0
+    for counts, ids in parts:
+      ends[record : record + len(counts)] = label + np.cumsum(counts)
+      labels[label : label + len(ids)] = ids
+      record, label = record + len(counts), label + len(ids)
+    assert (record, label) == (num_records, num_labels)
+    labels.flush()
+    ends.flush()
   return names
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import atomic
 from input_pipeline.labels import text_lines
 
 _KEYS = (
@@ -188,10 +189,8 @@ class Vocabulary:
       ]
     else:
       raise ValueError(f'{path}: a vocabulary is saved as .jsonl or .txt')
-    temporary = f'{path}.tmp'
-    with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
+    with atomic.writing_text(path) as file:
       file.writelines(f'{line}\n' for line in lines)
-    os.replace(temporary, path)
 
   def _entry(self, i: int) -> dict[str, Any]:
     entry: dict[str, Any] = {'id': i, 'name': self.names[i]}

@@ -148,8 +148,7 @@ class LabelNoise:
   def _siblings(self, label: int) -> list[int]:
     """Children of the label's parents, ascending, the label among them."""
     assert self._children is not None and self._hierarchy is not None
-    start, end = self._hierarchy.parents_indptr[label : label + 2]
-    parents = self._hierarchy.parents[start:end].tolist()
+    parents = self._hierarchy.parents[label].tolist()
     families = [self._children[parent] for parent in parents]
     if len(families) == 1:
       return families[0]
@@ -172,8 +171,7 @@ def _free(num: int, known: Collection[int], choice: int) -> int | None:
 def _children(hierarchy: Hierarchy) -> dict[int, list[int]]:
   """Parent -> its children, ascending."""
   children: dict[int, list[int]] = {}
-  counts = np.diff(hierarchy.parents_indptr)
-  owners = np.repeat(np.arange(hierarchy.num_labels), counts)
-  for child, parent in zip(owners.tolist(), hierarchy.parents.tolist()):
-    children.setdefault(parent, []).append(child)
+  for child, parents in enumerate(hierarchy.parents):
+    for parent in parents.tolist():
+      children.setdefault(parent, []).append(child)
   return children

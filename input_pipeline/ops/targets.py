@@ -7,20 +7,17 @@ decode_segmentation, then the geometry. `boxes` comes after all geometry,
 `decode_segmentation` before it. docs/data.md lists the fields.
 """
 
-import io
 from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from input_pipeline.examples import annotations, outlines
+from input_pipeline.examples import annotations, mask_files, outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
 
 _GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
-_BIT_DEPTH = slice(24, 25)  # of a PNG's header
 
 # Fields that `boxes` can make of a box: what one has whose record says nothing.
 _EXTRAS = {
@@ -235,22 +232,16 @@ class DecodeSegmentation:
 
 def _class_ids(encoded: bytes) -> np.ndarray:
   """uint8 [H, W] of a PNG with a palette or 8-bit grey."""
-  try:
-    with Image.open(io.BytesIO(encoded), formats=('PNG',)) as picture:
-      # Pillow spreads grey of fewer bits over 0 to 255.
-      deep = picture.mode == 'P' or encoded[_BIT_DEPTH] == b'\x08'
-      if picture.mode not in ('P', 'L') or not deep:
-        raise BadExample(
-          f'segmentation PNG is of mode {picture.mode}; it must have a palette '
-          'or 8-bit grey'
-        )
-      return np.array(picture)
-  except BadExample:
-    raise
-  except UnidentifiedImageError:
-    raise BadExample('segmentation cannot be decoded: no PNG') from None
-  except Exception as error:  # a parser meets hostile bytes: any failure
-    raise BadExample(f'segmentation cannot be decoded: {error}') from None
+  with (
+    mask_files.failures_named('segmentation', 'no PNG'),
+    mask_files.open_png(encoded) as picture,
+  ):
+    if not mask_files.holds_ids(picture, encoded):
+      raise BadExample(
+        f'segmentation PNG is of mode {picture.mode}; it must have a palette '
+        'or 8-bit grey'
+      )
+    return np.array(picture)
 
 
 class FullSegmentation:

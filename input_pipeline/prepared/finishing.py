@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import atomic
 from input_pipeline.labels import stored_labels, text_lines
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import progress
-from input_pipeline.prepared.preparation import Done
+from input_pipeline.prepared.preparation import TEMPORARY, Done
 
 BAD_FILE = 'bad_images.jsonl'
 _VOCABULARY_FILE = 'vocabulary.jsonl'
@@ -134,8 +135,8 @@ def _write_hierarchy(folder: str, given: str | None, source: Any) -> str | None:
       text_lines.check_name(name, 'hierarchy_edges')
     lines.append(f'{child}\t{parent}')
   path = os.path.join(folder, _HIERARCHY_FILE)
-  with open(path, 'w', encoding='utf-8', newline='\n') as file:
-    file.writelines(f'{line}\n' for line in lines)
+  text = ''.join(f'{line}\n' for line in lines)
+  atomic.write_text(path, text, suffix=TEMPORARY)
   return _HIERARCHY_FILE
 
 
@@ -143,15 +144,9 @@ def _direct_edges(
   hierarchy: Hierarchy, names: Sequence[str]
 ) -> list[tuple[str, str]]:
   """The fewest edges with the same ancestors: those that no path replaces."""
-  starts, ancestors = hierarchy.indptr, hierarchy.ancestors
-
-  def above(label: int) -> np.ndarray:
-    return ancestors[starts[label] : starts[label + 1]]
-
   edges = []
-  for label in range(len(names)):
-    every = above(label)
-    longer = [above(int(a)) for a in every]
+  for label, every in enumerate(hierarchy.ancestors):
+    longer = [hierarchy.ancestors[int(a)] for a in every]
     rest = np.setdiff1d(every, np.concatenate(longer)) if longer else every
     edges += [(names[label], names[int(parent)]) for parent in rest]
   return edges
@@ -159,7 +154,7 @@ def _direct_edges(
 
 def _save_bad(path: str, done: Mapping[str, Sequence[Done]]) -> None:
   """One object a line: split, key, reason."""
-  with open(path, 'w', encoding='utf-8') as file:
+  with atomic.writing_text(path, suffix=TEMPORARY) as file:
     for split, shards in done.items():
       for key, reason in (b for d in shards for b in d.bad):
         row = {'split': split, 'key': key, 'reason': reason}

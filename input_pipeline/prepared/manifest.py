@@ -21,6 +21,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from input_pipeline.files import atomic
 from input_pipeline.prepared.records import ShardReader
 
 FILE_NAME = 'manifest.json'
@@ -92,7 +93,7 @@ class Manifest:
     return [*self.splits[split], *self.label_index.get(split, {}).values()]
 
   def save(self, folder: str) -> None:
-    """Writes manifest.json, by rename, so that it is there whole or not."""
+    """Writes manifest.json, whole or not at all."""
     content = {'format': FORMAT, 'version': VERSION}
     content |= dataclasses.asdict(self)
     content['totals'] = {
@@ -105,12 +106,7 @@ class Manifest:
       for split, shards in self.splits.items()
     }
     path = os.path.join(folder, FILE_NAME)
-    with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-      json.dump(content, file, indent=1, ensure_ascii=False)
-      file.write('\n')
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(f'{path}.tmp', path)
+    atomic.write_json(path, content, unique=False)
 
 
 def shard_name(split: str, index: int, num_shards: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import atomic
 from input_pipeline.labels import hash_order, stored_labels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records, stored_form
@@ -147,19 +148,12 @@ def write(
 
   path = os.path.join(folder, task.name)
   side = stored_labels.side_path(folder, task.name)
-  temporary, temporary_side = (
-    f'{p}.{os.getpid()}{TEMPORARY}' for p in (path, side)
-  )
-  try:
+  with (
+    atomic.renamed(path, suffix=TEMPORARY) as temporary,
+    atomic.renamed(side, suffix=TEMPORARY) as temporary_side,  # named first
+  ):
     num_records = records.write_shard(temporary, rows())
     num_labels = stored_labels.write_side(temporary_side, labels)
-    os.rename(temporary_side, side)
-    os.rename(temporary, path)
-  except BaseException:
-    for name in (temporary, temporary_side):
-      with contextlib.suppress(FileNotFoundError):
-        os.unlink(name)
-    raise
   shard = manifests.describe(folder, task.name, num_records)
   return Done(task.split, shard, num_labels, tuple(bad))
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from input_pipeline.files import atomic
 from input_pipeline.prepared.preparation import TEMPORARY, Done
 
 FILE_NAME = 'progress.jsonl'
@@ -41,9 +42,8 @@ class Progress:
       if name.endswith(TEMPORARY):
         os.unlink(os.path.join(folder, name))
     rest = [done.to_json() for done in self.done.values()]
-    with open(f'{self._path}.tmp', 'w', encoding='utf-8') as file:
+    with atomic.writing_text(self._path, suffix=TEMPORARY) as file:
       file.writelines(f'{line}\n' for line in [json.dumps(settings), *rest])
-    os.replace(f'{self._path}.tmp', self._path)
     remove_notes(folder)
 
   def _complete_lines(self) -> list[str]:
@@ -55,10 +55,15 @@ class Progress:
 
   def add(self, done: Done) -> None:
     self.done[done.shard.name] = done
-    with open(self._path, 'a', encoding='utf-8') as file:
-      file.write(f'{done.to_json()}\n')
-      file.flush()
-      os.fsync(file.fileno())
+    append_line(self._path, done.to_json())
+
+
+def append_line(path: str, line: str) -> None:
+  """Adds a line to a file of lines; it is on disk when this returns."""
+  with open(path, 'a', encoding='utf-8') as file:
+    file.write(f'{line}\n')
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def remove(folder: str) -> None:
@@ -92,12 +97,7 @@ def leave_note(folder: str, name: str, outcome: Done | Exception) -> None:
   else:
     kind = 'OSError' if isinstance(outcome, OSError) else 'ValueError'
     text = json.dumps({'failed': kind, 'message': str(outcome)})
-  temporary = f'{path}.{os.getpid()}{TEMPORARY}'
-  with open(temporary, 'w', encoding='utf-8') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.rename(temporary, path)
+  atomic.write_text(path, text, suffix=TEMPORARY)
 
 
 def read_notes(folder: str) -> Iterator[tuple[str, Done | Exception]]:

@@ -18,7 +18,6 @@ one record, and a flipped byte spoils one record (docs/data.md).
 
 import collections
 import dataclasses
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -28,6 +27,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from input_pipeline.examples import annotations as annotation_fields
+from input_pipeline.files import atomic
 
 VERSION = 1
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -164,7 +164,7 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
   """Writes a shard; equal records give equal files.
 
   The file is on disk when this returns. A failure leaves a partial file: write
-  under a temporary name and rename.
+  it aside (atomic.renamed).
 
   Returns:
     number of records.
@@ -181,8 +181,7 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
     writer.close()
   except RuntimeError as error:
     raise OSError(f'cannot write {path}: {error}') from None
-  with open(path, 'rb') as file:
-    os.fsync(file.fileno())
+  atomic.sync(path)
   return count
 
 

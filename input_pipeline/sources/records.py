@@ -152,6 +152,6 @@ class Source:
     parts += [self.split, self.vocabulary.fingerprint()]
     if self.hierarchy is not None:
       parts.append(
-        hashlib.sha256(self.hierarchy.ancestors.tobytes()).hexdigest()
+        hashlib.sha256(self.hierarchy.ancestors.values.tobytes()).hexdigest()
       )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]

@@ -20,7 +20,7 @@ from big_vision_like.config import plugins
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import holdout, labelled_files
 from input_pipeline.labels import hierarchy as hierarchies
-from input_pipeline.labels import text_lines
+from input_pipeline.labels import ragged, text_lines
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.vocabulary import Vocabulary
 
@@ -100,7 +100,7 @@ class Source(labelled_files.LabelledFiles):
     labels, ids = table.resolve()
     pairs = np.array(table.rows, np.int64)
     if split == 'train' and labels.counts is None:
-      unique = labelled_files.sorted_unique(pairs * len(labels) + ids)
+      unique = ragged.sorted_unique(pairs * len(labels) + ids)
       counts = np.bincount(unique % len(labels), minlength=len(labels))
       labels = dataclasses.replace(labels, counts=counts)
     labels, closed = hierarchies.attach(

@@ -26,10 +26,11 @@ from input_pipeline.files import (
   shard_names,
 )
 from input_pipeline.files.archive_index import Files
-from input_pipeline.image_sets import holdout, labelled_files, labelled_members
+from input_pipeline.image_sets import holdout, labelled_members
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import text_lines
 from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 _NEGATIVE = re.compile(r'-[0-9]+')  # what -1 stands for differs by publisher
@@ -110,11 +111,11 @@ class Source(labelled_members.LabelledMembers):
         bool,
         len(keep),
       )
-    members, ends, ids = samples.chosen(keep, ids)
+    members, sample_labels = samples.chosen(keep, ids)
     if not len(members):
       raise ValueError(f'{path}: no samples in split {split!r}')
     if split == 'train' and labels.counts is None:
-      counts = np.bincount(ids, minlength=len(labels))
+      counts = np.bincount(sample_labels.values, minlength=len(labels))
       labels = dataclasses.replace(labels, counts=counts)
     labels, closed = hierarchies.attach(
       labels,
@@ -122,7 +123,7 @@ class Source(labelled_members.LabelledMembers):
       unlisted=hierarchy_unlisted,
       max_depth=hierarchy_max_depth,
     )
-    super().__init__(files, members, ends, ids, labels, closed)
+    super().__init__(files, members, sample_labels, labels, closed)
     self._bad = {
       place: samples.bad[i]
       for place, i in enumerate(np.flatnonzero(keep).tolist())
@@ -296,15 +297,12 @@ class _Samples:
 
   def chosen(
     self, keep: np.ndarray, ids: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(members [n], label ends [n + 1], ids [m]) where `keep` [all] is true."""
+  ) -> tuple[np.ndarray, Ragged]:
+    """(members [n], their label ids) where `keep` [all] is true."""
     size = int(ids.max()) + 1 if len(ids) else 1
-    pairs = np.array(self._rows, np.int64) * size + ids
-    rows, ids = np.divmod(labelled_files.sorted_unique(pairs), size)
-    wanted = keep[rows]
-    counts = np.bincount(rows[wanted], minlength=len(keep))[keep]
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    return self.members[keep], ends, ids[wanted]
+    rows = np.array(self._rows, np.int64)
+    labels = Ragged.of_unique_pairs(rows, ids, len(keep), size)
+    return self.members[keep], labels.take(np.flatnonzero(keep))
 
 
 def _train_samples(path: str, parts: _Parts) -> _Samples:

@@ -135,15 +135,13 @@ class World:
     leaves = self.taxonomy.leaves
     counts = np.zeros(len(seen), np.int64)
     counts[leaves] = np.round(seen[leaves] * num_images)
-    h = self.hierarchy
-    bounds = list(zip(h.parents_indptr[:-1], h.parents_indptr[1:]))
     shared = frozenset(leaves[::2].tolist())
     return Vocabulary(
       names=self.names,
       counts=counts,
       weights=seen,
       parents=tuple(
-        tuple(self.names[p] for p in h.parents[a:b]) for a, b in bounds
+        tuple(self.names[p] for p in row) for row in self.hierarchy.parents
       ),
       imagenet_ids=tuple(
         f's{label:08d}' if label in shared else None

@@ -190,7 +190,7 @@ def test_the_data_set_is_whole(pool, tmp_path):
   assert source.vocabulary.names == NAMES
   np.testing.assert_array_equal(source.vocabulary.counts, np.arange(8))
   np.testing.assert_array_equal(
-    source.hierarchy.ancestors, whole.hierarchy.ancestors
+    source.hierarchy.ancestors.values, whole.hierarchy.ancestors.values
   )
   assert source.in_hash_order
   ends, labels = source.label_index()

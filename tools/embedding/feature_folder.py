@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import atomic
 from input_pipeline.prepared import manifest, progress
 
 from . import feature_shards
@@ -96,10 +97,7 @@ class Folder:
     file = manifest.describe_file(self.path, name)
     shard = Shard(name, len(rows.ids), len(bad), file.bytes, file.sha256)
     line = json.dumps({'shard': dataclasses.asdict(shard), 'bad': list(bad)})
-    with open(self._progress, 'a', encoding='utf-8') as out:
-      out.write(f'{line}\n')
-      out.flush()
-      os.fsync(out.fileno())
+    progress.append_line(self._progress, line)
     self._done[name], self._bad[name] = shard, list(bad)
     return shard
 
@@ -116,7 +114,7 @@ class Folder:
     if not os.path.exists(path):
       vocabulary.save(os.path.join(self.path, _VOCABULARY))
       bad = [entry for name in names for entry in self._bad[name]]
-      _save(
+      atomic.write_text(
         os.path.join(self.path, _BAD),
         ''.join(f'{json.dumps(entry, ensure_ascii=False)}\n' for entry in bad),
       )
@@ -128,7 +126,7 @@ class Folder:
         'vocabulary': _VOCABULARY,
         'shards': [dataclasses.asdict(shard) for shard in shards],
       }
-      _save(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+      atomic.write_json(path, content)
       os.unlink(self._progress)
     left_out = f', {totals["bad"]:,} left out ({_BAD})' if totals['bad'] else ''
     return (
@@ -163,7 +161,8 @@ class Folder:
         self._done[shard.name] = shard
         self._bad[shard.name] = entry['bad']
         kept.append(line.rstrip('\n'))
-    _save(self._progress, ''.join(f'{line}\n' for line in kept))
+    text = ''.join(f'{line}\n' for line in kept)
+    atomic.write_text(self._progress, text, unique=False)
 
   def _is_here(self, shard: Shard) -> bool:
     path = os.path.join(self.path, shard.name)
@@ -324,12 +323,3 @@ def verify(path: str) -> str:
     )
   num = content['totals']['records']
   return f'{path}: {len(content["shards"])} shards, {num:,} images, all whole'
-
-
-def _save(path: str, text: str) -> None:
-  """Writes a file, by rename, so that it is there whole or not."""
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(f'{path}.tmp', path)

@@ -21,11 +21,12 @@ docs/weights.md reads both without this code base.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from input_pipeline.files import atomic
 
 FORMATS = ('array_record', 'safetensors')
 VERSION = 1
@@ -69,14 +70,11 @@ def write(path: str, rows: Rows, kind: str) -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  temporary = f'{path}.tmp'
-  if kind == 'array_record':
-    _write_array_record(temporary, rows)
-  else:
-    _write_safetensors(temporary, rows)
-  with open(temporary, 'rb') as file:
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  with atomic.renamed(path, unique=False) as temporary:
+    if kind == 'array_record':
+      _write_array_record(temporary, rows)
+    else:
+      _write_safetensors(temporary, rows)
 
 
 def count(path: str, kind: str) -> int:

@@ -8,8 +8,8 @@
     verified-VERSION.jsonl      scores of the pairs looked at
 
 Names are digests of the content and of all settings that matter, so what is
-there is right, and what is missing is made. Every file is written under a
-temporary name and renamed when whole.
+there is right, and what is missing is made. Every file is there whole
+or not at all (atomic.py).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.files import file_lock
+from input_pipeline.files import atomic, file_lock
 
 _LOCK = '.lock'
 _TEMPORARY = '.writing'
@@ -122,6 +122,5 @@ class State:
   def _whole(self, names: tuple[str, ...]) -> Iterator[Any]:
     path = self.path(*names)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f'{path}{_TEMPORARY}', 'wb') as file:
+    with atomic.writing(path, suffix=_TEMPORARY) as file:
       yield file
-    os.replace(f'{path}{_TEMPORARY}', path)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from input_pipeline.files import atomic
+
 from . import (
   chunks,
   hashes,
@@ -153,7 +155,7 @@ def run(args: argparse.Namespace, sets: Sequence[NamedSet]) -> dict[str, Any]:
     }
     _write_pairs(args.output, found, rows, bool(args.within))
     _write_bad(args.output, bad, rows)
-    _write_json(os.path.join(args.output, 'summary.json'), summary)
+    atomic.write_json(os.path.join(args.output, 'summary.json'), summary)
     page.write(
       os.path.join(args.output, 'report.html'),
       summary, found, rows, sources, args.report_pairs,
@@ -380,7 +382,8 @@ def _write_lists(folder: str, dropped: dict[str, list[str]]) -> dict[str, str]:
   files = {}
   for number, (name, keys) in enumerate(dropped.items(), 1):
     file = 'drop_ids.txt' if len(dropped) == 1 else f'drop_ids_{number}.txt'
-    _write(os.path.join(folder, file), ''.join(f'{key}\n' for key in keys))
+    lines = ''.join(f'{key}\n' for key in keys)
+    atomic.write_text(os.path.join(folder, file), lines)
     files[file] = name
   return files
 
@@ -401,7 +404,7 @@ def _write_pairs(folder: str, found: Found, rows: Rows, within: bool) -> None:
     line['score'] = None if np.isnan(score) or score < 0 else round(score, 4)
     line['accepted'] = bool(found.accepted[i])
     lines.append(json.dumps(line, ensure_ascii=False) + '\n')
-  _write(os.path.join(folder, 'pairs.jsonl'), ''.join(lines))
+  atomic.write_text(os.path.join(folder, 'pairs.jsonl'), ''.join(lines))
 
 
 def _write_bad(folder: str, bad: Sequence[tuple[int, str]], rows: Rows) -> None:
@@ -410,15 +413,4 @@ def _write_bad(folder: str, bad: Sequence[tuple[int, str]], rows: Rows) -> None:
     for row, reason in bad
   ]
   lines = [json.dumps(line, ensure_ascii=False) + '\n' for line in content]
-  _write(os.path.join(folder, 'unreadable.jsonl'), ''.join(lines))
-
-
-def _write_json(path: str, content: Any) -> None:
-  _write(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
-
-
-def _write(path: str, text: str) -> None:
-  """By rename, so that it is there whole or not."""
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(f'{path}.tmp', path)
+  atomic.write_text(os.path.join(folder, 'unreadable.jsonl'), ''.join(lines))

@@ -43,9 +43,8 @@ class ClassImages:
     wanted = np.zeros(len(self._vocabulary), bool)
     wanted[label] = True
     if self._hierarchy is not None:
-      indptr, closed = self._hierarchy.closure
-      owners = np.repeat(np.arange(len(wanted)), np.diff(indptr))
-      wanted[owners[closed == label]] = True
+      closure = self._hierarchy.closure
+      wanted[closure.owners[closure.values == label]] = True
     found = arrays.carrying(self._index, wanted).astype(np.int64)
     return np.setdiff1d(found, self._index.unreadable)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from big_vision_like.metrics import label_noise as metrics
 from big_vision_like.pages import html_page
+from input_pipeline.files import atomic
 
 from .label_comparison import Estimate, Pairs, overall
 
@@ -110,7 +111,7 @@ def write(
   names = pairs.vocabulary.names
   rows = [row for result in found for row in class_rows(result, names)]
   path = os.path.join(folder, CSV_FILE)
-  with open(path, 'w', encoding='utf-8', newline='') as file:
+  with atomic.writing_text(path) as file:
     writer = csv.DictWriter(file, _CSV_HEADER, lineterminator='\n')
     writer.writeheader()
     for row in rows:

@@ -6,12 +6,13 @@ seeds. Arms without a finished seed are named as missing.
 
 import dataclasses
 import math
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from input_pipeline.files import atomic
 
 from . import fit, plan
 from . import results as outcomes
@@ -63,10 +64,8 @@ def draw(
   if not present and figure.kind != 'bars':
     axes.text(0.5, 0.5, 'nothing finished', ha='center', va='center')
   path = folder / f'{figure.name}.png'
-  temporary = path.with_name(f'{path.name}.tmp')
-  with temporary.open('wb') as file:
+  with atomic.writing(path) as file:
     FigureCanvasAgg(canvas).print_png(file)
-  os.replace(temporary, path)
   outcomes.write_csv(folder / f'{figure.name}.csv', header, rows)
   return Drawn(path, fits, missing)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
+from input_pipeline.files import atomic
 
 from .plan import Job
 
@@ -72,16 +73,14 @@ def read(job: Job) -> Record | None:
 
 
 def write(job: Job, record: Record) -> None:
-  """Stores the record, by rename."""
+  """Stores the record."""
   write_json(job.workdir / RECORD, dataclasses.asdict(record))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a file whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.tmp')
-  temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
-  os.replace(temporary, path)
+  atomic.write_text(path, json.dumps(value, indent=2, sort_keys=True) + '\n')
 
 
 def is_finished(job: Job, record: Record | None) -> bool:

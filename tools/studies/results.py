@@ -7,7 +7,6 @@ count; what is missing stays a gap, with its reason.
 import csv
 import dataclasses
 import math
-import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.pages import metrics_plot
+from input_pipeline.files import atomic
 
 from . import plan
 from . import record as records
@@ -163,14 +163,12 @@ def missing_figures(study: Study, results: Sequence[Result]) -> list[str]:
 def write_csv(
   path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-  """Writes a table by rename; None is an empty cell, NaN is 'nan'."""
-  temporary = path.with_name(f'{path.name}.tmp')
-  with temporary.open('w', encoding='utf-8', newline='') as file:
+  """Writes a table; None is an empty cell, NaN is 'nan'."""
+  with atomic.writing_text(path) as file:
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(header)
     for row in rows:
       writer.writerow(row)
-  os.replace(temporary, path)
 
 
 def write_all(path: pathlib.Path, results: Sequence[Result]) -> None:

@@ -48,6 +48,17 @@ def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
   return predict
 
 
+def check(
+  model: Any,
+  state: Any,
+  exported: Callable[[Any], Mapping[str, Any]],
+  image_shape: tuple[int, ...],
+) -> dict[str, dict[str, float]]:
+  """`compare` with a stored model in its state."""
+  live = live_outputs(model.task, state)
+  return compare(live, exported, image_shape, compute_dtype(model.config))
+
+
 def compare(
   live: Callable[[Any], Mapping[str, Any]],
   exported: Callable[[Any], Mapping[str, Any]],

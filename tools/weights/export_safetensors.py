@@ -69,12 +69,8 @@ def write(
     params={'backbone': tree['params']['backbone'], 'head': head},
     extra={'batch_stats': tree['batch_stats']},
   )
-  found = export_check.compare(
-    export_check.live_outputs(model.task, state),
-    export_check.live_outputs(model.task, read_back),
-    image_shape,
-    export_check.compute_dtype(config),
-  )
+  exported = export_check.live_outputs(model.task, read_back)
+  found = export_check.check(model, state, exported, image_shape)
   line = f'load into timm.create_model({name!r}, num_classes={num})'
   if differs:
     line = f'timm cannot express this net: {"; ".join(differs)}'

@@ -36,12 +36,7 @@ def write(
   )
   path.write_bytes(program.serialize())
   read_back: Any = export.deserialize(bytearray(path.read_bytes()))
-  found = export_check.compare(
-    export_check.live_outputs(model.task, state),
-    read_back.call,
-    image_shape,
-    export_check.compute_dtype(model.config),
-  )
+  found = export_check.check(model, state, read_back.call, image_shape)
   return {
     'input': {'images': {'dtype': 'uint8', 'shape': ['b', *image_shape]}},
     'outputs': {

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from input_pipeline.labels import text_lines
+from input_pipeline.labels import ragged, text_lines
 from input_pipeline.publishers.coco.json_lists import JsonLists
 
 _MAX_ID = 1 << 53
@@ -235,7 +235,7 @@ class _Reader:
       image_ids=image_ids,
       file_names=names,
       sizes=np.array([i[2:] for i in self._images], np.int32).reshape(-1, 2),
-      ends=np.concatenate([[0], np.cumsum(counts)]),
+      ends=ragged.ends_of(counts),
       boxes=boxes.astype(np.float32),
       labels=label[order].astype(np.int32),
       crowd=rows[order, 4].astype(bool),
@@ -274,7 +274,7 @@ class _Reader:
     ends = np.array(self._outline_ends, np.int64)
     places = zip(ends[:-1][order].tolist(), ends[1:][order].tolist())
     joined = b''.join(self._outlines[a:b] for a, b in places)
-    return joined, np.concatenate([[0], np.cumsum(np.diff(ends)[order])])
+    return joined, ragged.ends_of(np.diff(ends)[order])
 
 
 def _whole(value: Any) -> int:

@@ -91,7 +91,6 @@ def open_splits(
     split: LabelledImages(
       part.files,
       part.members,
-      None,
       class_images.relabelled(part, vocabulary.names),
       vocabulary,
       closed,

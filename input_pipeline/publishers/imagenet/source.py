@@ -157,7 +157,6 @@ def open_splits(
     split: LabelledImages(
       images.files,
       images.members,
-      None,
       class_images.relabelled(images, vocabulary.names),
       vocabulary,
       closed,

@@ -13,6 +13,8 @@ import os
 
 import numpy as np
 
+from input_pipeline.files import atomic
+
 CONFIDENCE_UNIT = 10_000
 ABSENT, PRESENT = 20_000, 20_001
 MAX_IMAGES, MAX_LABELS = 1 << 28, 1 << 20
@@ -161,8 +163,6 @@ def _saved(keys: np.ndarray, folder: str) -> str:
   path = os.path.join(folder, f'open_images_labels_{digest}.npy')
   if not os.path.exists(path):
     os.makedirs(folder, exist_ok=True)
-    temporary = f'{path}.{os.getpid()}.tmp'
-    with open(temporary, 'wb') as file:
+    with atomic.writing(path) as file:
       np.save(file, keys)
-    os.replace(temporary, path)
   return path

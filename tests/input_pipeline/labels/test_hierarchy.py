@@ -32,7 +32,7 @@ def rows(indptr, values):
 def test_small_dag_by_hand():
   dag = Hierarchy.from_edges(NAMES, EDGES)
   assert dag.num_labels == 6
-  assert rows(dag.indptr, dag.ancestors) == [
+  assert rows(dag.ancestors.ends, dag.ancestors.values) == [
     [1, 2, 3, 4],  # apple: entity, food, fruit, plant
     [],
     [1],
@@ -40,7 +40,7 @@ def test_small_dag_by_hand():
     [1],
     [],
   ]
-  assert rows(dag.parents_indptr, dag.parents) == [
+  assert rows(dag.parents.ends, dag.parents.values) == [
     [3],
     [],
     [1],
@@ -49,8 +49,9 @@ def test_small_dag_by_hand():
     [],
   ]
   assert dag.depth.tolist() == [3, 0, 1, 2, 1, 0]
-  assert dag.indptr.dtype == dag.parents_indptr.dtype == np.int64
-  assert dag.ancestors.dtype == dag.parents.dtype == dag.depth.dtype == np.int32
+  assert dag.ancestors.ends.dtype == dag.parents.ends.dtype == np.int64
+  assert dag.ancestors.values.dtype == dag.parents.values.dtype == np.int32
+  assert dag.depth.dtype == np.int32
 
 
 def test_statistics_by_hand():
@@ -105,7 +106,7 @@ def test_closure_agrees_with_networkx_and_is_a_closure(dag, data):
   ours = Hierarchy.from_edges(names, [(names[c], names[p]) for c, p in edges])
   graph = networkx.DiGraph(edges)
   graph.add_nodes_from(range(n))
-  assert rows(ours.indptr, ours.ancestors) == [
+  assert rows(ours.ancestors.ends, ours.ancestors.values) == [
     sorted(networkx.descendants(graph, i)) for i in range(n)
   ]
   for i in range(n):
@@ -133,8 +134,8 @@ def test_unlisted_nodes_are_an_error_unless_asked_for():
   with pytest.raises(ValueError, match=r"edge 1: parent 'fruit'.*and 1 more"):
     Hierarchy.from_edges(labels, EDGES)
   dag = Hierarchy.from_edges(labels, EDGES, unlisted='traverse')
-  assert rows(dag.indptr, dag.ancestors) == [[1, 2], [], [1]]
-  assert rows(dag.parents_indptr, dag.parents) == [[], [], [1]]
+  assert rows(dag.ancestors.ends, dag.ancestors.values) == [[1, 2], [], [1]]
+  assert rows(dag.parents.ends, dag.parents.values) == [[], [], [1]]
   assert dag.depth.tolist() == [3, 0, 1]  # through nodes without an id
   assert dag.statistics.num_unlisted == 2
   with pytest.raises(ValueError, match="must be 'error' or 'traverse'"):
@@ -221,9 +222,9 @@ def test_every_format_gives_the_same(tmp_path, name):
   path = write(tmp_path, name, FILES[name])
   dag = hierarchy.load(path, Vocabulary(NAMES))
   expected = Hierarchy.from_edges(NAMES, EDGES)
-  np.testing.assert_array_equal(dag.indptr, expected.indptr)
-  np.testing.assert_array_equal(dag.ancestors, expected.ancestors)
-  np.testing.assert_array_equal(dag.parents, expected.parents)
+  np.testing.assert_array_equal(dag.ancestors.ends, expected.ancestors.ends)
+  np.testing.assert_array_equal(dag.ancestors.values, expected.ancestors.values)
+  np.testing.assert_array_equal(dag.parents.values, expected.parents.values)
 
 
 def test_names_are_data(tmp_path):
@@ -374,7 +375,7 @@ def test_pickle_and_read_only():
   copy = pickle.loads(pickle.dumps(dag))  # noqa: S301
   assert copy.close(np.array([2, 4])).tolist() == [1, 2, 4]
   with pytest.raises(ValueError, match='read-only'):
-    dag.ancestors[0] = 0
+    dag.ancestors.values[0] = 0
 
 
 def test_parents_by_id_and_by_name_agree(tmp_path):

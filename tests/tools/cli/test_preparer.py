@@ -318,7 +318,7 @@ def test_any_source_is_prepared_and_prepared_again(tmp_path, capsys):
   ]
   assert second.hierarchy is not None and first.hierarchy is not None
   np.testing.assert_array_equal(
-    second.hierarchy.ancestors, first.hierarchy.ancestors
+    second.hierarchy.ancestors.values, first.hierarchy.ancestors.values
   )
 
 
