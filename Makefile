@@ -7,7 +7,7 @@ VENV ?= .venv
 WORKDIR ?= workdirs/quickstart
 BIN := $(VENV)/bin
 
-.PHONY: quickstart venv venv-dev test test-fast lint types clean
+.PHONY: quickstart venv venv-dev test test-nightly test-fast lint types clean
 
 quickstart: venv
 	$(BIN)/python -m main --config configs/quickstart.py --workdir $(WORKDIR)
@@ -31,6 +31,10 @@ $(VENV)/.installed-dev: requirements.txt requirements-beam.txt requirements-dev.
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# With what repeats other tests at more sizes; CI does not run it.
+test-nightly: lint types
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nightly
+
 test-fast: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
@@ -39,7 +43,7 @@ lint: venv-dev
 	$(BIN)/ruff format --check .
 
 types: venv-dev
-	$(BIN)/basedpyright --level error
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -181,7 +181,8 @@ def _exit(code: int) -> NoReturn:
 
 def run() -> None:
   """Entry point: tuned environment first, then flags, then the mode."""
-  from big_vision_like.runtime import cpu_tuning
+  from big_vision_like.runtime import compile_cache, cpu_tuning
 
+  compile_cache.use()
   cpu_tuning.reexec()
   app.run(_guarded, flags_parser=_parse_flags)

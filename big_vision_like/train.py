@@ -126,6 +126,8 @@ def _loop(
     dog.at(step - 1)
     batch = fetch(step, None) if batch is None else batch
     first = step == start + 1
+    if first:
+      console.progress('compiling the train step')
     tracer.before(step)
     with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
       with clock.timed('dispatch'):

@@ -1,19 +1,37 @@
-"""Test session set-up: eight fake CPU devices, parsed flags, real data root.
+"""Test session set-up: eight fake CPU devices, quick compiling, real data root.
 
 The environment is set before jax is imported anywhere.
 """
 
+import contextlib
+import ctypes
+import gc
+import importlib.metadata
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
-_FAKE_DEVICES = '--xla_force_host_platform_device_count=8'
+# Most of the time goes into compiling programs that run for milliseconds: the
+# step of tests/tiny.py compiles in 1.4 instead of 4.8 seconds with these. The
+# second flag is one of jaxlib 0.10; XLA aborts on what it does not know.
+QUICK_COMPILING = '--xla_backend_optimization_level=0'
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+  QUICK_COMPILING += ' --xla_cpu_use_fusion_emitters=false'
+
+
+def xla_flags(devices: int = 1) -> str:
+  """XLA_FLAGS of a process with so many fake devices."""
+  count = f'--xla_force_host_platform_device_count={devices}'
+  return f'{QUICK_COMPILING} {count}'
+
+
+_USUAL = 'BVL_TESTS_USUAL_COMPILING'  # set in the processes of such tests
+if os.environ.get(_USUAL):
+  QUICK_COMPILING = ''
 os.environ['JAX_PLATFORMS'] = 'cpu'
-if _FAKE_DEVICES not in os.environ.get('XLA_FLAGS', ''):
-  flags = os.environ.get('XLA_FLAGS', '')
-  os.environ['XLA_FLAGS'] = f'{flags} {_FAKE_DEVICES}'.strip()
+os.environ['XLA_FLAGS'] = xla_flags(8)
 
 # The same small programs are compiled by many tests.
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -24,6 +42,75 @@ import pytest  # noqa: E402
 from absl import flags as absl_flags  # noqa: E402
 
 absl_flags.FLAGS.mark_as_parsed()
+_MEMORY_LIMIT = 1_200_000_000
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--nightly', action='store_true', help='also what is marked so'
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  if config.getoption('--nightly'):
+    return
+  kept, left = [], []
+  for item in items:
+    (left if item.get_closest_marker('nightly') else kept).append(item)
+  config.hook.pytest_deselected(items=left)
+  items[:] = kept
+
+
+def _runs_apart(item) -> bool:
+  """Whether a test runs as users' programs are compiled, in a process."""
+  marked = item.get_closest_marker('usual_compiling')
+  return marked is not None and not os.environ.get(_USUAL)
+
+
+def pytest_runtest_protocol(item):
+  if _runs_apart(item):
+    item.fixturenames[:] = []  # made there
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+  if _runs_apart(pyfuncitem):
+    _in_a_process_of_its_own(pyfuncitem.nodeid)
+    return True
+  return None
+
+
+def _in_a_process_of_its_own(nodeid: str) -> None:
+  command = [sys.executable, '-m', 'pytest', '-n', '0', '--nightly', nodeid]
+  done = subprocess.run(
+    command,
+    cwd=ROOT,
+    env={**os.environ, _USUAL: '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  if ' skipped' in done.stdout:
+    pytest.skip(done.stdout.splitlines()[-1])
+  assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _programs_do_not_pile_up():
+  """Forgets the compiled programs of a module where they fill the memory."""
+  yield
+  if 'jax' in sys.modules and _resident_bytes() > _MEMORY_LIMIT:
+    sys.modules['jax'].clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+      ctypes.CDLL('libc.so.6').malloc_trim(0)
+
+
+def _resident_bytes() -> int:
+  pages = pathlib.Path('/proc/self/statm')
+  if not pages.exists():
+    return 0
+  return int(pages.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 @pytest.fixture(scope='session')
@@ -45,7 +132,7 @@ class CommandLine:
 
   def __init__(self) -> None:
     # One device: what several do is tested in process.
-    environ = {**os.environ, 'XLA_FLAGS': ''}
+    environ = {**os.environ, 'XLA_FLAGS': xla_flags()}
     self._server = subprocess.Popen(
       [sys.executable, '-m', 'tests.cli_server'],
       cwd=ROOT,

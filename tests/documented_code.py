@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, xla_flags
 
 
 def snippet(page: str, containing: str) -> str:
@@ -24,7 +24,7 @@ def run(code: str, folder: pathlib.Path) -> str:
   done = subprocess.run(
     [sys.executable, '-W', 'ignore', '-c', code],
     cwd=folder,
-    env={**os.environ, 'PYTHONPATH': '', 'XLA_FLAGS': ''},
+    env={**os.environ, 'PYTHONPATH': '', 'XLA_FLAGS': xla_flags()},
     capture_output=True,
     text=True,
   )

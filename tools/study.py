@@ -78,7 +78,6 @@ def _carry_out(
   with runner.Stop() as stop:
     ended = runner.run(
       jobs,
-      study.folder,
       num_parallel=num_parallel,
       stop=stop,
       on_start=progress.started,

@@ -1,6 +1,6 @@
 """Contact sheet of a synthetic world.
 
-python -m input_pipeline.synthetic_world --out sheet.png num_classes=200 seed=3
+python -m tools.synthetic_preview --out sheet.png num_classes=200 seed=3
 
 Options of the source follow as name=value. --by_class draws one row of single
 objects for each class instead of the images of a split, siblings under each

@@ -2,7 +2,7 @@
 
 A save appears under its final name, the step, only when complete; but a copy
 that broke off, or files that someone deleted, leave folders of that name too.
-These are passed over, and it is said. Reading is checkpoint.py.
+These are passed over, and it is said. Reading is reading.py.
 """
 
 import pathlib

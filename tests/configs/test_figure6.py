@@ -114,6 +114,7 @@ def test_mistakes(arguments, words):
     figure6.get_config(arguments)
 
 
+@pytest.mark.nightly  # test_table1.py has the same way, for another task
 @pytest.mark.slow
 def test_tiny_runs_one_arm_end_to_end(tmp_path, capfd):
   """Pretraining, then segmentation from it; test_table1.py runs all."""

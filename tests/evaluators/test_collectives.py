@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from big_vision_like.parallel import constraints
 from big_vision_like.parallel import mesh as mesh_lib
 from tests import hlo
+from tests.conftest import xla_flags
 from tests.evaluators import harness, two_processes
 
 _NUM_CLASSES, _PADDED, _FEATURES = 1997, 2000, 48
@@ -74,7 +75,7 @@ def test_two_processes_give_the_figures_of_one(project_root):
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
   environment = dict(os.environ)
-  environment['XLA_FLAGS'] = '--xla_force_host_platform_device_count=2'
+  environment['XLA_FLAGS'] = xla_flags(2)
   workers = [
     subprocess.Popen(
       [sys.executable, '-m', two_processes.__name__, str(port), str(i)],

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, xla_flags
 
 PACKAGES = ('big_vision_like', 'input_pipeline', 'evaluators')
 INSIDE = ('configs', 'tools')  # of big_vision_like, once installed
@@ -50,7 +50,7 @@ def bvl(wheel, tmp_path_factory):
   site = tmp_path_factory.mktemp('site')
   pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps']
   _run([*pip, '--target', site, wheel])
-  environ = {**os.environ, 'PYTHONPATH': str(site), 'XLA_FLAGS': ''}
+  environ = {**os.environ, 'PYTHONPATH': str(site), 'XLA_FLAGS': xla_flags()}
   folder = tmp_path_factory.mktemp('elsewhere')
 
   def run(*args) -> str:

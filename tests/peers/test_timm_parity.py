@@ -113,7 +113,12 @@ def _peer_step(model, images, targets, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('depth', 'bn_mode'), [(50, 'batch'), (101, 'batch'), (50, 'frozen')]
+  ('depth', 'bn_mode'),
+  [
+    (50, 'batch'),
+    pytest.param(101, 'batch', marks=pytest.mark.nightly),
+    (50, 'frozen'),
+  ],
 )
 def test_training_step(depth, bn_mode):
   """Logits, moving statistics and every parameter's gradient."""

@@ -7,7 +7,11 @@ from big_vision_like.runtime import writers
 from configs import own_data
 from tools import prepare_images
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_data]
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.real_data,
+  pytest.mark.usual_compiling,
+]
 
 
 def test_sixty_four_photographs_are_learnt_by_heart(real_data, tmp_path):

@@ -56,6 +56,7 @@ def config_of(path):
   return c
 
 
+@pytest.mark.usual_compiling
 def test_a_few_photographs_are_learnt_by_heart(
   prepared, year, tmp_path, command_line
 ):

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from big_vision_like.runtime import compile_cache
+
 # How users call the tools; `bvl`, the command of an installed package, sets it.
 PREFIX = 'python -m tools.'
 
@@ -35,6 +37,7 @@ def run(
     text: exception -> message.
     interrupted: message after Ctrl-C.
   """
+  compile_cache.use()
   try:
     code = work()
     sys.stdout.flush()  # here, where a reader that has gone is no traceback

@@ -6,7 +6,6 @@ is passed on once, so that every run saves and leaves; a second one kills.
 
 import dataclasses
 import os
-import pathlib
 import shlex
 import signal
 import subprocess
@@ -25,10 +24,6 @@ PROGRAM: Sequence[str] = (
 )  # fmt: skip
 STOPPED = 143  # exit code of main after a signal, and of this tool
 _POLL_S = 0.1
-_CACHE = {
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
-  'PYTHONUNBUFFERED': '1',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +93,6 @@ def shown(job: Job) -> str:
 
 def run(
   jobs: Sequence[Job],
-  folder: pathlib.Path,
   *,
   num_parallel: int,
   stop: Stop,
@@ -110,7 +104,6 @@ def run(
 
   Args:
     jobs: each after the one that it starts from.
-    folder: of the study, for the shared cache of compiled programs.
     num_parallel: processes at a time.
     stop: tells when to end early.
     on_start, on_end: called for every job that is started, that ends.
@@ -145,7 +138,7 @@ def run(
       for job in _ready(waiting, outcomes, end):
         if len(running) < num_parallel:
           waiting.remove(job)
-          running.append(_start(job, folder))
+          running.append(_start(job))
           on_start(job)
       now = time.monotonic()
       on_wait({r.job.name: now - r.begun for r in running})
@@ -175,7 +168,7 @@ def _ready(
       end(job, Outcome('skipped', f'{job.parent.name} is {before.status}'))
 
 
-def _start(job: Job, folder: pathlib.Path) -> _Running:
+def _start(job: Job) -> _Running:
   record = records.read(job) or records.new(job)
   record.evals = records.new(job).evals
   record.command = command(job)
@@ -185,13 +178,12 @@ def _start(job: Job, folder: pathlib.Path) -> _Running:
   record.versions, record.machine = records.versions(), records.machine()
   records.write_json(job.workdir / records.CONFIG, job.config)
   records.write(job, record)
-  cache = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'), **_CACHE}
   with (job.workdir / records.LOG).open('ab') as log:
     log.write(f'$ {shown(job)}\n'.encode())
     log.flush()
     process = subprocess.Popen(
       record.command,
-      env={**cache, **os.environ},
+      env={'PYTHONUNBUFFERED': '1', **os.environ},
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ The final layer for 18,291 labels (37 million weights) is cut vertically, by
 output, as in Sun et al. 2017, section 3.2. Devices take equal shards only, so
 the class axis is padded to a multiple of the number of shards: 18,291 = 3 * 7
 * 13 * 67 becomes 18,300 for the paper's 50. Padded columns start at zero, get
-no gradient from the losses (losses.py) and are ranked last (ops/topk.py).
+no gradient from the losses (losses/) and are ranked last (ops/topk.py).
 """
 
 import math

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import experiment, train
+from big_vision_like import experiment, opening, train
 from big_vision_like.checkpoints import folders, manager
 from big_vision_like.runtime import writers
 from tests import tiny
@@ -44,7 +44,7 @@ class Run:
 
   def __call__(self, folder, num_classes, mesh, **changes):
     ids = []
-    real = train.pipeline.TrainIterator.__next__
+    real = opening.pipeline.TrainIterator.__next__
     devices = jax.devices()[: mesh[0] * mesh[1]]
 
     def noting(iterator):
@@ -53,10 +53,10 @@ class Run:
       return batch
 
     with self._monkeypatch.context() as patch:
-      patch.setattr(train.pipeline.TrainIterator, '__next__', noting)
+      patch.setattr(opening.pipeline.TrainIterator, '__next__', noting)
       build = experiment.build
       patch.setattr(
-        train.experiment,
+        opening.experiment,
         'build',
         lambda *a, **k: build(*a, **{**k, 'devices': devices}),
       )

@@ -23,6 +23,7 @@ from big_vision_like.runtime import distributed, writers
 from configs import quickstart
 from input_pipeline import pipeline
 from tests.configs.test_configs import ROOT
+from tests.conftest import xla_flags
 
 CONFIG = ROOT / 'configs' / 'quickstart.py'
 OPTIONS = ['--config.log_every_steps=1', '--config.schedule.lr=0.001']
@@ -41,7 +42,7 @@ class World:
     self.folder = pathlib.Path(folder)
     self.workdir = self.folder / 'run'
     port = free_port()
-    flags = f'--xla_force_host_platform_device_count={devices}'
+    flags = xla_flags(devices)
     env = {**os.environ, 'XLA_FLAGS': flags, 'BVL_CPU_TUNED': '1'}
     self.processes = {}
     for i in range(num) if only is None else only:
@@ -169,7 +170,9 @@ def order_of_records(num_steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('asked', [0, 1])
+@pytest.mark.parametrize(
+  'asked', [pytest.param(0, marks=pytest.mark.nightly), 1]
+)
 def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
   long = ['--config.schedule.type=constant', '--config.ckpt.every_steps=100000']
   long += ['--config.evals.fasteval.every_steps=100000']

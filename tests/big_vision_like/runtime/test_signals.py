@@ -12,6 +12,7 @@ import pytest
 from big_vision_like.checkpoints import folders
 from big_vision_like.runtime import preemption, writers
 from tests.configs.test_configs import ROOT
+from tests.conftest import xla_flags
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def start(workdir, *extra):
   return subprocess.Popen(
     [*COMMAND, f'--workdir={workdir}', *extra],
     cwd=ROOT,
-    env={**os.environ, 'XLA_FLAGS': ''},
+    env={**os.environ, 'XLA_FLAGS': xla_flags()},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
