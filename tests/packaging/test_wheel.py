@@ -61,12 +61,16 @@ def bvl(wheel, tmp_path_factory):
   return run
 
 
+def test_extras_are_those_of_the_requirement_files():
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  for name, packages in project['optional-dependencies'].items():
+    lines = (ROOT / f'requirements-{name}.txt').read_text().splitlines()
+    assert packages == [line for line in lines if line[0] not in '#-']
+
+
 def test_every_package_is_listed():
-  listed = set(
-    tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools'][
-      'packages'
-    ]
-  )
+  text = (ROOT / 'pyproject.toml').read_text()
+  listed = set(tomllib.loads(text)['tool']['setuptools']['packages'])
   dotted = lambda path: path.parent.relative_to(ROOT).as_posix()
   found = {
     dotted(path).replace('/', '.')
