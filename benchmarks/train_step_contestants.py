@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from input_pipeline.labels.space import LabelSpace
+
 CLASSES = 18_291
 LABELS = 8  # ids a row, padded with -1
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -58,7 +60,7 @@ def make_ours(options: Options) -> Step:
     stride_in=options.stride_in,
     pool_padding='symmetric',
   )
-  task = multilabel.Task(model, num_classes=CLASSES)
+  task = multilabel.Task(model, space=LabelSpace.of_count(CLASSES))
   data = make_data(options)
   batch = {
     'image': jnp.asarray(data['image']),

@@ -77,7 +77,7 @@ def from_config(
     mesh=exp.mesh,
     workdir=workdir,
     name=name,
-    num_classes=exp.task.num_classes,
+    space=exp.space,
     train_source=train_source,
     classes=classes,
     process_index=jax.process_index(),
@@ -220,8 +220,8 @@ def run(
 
   exp = experiment.build(
     config,
+    reading.label_space(meta, found),
     num_examples=_num_examples(config, train_source),
-    num_classes=meta['num_classes'],
   )
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from big_vision_like.config import durations, plugins, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.protocols import Prediction, Task
 from big_vision_like.training import (
   downpour,
   optim,
@@ -27,7 +28,7 @@ from big_vision_like.training import (
 from big_vision_like.training.state import TrainState
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
-from input_pipeline.labels import hierarchy, vocabulary
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import labels
 from input_pipeline.ops.context import OpContext
 
@@ -39,6 +40,7 @@ class Experiment:
   Attributes:
     config: complete config.
     mesh: device mesh with axes 'data' and 'model'.
+    space: the labels that the task is for.
     task: loss and predictions.
     num_examples: size of the training set, where known.
     total_steps: length of the run.
@@ -49,13 +51,14 @@ class Experiment:
     init: (seed) -> TrainState on the mesh.
     train_step: (state, batch) -> (state, metrics); the state is donated.
     jitted_train_step: the same as a jit object, to be lowered under the mesh.
-    predict: name -> traceable fn(state, batch) -> dict of arrays.
+    predict: the task's predictions by name, traceable.
     servers: the table of parameter servers as text; '' where there are none.
   """
 
   config: Config
   mesh: Mesh
-  task: Any
+  space: LabelSpace
+  task: Task
   num_examples: int | None
   total_steps: int
   batch_size: int
@@ -65,7 +68,7 @@ class Experiment:
   init: Callable[[int], TrainState]
   train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
   jitted_train_step: Any
-  predict: dict[str, Callable[..., dict[str, jax.Array]]]
+  predict: dict[str, Prediction]
   servers: str = ''
 
   @property
@@ -86,18 +89,18 @@ class Experiment:
 
 def build(
   config: Config,
+  space: LabelSpace | None = None,
   *,
   num_examples: int | None = None,
-  num_classes: int | None = None,
   devices: Sequence[Any] | None = None,
 ) -> Experiment:
   """Builds the experiment that a config describes.
 
   Args:
     config: any config of the table in configs/common.py.
+    space: that of the training source or of a checkpoint; None: an anonymous
+      one of task.num_classes labels.
     num_examples: size of the training set; needed for durations in epochs.
-    num_classes: that of the training source; stands in for, and must agree
-      with, task.num_classes.
     devices: those of the mesh; default all.
 
   Raises:
@@ -121,8 +124,9 @@ def build(
     batch_size=batch_size,
     num_examples=num_examples,
   )
-  task = build_task(config, num_classes)
-  batch_spec = _batch_spec(config, task.num_classes, mesh)
+  space = label_space(config, space)
+  task = build_task(config, space)
+  batch_spec = _batch_spec(config, space, mesh)
   for field in task.fields:
     if field not in batch_spec:
       raise ValueError(
@@ -170,6 +174,7 @@ def build(
   return Experiment(
     config=config,
     mesh=mesh,
+    space=space,
     task=task,
     num_examples=num_examples,
     total_steps=total_steps,
@@ -180,14 +185,14 @@ def build(
     init=init,
     train_step=train_step,
     jitted_train_step=jitted_step,
-    predict=task.predict_fns,
+    predict=dict(task.predictions),
     servers=_servers(config, abstract_state),
   )
 
 
 def _optim(config: Config, task: Any) -> dict[str, Any]:
   """The section `optim`, freezing what the model freezes besides."""
-  frozen = getattr(task, 'frozen_parameters', ())
+  frozen = task.frozen_parameters
   section = dict(config.optim)
   if frozen:
     section['freeze'] = [*section.get('freeze', ()), *frozen]
@@ -205,7 +210,7 @@ def _step_fns(
     return init_fn, step.make_train_step(task, tx, **options)
   section = config.train.downpour
   parameter_servers.check_shards(
-    config.task.class_multiple, section.head_shards
+    config.task.get('class_multiple', 1), section.head_shards
   )
   simulated = downpour.Options(
     workers=section.workers,
@@ -227,25 +232,40 @@ def _servers(config: Config, state: TrainState) -> str:
   return parameter_servers.describe(state, section.servers, section.head_shards)
 
 
-def build_task(config: Config, num_classes: int | None = None) -> Any:
-  """The task of a config, around its model.
+def label_space(config: Config, space: LabelSpace | None = None) -> LabelSpace:
+  """The labels of a run: those of its data, or so many as the config says.
 
   Raises:
-    ValueError: unknown type or option, or task.num_classes is not known or not
-      that of the training source.
+    ValueError: task.num_classes is not that of the space, or nothing is known.
+  """
+  wanted = config.task.get('num_classes')
+  if space is None:
+    if wanted is None:
+      raise ValueError('task.num_classes is not set, and no source tells it')
+    try:
+      return LabelSpace.of_count(wanted)
+    except ValueError as error:
+      raise ValueError(f'task.num_classes: {error}') from None
+  if wanted not in (None, space.num_classes):
+    raise ValueError(
+      f'task.num_classes={wanted}, but the training source has '
+      f'{space.num_classes} classes'
+    )
+  return space
+
+
+def build_task(config: Config, space: LabelSpace) -> Task:
+  """The task of a config, around its model, for a label space.
+
+  Raises:
+    ValueError: unknown type or option.
   """
   backbone = _plugin('model', config.model)()
-  options = dict(config.task)
-  wanted = options.get('num_classes')
-  if wanted is None and num_classes is None:
-    raise ValueError('task.num_classes is not set, and no source tells it')
-  if None not in (wanted, num_classes) and wanted != num_classes:
-    raise ValueError(
-      f'task.num_classes={wanted}, but the training source has {num_classes} '
-      'classes'
-    )
-  options['num_classes'] = wanted if wanted is not None else num_classes
-  return _plugin('task', options)(backbone)
+  options = {k: v for k, v in config.task.items() if k != 'num_classes'}
+  # Older configs hold it for every task; 1 is no padding.
+  if options.get('class_multiple') == 1:
+    del options['class_multiple']
+  return _plugin('task', options)(backbone, space)
 
 
 def _plugin(kind: str, options: Any) -> Callable[..., Any]:
@@ -261,15 +281,10 @@ def _plugin(kind: str, options: Any) -> Callable[..., Any]:
 
 
 def _batch_spec(
-  config: Config, num_classes: int, mesh: Mesh
+  config: Config, space: LabelSpace, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes, dtypes and shardings of a batch, without opening any data."""
-  names = tuple(map(str, range(num_classes)))
-  context = OpContext(
-    vocabulary=vocabulary.Vocabulary(names=names),
-    hierarchy=hierarchy.Hierarchy.from_edges(names, []),
-    where='input.ops',
-  )
+  context = OpContext.of_space(space, 'input.ops')
   ops = example_ops.build(config.input.ops, context)
   spec = pipeline.batch_spec(
     pipeline.example_spec(ops), config.input.batch_size

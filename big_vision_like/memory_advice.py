@@ -94,7 +94,7 @@ def _candidates(
     wider: Changes = {'mesh.model': 2 * model}
     if config.mesh.data != -1:
       wider['mesh.data'] = data // 2
-    multiple = config.task.class_multiple
+    multiple = config.task.get('class_multiple', 1)
     if multiple % (2 * model):
       wider['task.class_multiple'] = math.lcm(multiple, 2 * model)
     out.append(wider)

@@ -35,6 +35,7 @@ from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
 from input_pipeline import device, pipeline
 from input_pipeline.files import atomic
+from input_pipeline.labels.space import LabelSpace
 
 
 @dataclasses.dataclass
@@ -66,11 +67,8 @@ def open_run(
     start = folders.find(config.init_from.path, say=console.say)
   source = pipeline.open_train(config)
   ops = pipeline.build_ops(config.input.ops, source)
-  exp = experiment.build(
-    config,
-    num_examples=len(source),
-    num_classes=len(source.vocabulary.names),
-  )
+  space = LabelSpace.of_source(source)
+  exp = experiment.build(config, space, num_examples=len(source))
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda: source)
   _set_incomplete_aside(workdir, console)
@@ -84,7 +82,7 @@ def open_run(
   console.say(_headline(exp, source, folder))
   if exp.servers:
     console.say(exp.servers)
-  state = _restore(exp, ckpt, data_id, source.vocabulary, console)
+  state = _restore(exp, ckpt, data_id, console)
   if state is None:
     state = _init(exp, start, console)
   if distributed.is_first():
@@ -107,8 +105,9 @@ def open_run(
   meta = {
     'config': json.loads(exp.config.to_json()),
     'data': data_id,
-    'num_classes': exp.task.num_classes,
-    'classes': source.vocabulary.fingerprint(),
+    'num_classes': space.num_classes,
+    'classes': space.fingerprint(),
+    'space': space.to_json(),
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
@@ -161,7 +160,6 @@ def _restore(
   exp: Experiment,
   ckpt: manager.Checkpointer,
   data_id: str,
-  classes: Any,
   console: writers.Console,
 ) -> TrainState | None:
   """The state of the workdir's newest checkpoint; None if there is none."""
@@ -179,7 +177,7 @@ def _restore(
         'its own order'
       )
     _check_resume(exp, meta, step, path, console)
-    if compatibility.classes_differ(meta, classes):
+    if compatibility.classes_differ(meta, exp.space):
       console.say(
         'the classes have other names, or another order, than those that '
         f'{path} was trained on'
@@ -235,10 +233,10 @@ def _check_resume(
       f'{exp.total_steps}: a schedule that follows the length changes'
     )
   # Padded heads of equal width may still hold different classes.
-  if meta['num_classes'] != exp.task.num_classes:
+  if meta['num_classes'] != exp.space.num_classes:
     raise ValueError(
       f'checkpoint {path} has {meta["num_classes"]} classes, the config '
-      f'{exp.task.num_classes} (task.num_classes, or those of input.source)'
+      f'{exp.space.num_classes} (task.num_classes, or those of input.source)'
     )
 
 
@@ -252,7 +250,7 @@ def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
     f'{devices[0].device_kind} device(s), mesh '
     f'{"x".join(str(s) for s in exp.mesh.devices.shape)} '
     f'{exp.mesh.axis_names}\n'
-    f'{num / 1e6:.2f}M parameters, {exp.task.num_classes} classes\n'
+    f'{num / 1e6:.2f}M parameters, {exp.space.num_classes} classes\n'
     f'{len(source):,} training images of source '
     f'{exp.config.input.source.type!r}, batch {exp.batch_size}, '
     f'{exp.total_steps:,} steps '

@@ -22,6 +22,7 @@ from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +73,13 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   """Prints the plan of a config and returns its figures."""
   del workdir  # nothing is written
   config = settings.complete(config)
-  num_examples = num_classes = None
+  num_examples = space = None
   if _needs_data(config):
     source = pipeline.open_train(config)
-    num_examples, num_classes = len(source), len(source.vocabulary.names)
+    num_examples, space = len(source), LabelSpace.of_source(source)
 
   def build(config: Config) -> Experiment:
-    return experiment.build(
-      config, num_examples=num_examples, num_classes=num_classes
-    )
+    return experiment.build(config, space, num_examples=num_examples)
 
   exp = build(config)
   plan = make(exp)
@@ -195,7 +194,7 @@ def describe(exp: Experiment, plan: Plan) -> str:
     f'steps                 {plan.total_steps:,}',
     f'examples              {plan.total_examples:,}',
     f'parameters            {plan.num_params:,}',
-    f'classes               {exp.task.num_classes:,}',
+    f'classes               {exp.space.num_classes:,}',
     f'train FLOPs per image {plan.flops_per_image:.4g}',
     '',
     'bytes per device',

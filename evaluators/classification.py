@@ -12,6 +12,7 @@ import numpy as np
 
 from big_vision_like.metrics import classification
 from big_vision_like.ops import ranks
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context
 from evaluators.harness.evaluation_set import EvalData, run_over
 
@@ -34,7 +35,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],

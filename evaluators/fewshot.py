@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.ops import least_squares
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
 
 _BLOCK = 8192  # rows scored at once
@@ -35,7 +36,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],

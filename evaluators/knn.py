@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.ops import neighbours
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
 
 _BLOCK = 1024  # rows asked at once
@@ -28,7 +29,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],

@@ -15,6 +15,7 @@ import numpy as np
 
 from big_vision_like.metrics import classification
 from big_vision_like.ops import logistic_regression, ranks
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
 
 _BLOCK = 8192  # rows scored at once
@@ -42,7 +43,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],

@@ -15,6 +15,7 @@ import numpy as np
 from big_vision_like.metrics import ranking
 from big_vision_like.metrics.average_precision import RankingOptions
 from big_vision_like.ops import pick, topk
+from big_vision_like.protocols import Prediction
 from evaluators.harness import class_files, context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 
@@ -48,7 +49,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],

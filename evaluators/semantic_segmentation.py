@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec
 from big_vision_like.metrics import segmentation
 from big_vision_like.ops import confusion, interpolation
 from big_vision_like.parallel import constraints
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import annotations
@@ -53,7 +54,7 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],

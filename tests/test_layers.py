@@ -37,7 +37,10 @@ RULES = {
     {f'{B}.models', f'{B}.ops', f'{B}.parallel'}, {'optax', 'orbax', 'grain'},
   ),
   f'{B}/tasks': (
-    {f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses'},
+    {
+      f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses',
+      'input_pipeline.labels',
+    },
     {'optax', 'orbax', 'grain'},
   ),
   f'{B}/training': (
@@ -46,7 +49,7 @@ RULES = {
   f'{B}/checkpoints': (
     {
       f'{B}.checkpoints', f'{B}.config', f'{B}.parallel', f'{B}.training',
-      f'{B}.models.resnet', 'input_pipeline.files',
+      f'{B}.models.resnet', 'input_pipeline.files', 'input_pipeline.labels',
     },
     {'grain'},
   ),

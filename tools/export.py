@@ -116,7 +116,7 @@ def export(
     'file': name,
     'bytes': file.bytes,
     'sha256': file.sha256,
-    'num_classes': model.task.num_classes,
+    'num_classes': model.space.num_classes,
     'scores': model.scores,
     'image_size': list(spec['image'].shape[:2]),
     'preprocessing': ops,
@@ -140,7 +140,7 @@ def export(
 
 def _of_masks(task: Any) -> dict[str, Any]:
   """What the logits of a segmentation mean; of other tasks nothing."""
-  if 'segmentation' not in task.fields:
+  if all(p.kind != 'mask' for p in task.predictions.values()):
     return {}
   return {'background': bool(task.background)}
 

@@ -146,7 +146,8 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
     on_sheet=prediction_sheet.spread(num, args.sheet), workers=args.workers
   )
   task = model.config.task.type
-  if 'segmentation' in model.task.fields:
+  _, shown = model.prediction('classes', 'mask')
+  if shown.kind == 'mask':
     from .predictions import masks
 
     if args.top is not None:

@@ -48,11 +48,11 @@ def check_layout(
     )
 
 
-def classes_differ(meta: Mapping[str, Any], vocabulary: Any) -> bool:
+def classes_differ(meta: Mapping[str, Any], space: Any) -> bool:
   """Whether the names of the classes are other ones, or in another order.
 
   Args:
     meta: of a checkpoint; without its key `classes` nothing is known.
-    vocabulary: vocabulary.Vocabulary.
+    space: a LabelSpace or a Vocabulary.
   """
-  return meta.get('classes') not in (None, vocabulary.fingerprint())
+  return meta.get('classes') not in (None, space.fingerprint())

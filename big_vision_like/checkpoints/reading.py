@@ -8,7 +8,7 @@ import inspect
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from big_vision_like.checkpoints.folders import DamagedError
 from big_vision_like.parallel import mesh as mesh_lib
+from input_pipeline.labels.space import LabelSpace
 
 _META_KEYS = ('config', 'num_classes')
 _SHOWN_REASON = 300  # characters of what a library says of a damaged file
@@ -92,6 +93,22 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
       if not isinstance(meta, dict) or key not in meta:
         raise ValueError(f'no key {key!r}')
   return meta
+
+
+def label_space(meta: Mapping[str, Any], path: pathlib.Path) -> LabelSpace:
+  """The labels of a checkpoint; their number alone, if it is an old one.
+
+  Args:
+    meta: from `read_meta`.
+    path: its folder, for messages.
+
+  Raises:
+    DamagedError: no label space.
+  """
+  if 'space' not in meta:
+    return LabelSpace.of_count(meta['num_classes'])
+  with damage_named(path, 'meta'):
+    return LabelSpace.from_json(meta['space'], 'meta')
 
 
 def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:

@@ -69,13 +69,20 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
       if not isinstance(value, Mapping | ConfigDict):
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       with table.unlocked():
-        table[key] = ConfigDict({**table[key].to_dict(), **_plain(value)})
+        table[key] = _of_plugin(table[key].to_dict(), _plain(value))
     elif isinstance(table[key], ConfigDict):
       if not isinstance(value, Mapping | ConfigDict):
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       _merge(table[key], ConfigDict(_plain(value)), f'{name}.')
     else:
       _set(table, key, value, name)
+
+
+def _of_plugin(defaults: dict[str, Any], given: dict[str, Any]) -> ConfigDict:
+  """Options of a plug-in; defaults that are another type's do not count."""
+  if given.get('type', defaults.get('type')) != defaults.get('type'):
+    defaults = {k: v for k, v in defaults.items() if k == 'num_classes'}
+  return ConfigDict({**defaults, **given})
 
 
 def _set(table: Config, key: str, value: Any, name: str) -> None:

@@ -74,6 +74,7 @@ class Embedder(StoredPredictor):
       threads=threads,
       workers=workers,
     )
+    self._name = predict_fn
     shape = self.outputs[predict_fn].shape
     if len(shape) != 2:
       raise ValueError(
@@ -84,7 +85,7 @@ class Embedder(StoredPredictor):
 
   @property
   def vocabulary(self) -> Vocabulary | None:
-    """The model's classes; None where its training data are not here."""
+    """The model's classes; None where they are not known."""
     return self.model.vocabulary
 
   def embed(
@@ -104,8 +105,8 @@ class Embedder(StoredPredictor):
     Raises:
       ValueError: an index outside the source.
     """
-    for chosen, features, _ in self.batches(source, indices):
-      yield chosen, features
+    for chosen, outputs, _ in self.batches(source, indices):
+      yield chosen, outputs[self._name]
 
   def embed_all(
     self, source: Any, indices: Sequence[int] | np.ndarray | None = None

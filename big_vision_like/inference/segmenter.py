@@ -61,19 +61,16 @@ class Segmenter(StoredPredictor):
     threads: int = 2,
     workers: int = 0,
   ):
-    if 'segmentation' not in model.task.fields:
-      raise ValueError(
-        f'the task {model.config.task.type!r} gives no classes of pixels'
-      )
+    self._name, _ = model.prediction('mask')
     super().__init__(
       model,
-      'logits',
+      self._name,
       whole_image_ops(model.config) if ops is None else ops,
       batch_size=batch_size,
       threads=threads,
       workers=workers,
     )
-    _, *grid, self.num_outputs = self.outputs['logits'].shape
+    _, *grid, self.num_outputs = self.outputs[self._name].shape
     stride = interpolation.stride_between(self.image_shape[:2], grid)
     self._fill = jax.jit(functools.partial(_tile, stride=stride))
 
@@ -87,7 +84,8 @@ class Segmenter(StoredPredictor):
     Raises:
       ValueError: an index outside the source, or logits that are not finite.
     """
-    for chosen, logits, batch in self.batches(source, indices):
+    for chosen, outputs, batch in self.batches(source, indices):
+      logits = outputs[self._name]
       sizes = zip(batch['image_size'], batch['original_size'])
       for index, maps, (seen, full) in zip(chosen.tolist(), logits, sizes):
         if not np.isfinite(maps).all():

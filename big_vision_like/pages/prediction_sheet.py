@@ -55,7 +55,7 @@ def write(
     scale = max(1, _SIDE // max(small.shape))  # icons are shown larger
     pictures.append(html_page.figure(small, caption, scale=scale))
   model = embedder.model
-  about = [('classes', model.task.num_classes), ('scores', model.scores)]
+  about = [('classes', model.space.num_classes), ('scores', model.scores)]
   parts = [
     *facts(model, about, total, embedder.bad, len(shown)),
     html_page.element('h2', 'First labels, most frequent ones'),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from big_vision_like.losses import classification
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 
 class Task(backbone_task.Classifier):
@@ -22,7 +23,7 @@ class Task(backbone_task.Classifier):
 
   Args:
     backbone: see `backbone_task.Classifier`.
-    num_classes: true number of labels; None: that of the training source.
+    space: the labels, one output each.
     class_multiple: pad the class axis to a multiple of it (50 in the paper).
     reduction: 'sum_classes' (the paper's scale) or 'mean_classes'.
     prior: probability that the fresh bias predicts for every label; None: 0.5.
@@ -33,13 +34,14 @@ class Task(backbone_task.Classifier):
     pixels: see `backbone_task.scale_pixels`.
   """
 
+  SCORES = 'sigmoid'
   fields = ('image', 'label_ids')
 
   def __init__(
     self,
     backbone: Any,
+    space: LabelSpace,
     *,
-    num_classes: int,
     class_multiple: int = 1,
     reduction: str = 'sum_classes',
     prior: float | None = None,
@@ -47,7 +49,7 @@ class Task(backbone_task.Classifier):
     confidence: str = 'ignore',
     pixels: str = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple, prior, pixels)
+    super().__init__(backbone, space, class_multiple, prior, pixels)
     for name, value, valid in (
       ('reduction', reduction, classification.REDUCTIONS),
       ('unknown', unknown, classification.UNKNOWN),

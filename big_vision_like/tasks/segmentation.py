@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from big_vision_like.models.parts import deeplab, layers
 from big_vision_like.ops import interpolation
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 VOID = 255  # of a mask: unknown, counts nowhere
 LOSS_AT = ('grid', 'pixels')
@@ -31,30 +32,30 @@ class Task(backbone_task.BackboneTask):
 
   Args:
     backbone: see `backbone_task.BackboneTask`; the head is on its 'block4'.
-    num_classes: names in the vocabulary; None: those of the training source.
-    background: whether masks and logits have a class before these.
+    space: the labels.
+    background: whether masks and logits have a class before these; None: as
+      the masks of the data.
     rates: dilations of the head's branches; (6, 12, 18, 24) are for features
       of stride 8, their halves cover the same field at stride 16.
     loss_at: 'grid': labels at the centres of the features; 'pixels': logits
       interpolated to the size of the mask.
     normalise: the loss is the mean over the valid pixels of the 'batch', or of
       each 'image', every image having the same weight.
-    class_multiple: 1; the classes of pixels are not partitioned.
     pixels: see `backbone_task.scale_pixels`.
   """
 
+  KIND = 'mask'
   fields = ('image', 'segmentation')
 
   def __init__(
     self,
     backbone: Any,
+    space: LabelSpace,
     *,
-    num_classes: int,
-    background: bool = True,
+    background: bool | None = None,
     rates: Sequence[int] = deeplab.RATES,
     loss_at: str = 'grid',
     normalise: str = 'batch',
-    class_multiple: int = 1,
     pixels: str = 'inception',
   ):
     for name, value, valid in (
@@ -63,16 +64,13 @@ class Task(backbone_task.BackboneTask):
     ):
       if value not in valid:
         raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
-    if class_multiple != 1:
-      raise ValueError(
-        f'task.class_multiple={class_multiple}: the classes of pixels are not '
-        'partitioned; it must be 1'
-      )
-    num_outputs = num_classes + bool(background)
+    if background is None:
+      background = space.background is not False
+    num_outputs = space.num_classes + background
     if not 2 <= num_outputs <= VOID:
       raise ValueError(
-        f'task.num_classes={num_classes} and task.background={background}: a '
-        f'mask has 2 to {VOID} classes'
+        f'{space.num_classes} labels and task.background={background}: a mask '
+        f'has 2 to {VOID} classes'
       )
     if not rates or len({*rates}) < len(rates) or min(rates) < 1:
       raise ValueError(
@@ -88,7 +86,7 @@ class Task(backbone_task.BackboneTask):
       backbone,
       head,
       endpoint='block4',
-      num_classes=num_classes,
+      space=space,
       pixels=pixels,
     )
     self.background = background

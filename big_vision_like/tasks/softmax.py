@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from big_vision_like.losses import classification
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 
 class Task(backbone_task.Classifier):
@@ -14,7 +15,7 @@ class Task(backbone_task.Classifier):
 
   Args:
     backbone: see `backbone_task.Classifier`.
-    num_classes: true number of classes; None: that of the training source.
+    space: the labels, one output each.
     class_multiple: pad the class axis to a multiple of it.
     label_smoothing: mass spread evenly over all classes.
     mixup: images and losses of two examples are mixed by a weight drawn from
@@ -27,14 +28,14 @@ class Task(backbone_task.Classifier):
   def __init__(
     self,
     backbone: Any,
+    space: LabelSpace,
     *,
-    num_classes: int,
     class_multiple: int = 1,
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     pixels: str = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple, pixels=pixels)
+    super().__init__(backbone, space, class_multiple, pixels=pixels)
     if not 0 <= label_smoothing < 1:
       raise ValueError(
         f'task.label_smoothing={label_smoothing} must be in [0, 1)'

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from big_vision_like.config import plugins
-from evaluators.harness.context import EvalContext, PredictFn, plain
+from big_vision_like.protocols import Prediction
+from evaluators.harness.context import EvalContext, plain
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
 LOOP_KEYS = (
@@ -17,7 +18,7 @@ LOOP_KEYS = (
 
 def from_config(
   evals: Mapping[str, Mapping[str, Any]],
-  predict: Mapping[str, PredictFn],
+  predict: Mapping[str, Prediction],
   ctx_for: Callable[[str], EvalContext],
 ) -> dict[str, Any]:
   """Builds the evaluators of config.evals; all their options are checked.

@@ -17,6 +17,7 @@ from big_vision_like.parallel import mesh as mesh_lib
 from evaluators.harness import exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
 from input_pipeline import device, pipeline
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import labels as label_ops
 
 _SHOWN = 5  # keys in a message
@@ -91,36 +92,47 @@ class EvalData:
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
-    vocabulary, where = self.source.vocabulary, f'{self.ctx.where}.data'
-    names = vocabulary.names
+    own, where = LabelSpace.of_source(self.source), f'{self.ctx.where}.data'
+    names, trained = own.names, self._trained_space()
     if len(names) != self.ctx.num_classes:
       raise ValueError(
         f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
       )
+    grounds = own.background, trained.background
+    if None not in grounds and grounds[0] != grounds[1]:
+      raise ValueError(
+        f'{where}: background={own.background} of its masks, but '
+        f'{trained.background} in the training data; id 0 must mean the same '
+        'in both'
+      )
+    if trained.anonymous:  # an old checkpoint, without its data at hand
+      if self.ctx.classes not in (None, own.fingerprint()):
+        raise ValueError(
+          f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
+          'other names, or another order, than those that the checkpoint was '
+          'trained on'
+        )
+      return
+    if len(trained.names) != len(names):
+      raise ValueError(
+        f'{where} has {len(names)} classes, the training data '
+        f'{len(trained.names)}'
+      )
+    pairs = enumerate(zip(trained.names, names))
+    first = next((i for i, (a, b) in pairs if a != b), None)
+    if first is not None:
+      raise ValueError(
+        f'{where}: class {first} is {names[first]!r}, but '
+        f'{trained.names[first]!r} in the training data; both need the same '
+        'vocabulary'
+      )
+
+  def _trained_space(self) -> LabelSpace:
+    """The labels that the model was trained on, as far as they are known."""
+    if not self.ctx.space.anonymous:
+      return self.ctx.space
     source = self.train_source
-    own, other = (getattr(s, 'background', None) for s in (self.source, source))
-    if None not in (own, other) and own != other:
-      raise ValueError(
-        f'{where}: background={own} of its masks, but {other} in the training '
-        'data; id 0 must mean the same in both'
-      )
-    train = names if source is None else source.vocabulary.names
-    if len(train) != len(names):
-      raise ValueError(
-        f'{where} has {len(names)} classes, the training data {len(train)}'
-      )
-    if train != names:
-      first = next(i for i, (a, b) in enumerate(zip(train, names)) if a != b)
-      raise ValueError(
-        f'{where}: class {first} is {names[first]!r}, but {train[first]!r} in '
-        'the training data; both need the same vocabulary'
-      )
-    if self.ctx.classes not in (None, vocabulary.fingerprint()):
-      raise ValueError(
-        f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
-        'other names, or another order, than those that the checkpoint was '
-        'trained on'
-      )
+    return self.ctx.space if source is None else LabelSpace.of_source(source)
 
   @functools.cached_property
   def train_source(self) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.image_sets import holdout
@@ -44,7 +45,7 @@ class FrozenFeatures:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],

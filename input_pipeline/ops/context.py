@@ -3,6 +3,7 @@
 import dataclasses
 
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 
 
@@ -21,3 +22,13 @@ class OpContext:
   hierarchy: Hierarchy | None = None
   background: bool = True
   where: str = 'input.ops'
+
+  @classmethod
+  def of_space(cls, space: LabelSpace, where: str) -> 'OpContext':
+    """What ops may know of data with these labels."""
+    return cls(
+      space.vocabulary,
+      space.hierarchy,
+      background=space.background is not False,
+      where=where,
+    )

@@ -11,6 +11,7 @@ import pytest
 from big_vision_like import experiment, memory_advice, plan
 from big_vision_like.config import settings
 from configs import jft_resnet
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -38,7 +39,7 @@ def test_paper_sizes():
 @pytest.mark.parametrize('data, model', [(8, 1), (2, 4)])
 def test_bytes_per_device_follow_the_mesh(data, model):
   changes = {'mesh.data': data, 'mesh.model': model}
-  exp = experiment.build(tiny.config(**changes), num_classes=13)
+  exp = experiment.build(tiny.config(**changes), space=LabelSpace.of_count(13))
   params = jax.tree_util.tree_leaves_with_path(exp.abstract_state.params)
   by_hand = 0
   for path, leaf in params:
@@ -49,7 +50,7 @@ def test_bytes_per_device_follow_the_mesh(data, model):
   whole = plan.make(
     experiment.build(
       tiny.config(**{'mesh.data': 1}),
-      num_classes=13,
+      space=LabelSpace.of_count(13),
       devices=jax.devices()[:1],
     )
   )
@@ -64,7 +65,9 @@ def test_bytes_per_device_follow_the_mesh(data, model):
 def test_activations_fall_with_accumulation_and_rematerialisation():
   def activations(**changes):
     exp = experiment.build(
-      tiny.config(**changes), num_classes=13, devices=jax.devices()[:1]
+      tiny.config(**changes),
+      space=LabelSpace.of_count(13),
+      devices=jax.devices()[:1],
     )
     return plan.make(exp).activation_bytes
 

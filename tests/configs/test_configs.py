@@ -14,6 +14,7 @@ from big_vision_like.checkpoints import folders
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from configs import common
+from input_pipeline.labels.space import LabelSpace
 from tests.conftest import ROOT
 
 NAMES = sorted(
@@ -49,7 +50,7 @@ def test_builds_at_full_size_without_data(name):
   exp = experiment.build(
     config,
     num_examples=1_000_000,
-    num_classes=config.task.num_classes or 321,
+    space=LabelSpace.of_count(config.task.num_classes or 321),
     devices=jax.devices()[:1],
   )
   assert exp.total_steps > 100

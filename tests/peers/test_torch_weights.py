@@ -73,7 +73,7 @@ def predict(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
     step=None, opt_state=None, rng=None, ema=None, nonfinite_step=None
   )
   state = TrainState(params=params, extra=extra, **unused)
-  run = jax.jit(task.predict_fns['logits'])
+  run = jax.jit(task.predictions['logits'])
   return np.asarray(run(state, {'image': images})['logits'])
 
 

@@ -47,7 +47,7 @@ class Labels:
     self._on_sheet = on_sheet
     self._shown: list[tuple[int, dict[str, Any]]] = []
     self._firsts: collections.Counter[str] = collections.Counter()
-    num = model.task.num_classes
+    num = model.space.num_classes
     self._names = [stored_model.name_of(classes, i) for i in range(num)]
     self.summary = f'{model.scores} over {num:,} classes'
 
@@ -63,7 +63,7 @@ class Labels:
     description of it.
     """
     for indices, logits in self._embedder.embed(found.source):
-      logits = logits[:, : self._model.task.num_classes]  # no padding
+      logits = logits[:, : self._model.space.num_classes]  # no padding
       likely = stored_model.probabilities(logits, self._model.scores)
       # By logits: probabilities of 0 and 1 are equal before their logits are.
       order = np.argsort(-logits, axis=1, kind='stable')[:, : self._top]

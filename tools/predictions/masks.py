@@ -59,7 +59,7 @@ class Masks:
     self._shown: list[mask_sheet.Shown] = []
     self._background = bool(model.task.background)
     names = [
-      stored_model.name_of(classes, i) for i in range(model.task.num_classes)
+      stored_model.name_of(classes, i) for i in range(model.space.num_classes)
     ]
     if self._background:
       names = [{'name': 'background'}, *names]

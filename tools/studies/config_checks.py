@@ -21,7 +21,7 @@ from big_vision_like.config import settings
 from evaluators.harness import building
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
-from input_pipeline.labels import hierarchy, vocabulary
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
 
 from . import plan
@@ -71,8 +71,8 @@ def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
     config.mesh.data, config.mesh.model = -1, 1
     built[key] = experiment.build(
       config,
+      LabelSpace.of_count(config.task.num_classes or _NUM_CLASSES),
       num_examples=_NUM_EXAMPLES,
-      num_classes=config.task.num_classes or _NUM_CLASSES,
       devices=jax.devices()[:1],
     )
   exp = built[key]
@@ -99,12 +99,7 @@ def _check_evaluator(
     if isinstance(value, Mapping) and 'type' in value:
       _check_source(f'{where}.{key}', value)
     elif key == 'ops':
-      names = tuple(map(str, range(exp.task.num_classes)))
-      context = OpContext(
-        vocabulary=vocabulary.Vocabulary(names=names),
-        hierarchy=hierarchy.Hierarchy.from_edges(names, []),
-        where=f'{where}.ops',
-      )
+      context = OpContext.of_space(exp.space, f'{where}.ops')
       example_ops.build(value, context)
     elif key == 'predict_fn' and value not in exp.predict:
       raise ValueError(

@@ -25,25 +25,26 @@ def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
   Raises:
     ValueError: the task has no such predictions.
   """
-  for name in ('logits', 'features'):
-    if name not in task.predict_fns:
-      raise ValueError(
-        f'the task has no prediction {name!r}, which is exported; it has '
-        f'{", ".join(task.predict_fns)}'
-      )
-  num = task.num_classes
+  of_images = {
+    name: prediction
+    for name, prediction in task.predictions.items()
+    if prediction.reads == ('image',)
+  }
+  if not of_images:
+    raise ValueError(
+      'the task has no prediction of images alone, which is exported; it has '
+      f'{", ".join(task.predictions) or "none"}'
+    )
+  num = task.space.num_classes
 
   def predict(images: Any) -> dict[str, Any]:
-    batch = {'image': images}
-    out = task.predict_fns['logits'](state, batch)
-    pooled = task.predict_fns['features'](state, batch)
-    logits = out['logits']
-    if logits.ndim == 2:  # those of pixels have no padding
-      logits = logits[:, :num]
-    return {
-      'logits': logits.astype('float32'),
-      'features': pooled['features'].astype('float32'),
-    }
+    found = {}
+    for prediction in of_images.values():
+      for name, value in prediction(state, {'image': images}).items():
+        if prediction.kind == 'classes':  # others have no padding
+          value = value[:, :num]
+        found[name] = value.astype('float32')
+    return found
 
   return predict
 

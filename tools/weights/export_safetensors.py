@@ -44,7 +44,7 @@ def write(
   params, stats = jax.tree.map(
     np.asarray, (state.params, state.extra['batch_stats'])
   )
-  num = model.task.num_classes
+  num = model.space.num_classes
   tensors = torch_weights.to_tensors(params, stats, num)
   ops = embedder.deterministic_ops(config.input.ops)
   said = weights_header.notes(config, ops, model.scores)

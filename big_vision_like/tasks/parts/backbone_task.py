@@ -1,16 +1,17 @@
 """What tasks share: a backbone, a head over an endpoint of it, features.
 
-A task holds no arrays: `init` makes parameters, `loss` and `predict_fns` are
+A task holds no arrays: `init` makes parameters, `loss` and `predictions` are
 pure functions of them (docs/add-a-task.md).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from big_vision_like.models.parts import heads
+from big_vision_like.protocols import Kind, Prediction, Scores
+from input_pipeline.labels.space import LabelSpace
 
 Batch = dict[str, jax.Array]
 
@@ -40,7 +41,8 @@ class BackboneTask:
   """A backbone and a head over one of its endpoints; subclasses add `loss`.
 
   Attributes:
-    num_classes: true number of classes.
+    space: the labels.
+    num_classes: number of labels, without padding or a background.
     frozen_parameters: patterns of the parameters that the backbone freezes.
 
   Args:
@@ -48,12 +50,15 @@ class BackboneTask:
       among them.
     head: Linen module, endpoint -> logits.
     endpoint: name of the endpoint that the head takes.
-    num_classes: true number of classes.
+    space: the labels.
     pixels: see `scale_pixels`.
   """
 
   # Options that change what the same arrays compute: a warm start compares.
   LAYOUT = ('pixels',)
+  # Of its logits.
+  KIND: Kind = 'classes'
+  SCORES: Scores = 'softmax'
 
   def __init__(
     self,
@@ -61,12 +66,13 @@ class BackboneTask:
     head: Any,
     *,
     endpoint: str,
-    num_classes: int,
+    space: LabelSpace,
     pixels: str = 'inception',
   ):
     if pixels not in PIXELS:
       raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
-    self.num_classes = num_classes
+    self.space = space
+    self.num_classes = space.num_classes
     self._pixels = pixels
     frozen = getattr(backbone, 'frozen_parameters', tuple)()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
@@ -112,7 +118,7 @@ class BackboneTask:
     return logits, extra
 
   @property
-  def predict_fns(self) -> dict[str, Callable[[Any, Batch], Batch]]:
+  def predictions(self) -> dict[str, Prediction]:
     """'logits' and 'features', the pooled endpoint [B, D], both float32."""
 
     def logits(state: Any, batch: Batch) -> Batch:
@@ -126,7 +132,10 @@ class BackboneTask:
       endpoints = self._backbone.apply(variables, image, train=False)
       return {'features': endpoints['pooled']}
 
-    return {'logits': logits, 'features': features}
+    return {
+      'logits': Prediction(logits, self.KIND, scores=self.SCORES),
+      'features': Prediction(features, 'vectors'),
+    }
 
 
 class Classifier(BackboneTask):
@@ -136,7 +145,7 @@ class Classifier(BackboneTask):
 
   Args:
     backbone: see `BackboneTask`.
-    num_classes: true number of classes.
+    space: the labels.
     class_multiple: the class axis is padded to a multiple of it.
     prior: see `heads.ClassifierHead`.
     pixels: see `scale_pixels`.
@@ -145,18 +154,17 @@ class Classifier(BackboneTask):
   def __init__(
     self,
     backbone: Any,
-    num_classes: int,
+    space: LabelSpace,
     class_multiple: int,
     prior: float | None = None,
     pixels: str = 'inception',
   ):
-    if num_classes < 1 or class_multiple < 1:
+    if class_multiple < 1:
       raise ValueError(
-        f'task.num_classes={num_classes} and task.class_multiple='
-        f'{class_multiple} must be positive'
+        f'task.class_multiple={class_multiple} must be at least 1'
       )
     head = heads.ClassifierHead(
-      num_classes=num_classes,
+      num_classes=space.num_classes,
       class_multiple=class_multiple,
       dtype=getattr(backbone, 'compute_dtype', 'float32'),
       prior=prior,
@@ -165,6 +173,6 @@ class Classifier(BackboneTask):
       backbone,
       head,
       endpoint='pooled',
-      num_classes=num_classes,
+      space=space,
       pixels=pixels,
     )

@@ -8,6 +8,7 @@ import pytest
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import folders, manager
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -15,7 +16,7 @@ def make(data, model, **changes):
   changes |= {'mesh.data': data, 'mesh.model': model}
   return experiment.build(
     tiny.config(**changes),
-    num_classes=13,
+    space=LabelSpace.of_count(13),
     devices=jax.devices()[: data * model],
   )
 

@@ -13,6 +13,7 @@ from big_vision_like.checkpoints import folders, reading, warm_start
 from big_vision_like.inference import stored_model
 from configs import common
 from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
 from tools import predict
@@ -95,7 +96,9 @@ def own(tmp_path_factory):
     },
   )
   found = pipeline.open_train(config)
-  exp = experiment.build(config, num_classes=3, devices=jax.devices()[:1])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(3), devices=jax.devices()[:1]
+  )
   workdir = saved_run.save(
     root / 'run',
     exp,

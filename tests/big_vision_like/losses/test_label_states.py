@@ -14,6 +14,7 @@ import pytest
 
 from big_vision_like import experiment
 from big_vision_like.losses import classification
+from input_pipeline.labels.space import LabelSpace
 from tests import hlo, tiny
 from tests.big_vision_like.losses import test_classification as plain
 
@@ -278,7 +279,9 @@ def test_the_step_moves_no_logits():
     'task.unknown': 'ignore',
     'task.confidence': 'target',
   }
-  exp = experiment.build(tiny_config(STATES, **changes), num_classes=13)
+  exp = experiment.build(
+    tiny_config(STATES, **changes), space=LabelSpace.of_count(13)
+  )
   with jax.set_mesh(exp.mesh):
     lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
   moved = hlo.collectives(lowered.compile().as_text())
@@ -306,4 +309,4 @@ def test_the_step_moves_no_logits():
 )  # fmt: skip
 def test_a_missing_field_is_named_with_the_option(task, label, message):
   with pytest.raises(ValueError, match=message):
-    experiment.build(tiny_config(label, **task), num_classes=13)
+    experiment.build(tiny_config(label, **task), space=LabelSpace.of_count(13))

@@ -7,6 +7,7 @@ import pytest
 from big_vision_like import experiment, opening, train
 from big_vision_like.checkpoints import folders, manager
 from big_vision_like.runtime import writers
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,7 @@ def restored(folder, num_classes, mesh, **changes):
   """The state of step SAVED on a mesh."""
   exp = experiment.build(
     config(num_classes, mesh, **changes),
-    num_classes=num_classes,
+    space=LabelSpace.of_count(num_classes),
     devices=jax.devices()[: mesh[0] * mesh[1]],
   )
   ckpt = manager.Checkpointer(str(folder), read_only=True)

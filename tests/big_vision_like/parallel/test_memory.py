@@ -8,13 +8,16 @@ import pytest
 from big_vision_like import experiment, plan
 from big_vision_like.checkpoints import manager
 from input_pipeline import device
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
 def build(**changes):
   num = changes.get('mesh.data', 8) * changes.get('mesh.model', 1)
   return experiment.build(
-    tiny.config(**changes), num_classes=13, devices=jax.devices()[:num]
+    tiny.config(**changes),
+    space=LabelSpace.of_count(13),
+    devices=jax.devices()[:num],
   )
 
 
@@ -189,7 +192,7 @@ def test_a_million_classes_on_eight_devices():
         'task.prior': 1e-6,
       }
     ),
-    num_classes=classes,
+    space=LabelSpace.of_count(classes),
   )
   state, losses = run(exp, exp.init(0), 3)
   assert np.isfinite(losses).all()

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from big_vision_like.tasks import softmax
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 NUM_CLASSES = 5
 
@@ -22,7 +23,7 @@ class Mean(nn.Module):
 
 
 def make(**options):
-  task = softmax.Task(Mean(), num_classes=NUM_CLASSES, **options)
+  task = softmax.Task(Mean(), space=LabelSpace.of_count(NUM_CLASSES), **options)
   rng = np.random.default_rng(0)
   batch = {
     'image': rng.integers(0, 256, (6, 4, 4, 3), np.uint8),

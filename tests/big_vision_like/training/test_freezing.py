@@ -15,6 +15,7 @@ import pytest
 from big_vision_like import experiment
 from big_vision_like.models import resnet
 from big_vision_like.parallel import mesh
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 PARTS = {
@@ -33,7 +34,10 @@ def built(freeze: str, **changes) -> experiment.Experiment:
     **{'model.freeze': freeze, 'optim.weight_decay_on': 'all'}, **changes
   )
   return experiment.build(
-    config, num_examples=60, num_classes=13, devices=jax.devices()[:2]
+    config,
+    num_examples=60,
+    space=LabelSpace.of_count(13),
+    devices=jax.devices()[:2],
   )
 
 
