@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= workdirs/quickstart
 BIN := $(VENV)/bin
+# Two workers, a file of tests at a time, in the order of tests/conftest.py.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart venv venv-dev test test-nightly test-fast lint types clean
 
@@ -29,14 +31,14 @@ $(VENV)/.installed-dev: requirements.txt requirements-beam.txt requirements-dev.
 	touch $@ $(VENV)/.installed
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(SPREAD)
 
 # With what repeats other tests at more sizes; CI does not run it.
 test-nightly: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nightly
+	$(BIN)/python -m pytest $(SPREAD) --nightly
 
 test-fast: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest $(SPREAD) -m 'not slow'
 
 lint: venv-dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 The environment is set before jax is imported anywhere.
 """
 
+import collections
 import contextlib
 import ctypes
 import gc
@@ -52,13 +53,21 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  if config.getoption('--nightly'):
-    return
   kept, left = [], []
   for item in items:
-    (left if item.get_closest_marker('nightly') else kept).append(item)
+    nightly = item.get_closest_marker('nightly')
+    away = nightly and not config.getoption('--nightly')
+    (left if away else kept).append(item)
   config.hook.pytest_deselected(items=left)
-  items[:] = kept
+  items[:] = _long_files_first(kept)
+
+
+def _long_files_first(items: list) -> list:
+  """So that no worker is left with a long file at the end (loadfile)."""
+  weights: dict = collections.Counter()
+  for item in items:
+    weights[item.path] += 100 if item.get_closest_marker('slow') else 1
+  return sorted(items, key=lambda item: -weights[item.path])
 
 
 def _runs_apart(item) -> bool:
