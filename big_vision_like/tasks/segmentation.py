@@ -86,8 +86,8 @@ class Task(backbone_task.BackboneTask):
     )
     super().__init__(
       backbone,
-      head,
-      endpoint='block4',
+      {'head': head},
+      endpoints={'head': 'block4'},
       num_classes=num_classes,
       pixels=pixels,
     )
