@@ -303,7 +303,8 @@ class Model(nn.Module, kw_only=True):
     Args:
       features: [N, h, w, C], C that of the endpoint before the block.
       name: 'block1' .. 'block4'.
-      train: as in a call; `bn` sees N examples.
+      train: as in a call; `bn` sees N examples. What a frozen block returns has
+        no gradient, of the features neither.
       stride: of the block, 1 or 2; None: the net's.
       rate: dilation of its 3x3 convolutions; None: the net's.
 
