@@ -84,8 +84,8 @@ class Task(backbone_task.BackboneTask):
     )
     super().__init__(
       backbone,
-      head,
-      endpoint='block4',
+      {'head': head},
+      endpoints={'head': 'block4'},
       space=space,
       pixels=pixels,
     )

@@ -62,7 +62,7 @@ def place(state: TrainState, servers: int, head_shards: int) -> list[Server]:
   """
   _at_least_one('servers', servers)
   _at_least_one('head_shards', head_shards)
-  slots = _slot_bytes(state)
+  slots, specs = _slot_bytes(state), mesh_lib.specs(state.params)
   sizes: dict[str, tuple[int, int]] = {}  # name -> bytes, bytes of its slots
   shard = [0, 0]
   for item in ('params', 'extra'):
@@ -70,7 +70,7 @@ def place(state: TrainState, servers: int, head_shards: int) -> list[Server]:
     for path, leaf in leaves:
       name = mesh_lib.path_name(path)
       own = _num_bytes(leaf), slots.get(name, 0) if item == 'params' else 0
-      if item == 'params' and mesh_lib.spec_for(name, leaf):
+      if item == 'params' and specs[name]:
         check_shards(leaf.shape[-1], head_shards)
         shard = [a + b // head_shards for a, b in zip(shard, own)]
       else:
@@ -108,8 +108,9 @@ def describe(state: TrainState, servers: int, head_shards: int) -> str:
 
 
 def _width(state: TrainState, head_shards: int) -> str:
+  specs = mesh_lib.specs(state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-    if mesh_lib.spec_for(mesh_lib.path_name(path), leaf):
+    if specs[mesh_lib.path_name(path)]:
       return f' of {leaf.shape[-1] // head_shards} columns'
   return ''
 

@@ -1,9 +1,10 @@
-"""What tasks share: a backbone, a head over an endpoint of it, features.
+"""What tasks share: a backbone, heads over endpoints of it, features.
 
 A task holds no arrays: `init` makes parameters, `loss` and `predictions` are
 pure functions of them (docs/add-a-task.md).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,20 +39,26 @@ def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
 
 
 class BackboneTask:
-  """A backbone and a head over one of its endpoints; subclasses add `loss`.
+  """A backbone and heads over its endpoints; subclasses add `loss`.
+
+  Parameters are `backbone` and, by its name, those of every head.
 
   Attributes:
     space: the labels.
     num_classes: number of labels, without padding or a background.
+    heads: name -> Linen module.
     frozen_parameters: patterns of the parameters that the backbone freezes.
 
   Args:
     backbone: Linen module that returns endpoints by name, 'pooled' [B, D]
       among them.
-    head: Linen module, endpoint -> logits.
-    endpoint: name of the endpoint that the head takes.
+    heads: name -> Linen module, endpoint -> logits. `head`, the name of an
+      only one, is that of the class-partitioned one (mesh.RULES).
+    endpoints: name of a head -> the endpoint that it takes.
     space: the labels.
     pixels: see `scale_pixels`.
+    taps: the endpoints that the backbone is asked for; empty: it gives its
+      usual ones.
   """
 
   # Options that change what the same arrays compute: a warm start compares.
@@ -63,12 +70,14 @@ class BackboneTask:
   def __init__(
     self,
     backbone: Any,
-    head: Any,
+    heads: Mapping[str, Any],
     *,
-    endpoint: str,
+    endpoints: Mapping[str, str],
     space: LabelSpace,
     pixels: str = 'inception',
+    taps: Sequence[str] = (),
   ):
+    assert heads.keys() == endpoints.keys() and 'backbone' not in heads
     if pixels not in PIXELS:
       raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
     self.space = space
@@ -77,20 +86,25 @@ class BackboneTask:
     frozen = getattr(backbone, 'frozen_parameters', tuple)()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
-    self._head = head
-    self._endpoint = endpoint
+    self.heads = dict(heads)
+    self._endpoints = dict(endpoints)
+    self._taps = {'taps': tuple(taps)} if taps else {}
 
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
     """(params, extra) for the shapes of a batch."""
-    backbone_rng, head_rng = jax.random.split(rng)
+    backbone_rng, *head_rngs = jax.random.split(rng, 1 + len(self.heads))
     image = self.scaled(batch)
     variables = dict(self._backbone.init(backbone_rng, image, train=False))
     params = {'backbone': variables.pop('params')}
     endpoints = self._backbone.apply(
-      {'params': params['backbone'], **variables}, image, train=False
+      {'params': params['backbone'], **variables},
+      image,
+      train=False,
+      **self._taps,
     )
-    head = self._head.init(head_rng, endpoints[self._endpoint])
-    params['head'] = head['params']
+    for (name, module), head_rng in zip(self.heads.items(), head_rngs):
+      head = module.init(head_rng, endpoints[self._endpoints[name]])
+      params[name] = head['params']
     return params, variables
 
   def scaled(self, batch: Batch) -> jax.Array:
@@ -100,7 +114,14 @@ class BackboneTask:
   def logits(
     self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
   ) -> tuple[jax.Array, Any]:
-    """(float32 logits, new extra) of `scaled` images."""
+    """(float32 logits of `head`, new extra) of `scaled` images."""
+    outputs, extra = self.outputs(params, extra, image, rng, train)
+    return outputs['head'], extra
+
+  def outputs(
+    self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
+  ) -> tuple[dict[str, Any], Any]:
+    """(name -> what the head returns, new extra) of `scaled` images."""
     variables = {'params': params['backbone'], **extra}
     if train:
       endpoints, updates = self._backbone.apply(
@@ -109,13 +130,20 @@ class BackboneTask:
         train=True,
         mutable=list(extra),
         rngs={'dropout': rng},
+        **self._taps,
       )
       extra = {**extra, **updates}
     else:
-      endpoints = self._backbone.apply(variables, image, train=False)
-    head = {'params': params['head']}
-    logits: Any = self._head.apply(head, endpoints[self._endpoint])
-    return logits, extra
+      endpoints = self._backbone.apply(
+        variables, image, train=False, **self._taps
+      )
+    outputs = {
+      name: head.apply(
+        {'params': params[name]}, endpoints[self._endpoints[name]]
+      )
+      for name, head in self.heads.items()
+    }
+    return outputs, extra
 
   @property
   def predictions(self) -> dict[str, Prediction]:
@@ -171,8 +199,8 @@ class Classifier(BackboneTask):
     )
     super().__init__(
       backbone,
-      head,
-      endpoint='pooled',
+      {'head': head},
+      endpoints={'head': 'pooled'},
       space=space,
       pixels=pixels,
     )
