@@ -23,6 +23,9 @@ NUMERIC = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets'}
 OURS = {*PACKAGES, 'main', 'benchmarks', 'tests'}
 B = 'big_vision_like'
 
+# What plug-ins keep to, imported by anything and importing nothing of ours.
+CONTRACTS = f'{B}.protocols'
+
 # folder -> (our modules and folders it may import, third parties it may not)
 RULES = {
   'configs': ({'configs'}, NUMERIC | {'numpy'}),
@@ -66,7 +69,7 @@ RULES = {
     {'optax', 'orbax'},
   ),
   'input_pipeline': (
-    {'input_pipeline', f'{B}.config', f'{B}.protocols'},
+    {'input_pipeline', f'{B}.config'},
     {'jax', 'flax', 'optax', 'orbax'},
   ),
   'input_pipeline/files': (
@@ -150,11 +153,16 @@ def test_imports_stay_within_their_layer(place):
     for module in modules(path):
       top = module.partition('.')[0]
       if top in OURS:
-        fine = any(inside(module, m) for m in ours)
+        fine = any(inside(module, m) for m in {*ours, CONTRACTS})
         assert fine, f'{relative(path)} imports {module}'
       else:
         allowed = EXEMPT.get(relative(path), set())
         assert top not in banned - allowed, f'{relative(path)} imports {module}'
+
+
+def test_contracts_import_nothing_of_ours():
+  found = modules(ROOT / f'{CONTRACTS.replace(".", "/")}.py')
+  assert not {m for m in found if m.partition('.')[0] in OURS}
 
 
 def test_nothing_imports_tools_but_tools():

@@ -105,25 +105,28 @@ class EvalData:
         f'{trained.background} in the training data; id 0 must mean the same '
         'in both'
       )
-    if trained.anonymous:  # an old checkpoint, without its data at hand
-      if self.ctx.classes not in (None, own.fingerprint()):
-        raise ValueError(
-          f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
-          'other names, or another order, than those that the checkpoint was '
-          'trained on'
-        )
-      return
-    if len(trained.names) != len(names):
+    if not trained.anonymous:
+      self._compare_names(names, trained.names, where)
+    if self.ctx.classes not in (None, own.fingerprint()):
       raise ValueError(
-        f'{where} has {len(names)} classes, the training data '
-        f'{len(trained.names)}'
+        f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
+        'other names, or another order, than those that the checkpoint was '
+        'trained on'
       )
-    pairs = enumerate(zip(trained.names, names))
+
+  def _compare_names(
+    self, names: Sequence[str], trained: Sequence[str], where: str
+  ) -> None:
+    if len(trained) != len(names):
+      raise ValueError(
+        f'{where} has {len(names)} classes, the training data {len(trained)}'
+      )
+    pairs = enumerate(zip(trained, names))
     first = next((i for i, (a, b) in pairs if a != b), None)
     if first is not None:
       raise ValueError(
         f'{where}: class {first} is {names[first]!r}, but '
-        f'{trained.names[first]!r} in the training data; both need the same '
+        f'{trained[first]!r} in the training data; both need the same '
         'vocabulary'
       )
 

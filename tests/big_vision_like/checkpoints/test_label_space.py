@@ -126,7 +126,7 @@ def test_an_old_checkpoint_knows_the_number_only(trained):
 def test_a_damaged_space_is_damage(trained):
   path = folders.find(trained[0])
   meta = {**reading.read_meta(path), 'space': {'names': ['a', 'a']}}
-  with pytest.raises(folders.DamagedError, match='label space'):
+  with pytest.raises(folders.DamagedError, match='already at'):
     reading.label_space(meta, path)
 
 
