@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from big_vision_like.models.parts import heads
+from big_vision_like.tasks.parts import backbone_contract
 
 Batch = dict[str, jax.Array]
 
@@ -78,11 +79,10 @@ class BackboneTask:
     """(params, extra) for the shapes of a batch."""
     backbone_rng, head_rng = jax.random.split(rng)
     image = self.scaled(batch)
-    variables = dict(self._backbone.init(backbone_rng, image, train=False))
-    params = {'backbone': variables.pop('params')}
-    endpoints = self._backbone.apply(
-      {'params': params['backbone'], **variables}, image, train=False
+    variables, endpoints = backbone_contract.init(
+      self._backbone, backbone_rng, image, self._endpoint
     )
+    params = {'backbone': variables.pop('params')}
     head = self._head.init(head_rng, endpoints[self._endpoint])
     params['head'] = head['params']
     return params, variables
