@@ -125,6 +125,10 @@ def _parse_flags(args: list[str]) -> list[str]:
     _refuse(overrides.explain(flags.FLAGS, args, error))
 
 
+# Words of the notes that libraries add to our errors.
+_LIBRARIES = ('Grain', 'JAX_TRACEBACK_FILTERING')
+
+
 def _refuse(error: BaseException) -> NoReturn:
   """Ends the process with one readable message."""
   if isinstance(error, OSError) and error.filename:
@@ -132,7 +136,8 @@ def _refuse(error: BaseException) -> NoReturn:
   else:
     text = str(error.args[0] if error.args else error)
     notes = getattr(error, '__notes__', [])
-    text = '\n'.join([text, *(n for n in notes if 'Grain' not in n)])
+    ours = (n for n in notes if not any(word in n for word in _LIBRARIES))
+    text = '\n'.join([text, *ours])
   sys.stdout.flush()
   print(f'error: {text}', file=sys.stderr)
   _exit(2)

@@ -3,10 +3,10 @@
 A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
 (step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
 the data position and fingerprint, the true number of classes and a digest of
-their names). Saves run in the background and appear under their final name only
-when complete; a run that is killed in a save finds the one before. Arrays are
-restored straight onto the mesh of the restarted run. What cannot be read is
-`folders.DamagedError`, one line that names the folder.
+their names, the format, see formats.py). Saves run in the background and appear
+under their final name only when complete; a run that is killed in a save finds
+the one before. Arrays are restored straight onto the mesh of the restarted run.
+What cannot be read is `folders.DamagedError`, one line that names the folder.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from big_vision_like.checkpoints import reading
+from big_vision_like.checkpoints import formats, reading
 from big_vision_like.checkpoints.folders import FOLDER
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.training.state import TrainState
@@ -87,9 +87,9 @@ class Checkpointer:
       step,
       args=ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
-        extra=ocp.args.StandardSave(state.extra),
+        extra=ocp.args.StandardSave(formats.with_marker(state.extra)),
         train=ocp.args.StandardSave(train),
-        meta=ocp.args.JsonSave(dict(meta)),
+        meta=ocp.args.JsonSave({**meta, formats.KEY: formats.NUMBER}),
       ),
       force=True,
     )
@@ -108,14 +108,18 @@ class Checkpointer:
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step, placed as `abstract` (shapes and shardings) says.
 
+    Slots of an older format are taken over as they are, under today's names.
     A head that is padded to another width (task.class_multiple) is padded or
     cut to fit; the caller compares the true numbers of classes.
 
     Raises:
-      ValueError: the checkpoint is of another model, head or optimizer.
+      ValueError: the checkpoint is of another model, head or optimizer, or of
+        a format that is not known yet.
       DamagedError: it cannot be read.
     """
+    number = formats.number_of(self.meta(step))
     train = _train_item(abstract)
+    train['opt_state'] = formats.as_stored(abstract.opt_state, number)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
     stored = {
       item: reading.stored_shapes(self.path(step), item) for item in expected
@@ -127,6 +131,8 @@ class Checkpointer:
         'train.ema_decay or train.mode of this config:\n'
         + '\n'.join(differences)
       )
+    if not stored['extra']:
+      del expected['extra']
     as_stored = {k: _as_stored(v, stored[k]) for k, v in expected.items()}
     with reading.damage_named(self.path(step)):
       items = self._manager.restore(
@@ -136,8 +142,12 @@ class Checkpointer:
         ),
       )
     items = {k: jax.tree.map(_fit, items[k], v) for k, v in expected.items()}
+    train = items['train']
+    train['opt_state'] = formats.from_stored(
+      train['opt_state'], abstract.opt_state, number
+    )
     return TrainState(
-      params=items['params'], extra=items['extra'], **items['train']
+      params=items['params'], extra=items.get('extra', abstract.extra), **train
     )
 
   def meta(self, step: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from big_vision_like.checkpoints import formats
 from big_vision_like.checkpoints.folders import DamagedError
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline.labels.space import LabelSpace
@@ -69,6 +70,8 @@ def stored_tree(path: pathlib.Path, item: str) -> Any:
     tree = getattr(tree, 'tree', tree)
     if tree is None:  # Orbax only logs what it met
       raise ValueError('the list of its arrays cannot be read')
+  if item == 'extra':
+    tree = formats.without_marker(tree)
   return jax.tree.map(
     lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype),
     tree,
@@ -85,6 +88,10 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
   """The meta item of the checkpoint folder of one step.
 
   Checkpoints of older versions and converted weights have no `classes`.
+
+  Raises:
+    DamagedError: it cannot be read.
+    ValueError: the checkpoint is of a newer format than is known.
   """
   handler = ocp.JsonCheckpointHandler()
   with damage_named(path, 'meta'), ocp.Checkpointer(handler) as reader:
@@ -92,6 +99,7 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     for key in _META_KEYS:
       if not isinstance(meta, dict) or key not in meta:
         raise ValueError(f'no key {key!r}')
+  formats.check(meta, path)
   return meta
 
 

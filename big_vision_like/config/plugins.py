@@ -12,7 +12,10 @@ import importlib
 import importlib.util
 import inspect
 import numbers
+import os
 import pkgutil
+import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -53,28 +56,71 @@ def load(kind: str, name: str) -> ModuleType:
   """Imports the plug-in `name` of `kind` ('source', 'task', ...).
 
   Raises:
-    ValueError: no such plug-in; the message lists the project's own ones.
+    ValueError: no such plug-in, or one whose own imports fail; the message
+      lists the project's own ones, or names the import.
   """
   if not isinstance(name, str) or not all(name.split('.')):
     raise ValueError(f'{kind} type must be a name, got {name!r}')
-  dotted = '.' in name
-  path = name if dotted else f'{_PACKAGES[kind]}.{name}'
-  if dotted or name in names(kind):
-    try:
-      module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-      if error.name is None or not f'{path}.'.startswith(f'{error.name}.'):
-        raise  # the plug-in exists, something it imports does not
-    else:
-      if not hasattr(module, _EXPORTS[kind]):
-        raise ValueError(
-          f'{kind} {name!r}: module {path} does not define {_EXPORTS[kind]!r}'
-        )
-      return module
+  if '.' not in name and name not in names(kind):
+    raise ValueError(
+      f'unknown {kind} {name!r}{suggest(name, names(kind))}; valid: '
+      f'{", ".join(names(kind))}, or the dotted name of your own module'
+    )
+  path = name if '.' in name else f'{_PACKAGES[kind]}.{name}'
+  module = import_module(path, f'{kind} {name!r}')
+  if not hasattr(module, _EXPORTS[kind]):
+    raise ValueError(
+      f'{kind} {name!r}: module {path} does not define {_EXPORTS[kind]!r}'
+    )
+  return module
+
+
+def import_module(path: str, what: str) -> ModuleType:
+  """Imports a module by its dotted name.
+
+  Args:
+    path: of the module.
+    what: it is for, as the start of messages ("model 'my_package.my_model'").
+
+  Raises:
+    ValueError: there is no such module on Python's path, or an import inside
+      it fails; which of them, in one line.
+  """
+  try:
+    return importlib.import_module(path)
+  except ImportError as error:
+    absent = getattr(error, 'name', None) or ''
+    if not isinstance(error, ModuleNotFoundError) or not _leads_to(
+      absent, path
+    ):
+      raise ValueError(
+        f'{what}: an import inside the module fails: {error}{_line_of(error)}'
+      ) from error
+  top = path.partition('.')[0]
+  if absent == top:
+    raise ValueError(
+      f"{what}: there is no module {top!r} on Python's path; set PYTHONPATH to "
+      f'the folder that holds it (now {os.environ.get("PYTHONPATH", "")!r})'
+    )
+  found = sys.modules.get(absent.rpartition('.')[0])
+  where = getattr(found, '__file__', None) or getattr(found, '__path__', '')
   raise ValueError(
-    f'unknown {kind} {name!r}{suggest(name, names(kind))}; valid: '
-    f'{", ".join(names(kind))}, or the dotted name of your own module'
+    f'{what}: there is no module {absent!r}; its package was found at {where} '
+    f'(PYTHONPATH is {os.environ.get("PYTHONPATH", "")!r})'
   )
+
+
+def _leads_to(module: str, path: str) -> bool:
+  """Whether a module is the one at a path, or a package above it."""
+  return bool(module) and f'{path}.'.startswith(f'{module}.')
+
+
+def _line_of(error: BaseException) -> str:
+  """' (FILE, line N)' of the import statement that failed; '' if unknown."""
+  frames = traceback.extract_tb(error.__traceback__)
+  inner = [f for f in frames if not f.filename.startswith('<frozen importlib')]
+  inner = inner[2:]  # after this module's and importlib's own
+  return f' ({inner[-1].filename}, line {inner[-1].lineno})' if inner else ''
 
 
 def get(kind: str, name: str) -> Callable[..., Any]:

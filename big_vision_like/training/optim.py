@@ -2,8 +2,10 @@
 
 TensorFlow's RMSProp keeps epsilon inside the root, starts its mean square at
 one and folds the learning rate into the momentum buffer (tf.compat.v1.train.
-RMSPropOptimizer); its momentum keeps the rate outside. Weight decay is an L2
-term in the gradient of convolution and fc kernels (slim's weights_regularizer).
+RMSPropOptimizer); its momentum keeps the rate outside. The arithmetic is
+optax's; which of its transformations stand before the rate and which after it
+makes the rule. Weight decay is an L2 term in the gradient of convolution and fc
+kernels (slim's weights_regularizer).
 
 Order within an update: L2 -> clipping -> optimiser -> decoupled decay. Frozen
 parameters take no part in any of it and have no slots.
@@ -29,23 +31,27 @@ class OptState(NamedTuple):
 
   Attributes:
     count: int32 [], number of finished updates.
-    slots: slot name -> tree like the params, without the frozen ones.
+    slots: stage of the rule -> optax's state of it, whose trees are like the
+      params without the frozen ones.
   """
 
   count: jax.Array
   slots: dict[str, Any]
 
 
+_Stages = dict[str, optax.GradientTransformation]
+
+
 class Rule(NamedTuple):
-  """An update rule for one parameter array.
+  """An update rule: what happens to a gradient until it is subtracted.
 
   Attributes:
-    initial: slot name -> value that the slot starts with.
-    apply: (gradient, slots, lr, count) -> (what is subtracted, new slots).
+    before: stages, by name and in order, before the learning rate multiplies.
+    after: stages after it.
   """
 
-  initial: dict[str, float]
-  apply: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  before: _Stages
+  after: _Stages
 
 
 def rmsprop(
@@ -63,30 +69,22 @@ def rmsprop(
   _unit('momentum', momentum)
   _above_zero('epsilon', epsilon)
   _at_least_zero('initial_ms', initial_ms)
-
-  def apply(g, slots, lr, count):
-    ms = decay * slots['ms'] + (1 - decay) * jnp.square(g)
-    mom = momentum * slots['mom'] + lr * g / jnp.sqrt(ms + epsilon)
-    return mom, {'ms': ms, 'mom': mom}
-
-  return Rule({'ms': initial_ms, 'mom': 0.0}, apply)
+  rms = optax.scale_by_rms(
+    decay, epsilon, initial_scale=initial_ms, eps_in_sqrt=True
+  )
+  return Rule({'rms': rms}, {'momentum': optax.trace(momentum)})
 
 
 def momentum(*, momentum: float = 0.9, nesterov: bool = False) -> Rule:
   """a = momentum a + g; w -= lr a, or lr (g + momentum a) with Nesterov."""
   _unit('momentum', momentum)
   _flag('nesterov', nesterov)
-
-  def apply(g, slots, lr, count):
-    mom = momentum * slots['mom'] + g
-    return lr * (g + momentum * mom if nesterov else mom), {'mom': mom}
-
-  return Rule({'mom': 0.0}, apply)
+  return Rule({'momentum': optax.trace(momentum, nesterov)}, {})
 
 
 def sgd() -> Rule:
   """w -= lr g."""
-  return Rule({}, lambda g, slots, lr, count: (lr * g, {}))
+  return Rule({}, {})
 
 
 def adam(
@@ -96,16 +94,7 @@ def adam(
   _unit('beta1', beta1)
   _unit('beta2', beta2)
   _above_zero('epsilon', epsilon)
-
-  def apply(g, slots, lr, count):
-    mom = beta1 * slots['mom'] + (1 - beta1) * g
-    ms = beta2 * slots['ms'] + (1 - beta2) * jnp.square(g)
-    time = (count + 1).astype(jnp.float32)
-    unbiased = mom / (1 - jnp.power(beta1, time))
-    scale = jnp.sqrt(ms / (1 - jnp.power(beta2, time))) + epsilon
-    return lr * unbiased / scale, {'mom': mom, 'ms': ms}
-
-  return Rule({'mom': 0.0, 'ms': 0.0}, apply)
+  return Rule({'adam': optax.scale_by_adam(beta1, beta2, epsilon)}, {})
 
 
 _RULES: dict[str, Callable[..., Rule]] = {
@@ -210,18 +199,14 @@ def build(
 def _transformation(
   rule: Rule, common: _Common, schedule: Callable[[Any], Any]
 ) -> optax.GradientTransformation:
+  def trained(tree: Any) -> _Flat:
+    flat = _flatten(tree)
+    return {p: flat[p].astype(jnp.float32) for p in common.trainable}
+
   def init(params: Any) -> OptState:
-    flat = _flatten(params)
-    slots = {
-      name: traverse_util.unflatten_dict(
-        {
-          path: jnp.full_like(flat[path], value, dtype=jnp.float32)
-          for path in common.trainable
-        },
-        sep='/',
-      )
-      for name, value in rule.initial.items()
-    }
+    tree = _unflatten(trained(params))
+    stages = rule.before | rule.after
+    slots = {name: stage.init(tree) for name, stage in stages.items()}
     return OptState(jnp.zeros((), jnp.int32), slots)
 
   def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -229,28 +214,45 @@ def _transformation(
       raise ValueError(
         'the optimiser needs the params: update(g, state, params)'
       )
-    grads, weights = _flatten(updates), _flatten(params)
-    slots = {name: _flatten(tree) for name, tree in state.slots.items()}
-    lr = schedule(state.count)
-    # w + -0.0 is w to the bit, also where w is -0.0.
-    changes = {path: jnp.full_like(w, -0.0) for path, w in weights.items()}
-    used = {p: grads[p].astype(jnp.float32) for p in common.trainable}
+    grads, weights = trained(updates), _flatten(params)
     for path, decay in common.coupled.items():
-      used[path] = used[path] + decay * weights[path]
-    for path, gradient in common.clip(used).items():
-      rate = lr * common.multipliers.get(path, 1.0)
-      before = {name: slot[path] for name, slot in slots.items()}
-      change, after = rule.apply(gradient, before, rate, state.count)
-      if path in common.decoupled:
-        change = change + rate * common.decoupled[path] * weights[path]
-      changes[path] = -change
-      for name, value in after.items():
-        slots[name][path] = value
-    trees = {n: traverse_util.unflatten_dict(s, '/') for n, s in slots.items()}
-    new_state = OptState(state.count + 1, trees)
-    return traverse_util.unflatten_dict(changes, '/'), new_state
+      grads[path] = grads[path] + decay * weights[path]
+    lr = schedule(state.count)
+    rates = {p: lr * common.multipliers.get(p, 1.0) for p in grads}
+    scaled, before = _through(rule.before, common.clip(grads), state.slots)
+    steps = {path: rates[path] * x for path, x in scaled.items()}
+    steps, after = _through(rule.after, steps, state.slots)
+    for path, decay in common.decoupled.items():
+      steps[path] = steps[path] + rates[path] * decay * weights[path]
+    # w + -0.0 is w to the bit, also where w is -0.0.
+    changes = {
+      path: -steps[path] if path in steps else jnp.full_like(weight, -0.0)
+      for path, weight in weights.items()
+    }
+    return _unflatten(changes), OptState(state.count + 1, before | after)
 
   return optax.GradientTransformation(init, update)
+
+
+def _through(
+  stages: _Stages, updates: _Flat, slots: Mapping[str, Any]
+) -> tuple[_Flat, dict[str, Any]]:
+  """(what the stages in turn make of the updates, their new states)."""
+  new: dict[str, Any] = {}
+  tree = _unflatten(updates)
+  for name, stage in stages.items():
+    tree, new[name] = stage.update(tree, slots[name])
+  return _flatten(tree), new
+
+
+def slot_trees(state: OptState) -> dict[str, Any]:
+  """Every slot, 'rms/nu', as a tree like the params without the frozen ones."""
+  return {
+    f'{stage}/{field}': tree
+    for stage, slots in state.slots.items()
+    for field, tree in slots._asdict().items()
+    if isinstance(tree, Mapping)  # not a count of steps
+  }
 
 
 def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
@@ -272,6 +274,10 @@ def param_paths(tree: Any) -> Any:
 
 def _flatten(tree: Any) -> _Flat:
   return dict(traverse_util.flatten_dict(tree, sep='/'))
+
+
+def _unflatten(flat: _Flat) -> Any:
+  return traverse_util.unflatten_dict(flat, sep='/')
 
 
 def _is_kernel(path: str) -> bool:
@@ -333,9 +339,9 @@ def _clipping(clip: tuple[str, float] | None) -> Callable[[_Flat], _Flat]:
 
 def _clip_global(grads: _Flat, limit: float) -> _Flat:
   """All gradients times limit / max(norm of them all, limit)."""
-  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in grads.values()))
-  scale = limit / jnp.maximum(norm, limit)
-  return {path: g * scale for path, g in grads.items()}
+  clip = optax.clip_by_global_norm(limit)
+  clipped: Any = clip.update(grads, optax.EmptyState())[0]
+  return clipped
 
 
 def _clip_each(grads: _Flat, limit: float) -> _Flat:

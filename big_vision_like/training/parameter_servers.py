@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.training import optim
 from big_vision_like.training.state import TrainState
 
 
@@ -118,7 +119,7 @@ def _width(state: TrainState, head_shards: int) -> str:
 def _slot_bytes(state: TrainState) -> dict[str, int]:
   """Name of a parameter -> bytes of its optimizer slots."""
   found: dict[str, int] = {}
-  for tree in state.opt_state.slots.values():
+  for tree in optim.slot_trees(state.opt_state).values():
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       name = mesh_lib.path_name(path)
       found[name] = found.get(name, 0) + _num_bytes(leaf)

@@ -86,10 +86,12 @@ def _find(where: str, name: Any) -> Callable[..., Op]:
     return getattr(importlib.import_module(module), attribute)
   if isinstance(name, str) and '.' in name:
     module, _, attribute = name.rpartition('.')
-    try:
-      return getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-      raise ValueError(f'{where}: cannot import op {name!r}: {error}') from None
+    loaded = plugins.import_module(module, f'{where}: op {name!r}')
+    if not hasattr(loaded, attribute):
+      raise ValueError(
+        f'{where}: op {name!r}: module {module} does not define {attribute!r}'
+      )
+    return getattr(loaded, attribute)
   raise ValueError(
     f'{where}: unknown op {name!r}{plugins.suggest(str(name), OPS)}; valid: '
     f'{", ".join(OPS)}, or the import path of your own op class'

@@ -54,7 +54,7 @@ def test_own_evaluator(my_package, shape):
   [
     (_entry(temprature=1), r"evals\.own: unknown option 'temprature' \(did"),
     (_entry(temperature=0), r'evals\.own\.temperature must be positive'),
-    (_entry(type='my_package.absent'), r"unknown evaluator 'my_package\.abs"),
+    (_entry(type='my_package.absent'), r"'my_package\.absent': there is no"),
     (_entry(type=harness.SOURCE), r"does not define 'Evaluator'"),
     (
       _entry(type='accuracy'),

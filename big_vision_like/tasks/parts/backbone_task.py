@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from big_vision_like.models.parts import heads
 from big_vision_like.protocols import Kind, Prediction, Scores
+from big_vision_like.tasks.parts import backbone_contract
 from input_pipeline.labels.space import LabelSpace
 
 Batch = dict[str, jax.Array]
@@ -94,14 +95,10 @@ class BackboneTask:
     """(params, extra) for the shapes of a batch."""
     backbone_rng, *head_rngs = jax.random.split(rng, 1 + len(self.heads))
     image = self.scaled(batch)
-    variables = dict(self._backbone.init(backbone_rng, image, train=False))
-    params = {'backbone': variables.pop('params')}
-    endpoints = self._backbone.apply(
-      {'params': params['backbone'], **variables},
-      image,
-      train=False,
-      **self._taps,
+    variables, endpoints = backbone_contract.init(
+      self._backbone, backbone_rng, image, self._endpoints.values(), self._taps
     )
+    params = {'backbone': variables.pop('params')}
     for (name, module), head_rng in zip(self.heads.items(), head_rngs):
       head = module.init(head_rng, endpoints[self._endpoints[name]])
       params[name] = head['params']

@@ -7,6 +7,7 @@ import pytest
 
 from big_vision_like import experiment, plan
 from big_vision_like.checkpoints import manager
+from big_vision_like.training import optim
 from input_pipeline import device
 from input_pipeline.labels.space import LabelSpace
 from tests import tiny
@@ -197,7 +198,8 @@ def test_a_million_classes_on_eight_devices():
   state, losses = run(exp, exp.init(0), 3)
   assert np.isfinite(losses).all()
   assert int(state.nonfinite_step) == -1
-  slots = state.opt_state.slots.values()
+  slots = optim.slot_trees(state.opt_state).values()
+  assert len(slots) == 2
   for params in (state.params, *slots):
     kernel = params['head']['kernel']
     assert kernel.shape == (features, classes)

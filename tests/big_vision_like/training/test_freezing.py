@@ -92,7 +92,7 @@ def test_frozen_parameters_have_no_slots(freeze):
   params = arrays_of_shapes(exp.abstract_state.params)
   slots = arrays_of_shapes(exp.abstract_state.opt_state)
   expected = [n for n in params if not is_frozen(n, freeze)]
-  for slot in ('ms', 'mom'):
+  for slot in ('nu', 'trace'):
     found = [n for n in slots if f'/{slot}/' in f'/{n}']
     assert len(found) == len(expected) < len(params) + (freeze == 'none')
     assert all(any(f.endswith(n) for f in found) for n in expected)

@@ -147,10 +147,11 @@ def test_float64_rollout(cfg, rule):
 def test_rmsprop_slots_start_at_one_and_zero():
   params = make_params()
   state = optim.build({'type': 'rmsprop'}, SCHEDULE, params).init(params)
-  assert state.slots.keys() == {'ms', 'mom'}
-  assert all(np.all(s == 1) for s in jax.tree.leaves(state.slots['ms']))
-  assert all(np.all(s == 0) for s in jax.tree.leaves(state.slots['mom']))
-  assert tuple(flat(state.slots['ms'])) == PATHS
+  slots = optim.slot_trees(state)
+  assert slots.keys() == {'rms/nu', 'momentum/trace'}
+  assert all(np.all(s == 1) for s in jax.tree.leaves(slots['rms/nu']))
+  assert all(np.all(s == 0) for s in jax.tree.leaves(slots['momentum/trace']))
+  assert tuple(flat(slots['rms/nu'])) == PATHS
 
 
 def test_rmsprop_first_steps_by_hand():
@@ -308,7 +309,10 @@ def test_frozen_parameters_never_change_and_have_no_slots(kind):
   for name, value in flat(start['backbone']).items():
     np.testing.assert_array_equal(flat(params['backbone'])[name], value)
   assert np.all(params['head']['kernel'] != start['head']['kernel'])
-  for slot in state.slots.values():
+  slots = optim.slot_trees(state)
+  num = {'rmsprop': 2, 'momentum': 1, 'adam': 2, 'sgd': 0}
+  assert len(slots) == num[kind]
+  for slot in slots.values():
     assert list(flat(slot)) == ['head/bias', 'head/kernel']
 
 
@@ -358,9 +362,8 @@ def test_param_paths():
 def test_builds_from_shapes_alone():
   shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_params()))
   tx = optim.build({'type': 'rmsprop'}, SCHEDULE, shapes)
-  assert jax.eval_shape(tx.init, shapes).slots['ms']['head']['bias'].shape == (
-    5,
-  )
+  slots = optim.slot_trees(jax.eval_shape(tx.init, shapes))
+  assert slots['rms/nu']['head']['bias'].shape == (5,)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,10 @@ def test_an_image_smaller_than_the_crop_is_a_bad_example():
   'specs,message',
   [
     ([dict(op='resise', size=3)], r"input.ops\[0\].*'resise'.*'resize'"),
-    ([dict(op='no.such.Op')], "cannot import op 'no.such.Op'"),
+    (
+      [dict(op='no.such.Op')],
+      "op 'no.such.Op': there is no module 'no'.*PYTHONPATH",
+    ),
     ([dict(size=3)], "dict with the key 'op'"),
     (['decode'], "dict with the key 'op'"),
     (
