@@ -217,7 +217,7 @@ class EvalData:
     """
     ops = chains.making(self._ops, ('label_ids', 'label'))
     needed = chains.needed(ops)
-    enough = needed is not None and needed <= {'labels', 'key', 'image'}
+    enough = needed is not None and needed <= {'labels', 'image'}
     read = getattr(self.source, 'labels', None) if enough else None
     for index in range(len(self.source)):
       example = {'labels': read(index)} if read else self.source[index]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
-from input_pipeline.ops import fused
+from input_pipeline.ops import chains, fused
 from input_pipeline.ops.context import OpContext
 
 Op = Callable[[dict, np.random.Generator], dict]
@@ -76,7 +76,9 @@ def build(
     op_class = find(where, spec['op'])
     where = f'{where} ({spec["op"]})'
     plugins.check_kwargs(where, op_class, options)
-    ops.append(op_class(dataclasses.replace(context, where=where), **options))
+    op = op_class(dataclasses.replace(context, where=where), **options)
+    chains.check(op, where)
+    ops.append(op)
   return fused.fuse(ops)
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from input_pipeline.examples.fields import FIELDS
 
-_ALWAYS = ('image', 'key')  # what every chain gets, if only for messages
-
 
 def declared(op: Any) -> bool:
   """Whether an op, or a class of them, says what it reads and makes.
@@ -29,6 +27,20 @@ def declared(op: Any) -> bool:
   says = next((c for c in order if 'reads' in vars(c)), op_class)
   does = next((c for c in order if '__call__' in vars(c)), op_class)
   return issubclass(says, does) or _package(says) == _package(does)
+
+
+def check(op: Any, where: str) -> None:
+  """ValueError where an op says what it reads and makes in a wrong way."""
+  if hasattr(op, 'reads') != hasattr(op, 'makes'):
+    raise ValueError(
+      f'{where}: an op declares both reads and makes, or neither'
+    )
+  for name in ('reads', 'makes'):
+    names = getattr(op, name, ())
+    if isinstance(names, str) or not all(isinstance(n, str) for n in names):
+      raise ValueError(
+        f'{where}: {name} must be a set of names of fields, got {names!r}'
+      )
 
 
 def _package(op_class: type) -> str:
@@ -51,14 +63,19 @@ def needed(ops: Sequence[Any]) -> frozenset[str] | None:
       for name in names & FIELDS.keys()
       for other in FIELDS[name].moves_with
     }
-  return frozenset(names.union(_ALWAYS))
+  return frozenset(names)
 
 
 def only(
   record: Mapping[str, Any], names: Collection[str] | None
 ) -> dict[str, Any]:
-  """The fields of a record that `needed` names; moving others is waste."""
-  return {k: v for k, v in record.items() if names is None or k in names}
+  """The fields of a record that `needed` names; moving others is waste.
+
+  Its key stays, for messages.
+  """
+  return {
+    k: v for k, v in record.items() if names is None or k in names or k == 'key'
+  }
 
 
 def finished(ops: Iterable[Any]) -> frozenset[str]:

@@ -75,7 +75,7 @@ class Labels(Declared):
       Positives win: a negative above a positive is dropped.
   """
 
-  reads = frozenset({'labels', 'label_conf', 'negatives', 'key'})
+  reads = frozenset({'labels', 'label_conf', 'negatives'})
   makes = frozenset({'label_ids', 'label_conf', 'negative_ids'})
   options_for: ClassVar[dict[str, str]] = {
     'label_conf': 'confidence=True', 'negative_ids': 'max_negatives',
@@ -137,7 +137,7 @@ class Labels(Declared):
 
   def _declare(self) -> None:
     """Narrows what the class reads and makes to what the options ask for."""
-    reads, makes = {'labels', 'key'}, {'label_ids'}
+    reads, makes = {'labels'}, {'label_ids'}
     if self._confidence:
       makes.add('label_conf')
     if self._confidence or self._min_confidence is not None:
@@ -230,7 +230,7 @@ class Labels(Declared):
 class SingleLabel(Declared):
   """'labels' -> 'label', int32 scalar; any other number of labels is bad."""
 
-  reads = frozenset({'labels', 'key'})
+  reads = frozenset({'labels'})
   makes = frozenset({'label'})
 
   def __init__(self, context: OpContext):

@@ -44,7 +44,7 @@ class LabelNoise(Declared):
     seed: another one hits other labels.
   """
 
-  reads = frozenset({'labels', 'key'})
+  reads = frozenset({'labels', 'key'})  # the record's own
   makes = frozenset({'labels'})
 
   def __init__(

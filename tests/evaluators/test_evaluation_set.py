@@ -9,6 +9,7 @@ from evaluators.harness import device_calls
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline import device
 from tests.evaluators import harness
+from tests.fixtures import tiny_source
 
 NAMES = [str(i) for i in range(9)]
 LABELS = [[i % 9, (3 * i + 1) % 9] for i in range(21)]
@@ -17,7 +18,6 @@ OPS = [
   dict(op='labels', max_labels=4),
   dict(op='image_size'),
 ]
-SIZES = dict(op='image_size')
 
 
 def eval_data(mesh=None, ops=OPS, labels=LABELS, **options):
@@ -126,7 +126,15 @@ def test_fields_that_the_ops_do_not_make_are_named():
     next(run_over(images_alone, jnp.uint8(1), data, ('label',)))
 
 
-def test_true_labels_have_the_noise_that_batches_have():
+@pytest.mark.parametrize('named', [False, True])
+def test_true_labels_have_the_noise_that_batches_have(named, monkeypatch):
+  if named:  # records that tell a name of their own: the noise follows it
+    read = tiny_source.Source.__getitem__
+    monkeypatch.setattr(
+      tiny_source.Source,
+      '__getitem__',
+      lambda self, i: read(self, i) | {'key': f'photo {i}'},
+    )
   ops = [
     *harness.IMAGE_OPS,
     dict(op='label_noise', kind='symmetric', rate=0.5),

@@ -130,6 +130,9 @@ def test_the_ops_that_labels_come_from():
   assert [type(op).__name__ for op in found] == ['LabelNoise', 'Labels']
   assert found[1].makes == {'label_ids'}
   assert chains.needed(found) == {'labels', 'key', 'image'}
+  del specs[1]
+  found = chains.making(build(*specs), ['label_ids', 'label'])
+  assert chains.needed(found) == {'labels', 'image'}
   assert 'negatives' in chains.needed(ops)
   own = build(*specs[:4], dict(op=f'{__name__}.Undeclared'), *specs[4:])
   assert chains.making(own, ['label_ids']) == own
@@ -176,7 +179,7 @@ class LabelsAndMore(labels.Labels):
   'name,needed',
   [
     ('Undeclared', None),
-    ('CountBoxes', {'image', 'key', 'original_size', 'boxes'}),
+    ('CountBoxes', {'image', 'original_size', 'boxes'}),
   ],
 )
 def test_ops_of_ones_own(name, needed):
@@ -204,6 +207,23 @@ def test_what_an_op_inherits_is_not_believed_of_what_it_computes_anew():
   specs = [DECODE, dict(op='resize', size=32), op]
   assert chains.needed(build(*specs)) is None
   assert max(batch_of(*specs)['label']) > 0
+
+
+class NoNames(CountBoxes):
+  reads = 'boxes'
+
+
+class Half(Undeclared):
+  makes = frozenset({'label'})
+
+
+def test_declarations_that_are_none():
+  with pytest.raises(
+    ValueError, match=r"NoNames\): reads must be a set .*'box"
+  ):
+    build(dict(op=f'{__name__}.NoNames'))
+  with pytest.raises(ValueError, match='both reads and makes, or neither'):
+    build(dict(op=f'{__name__}.Half'))
 
 
 class FloatLabel(CountBoxes):
@@ -337,8 +357,11 @@ def test_real_examples_have_the_shapes_promised(specs, index):
   spec = pipeline.example_spec(ops)
   assert spec.keys() == in_batch(specs)
   # With everything that the record has, whether a chain reads it or not.
-  record = {'key': world().key(index), **world()[index]}
-  whole = batch_fields.apply(ops, record, batch_fields.record_rng(0, 0, index))
+  whole = {'key': world().key(index), **world()[index]}
+  rng = batch_fields.record_rng(0, 0, index)
+  for op in ops:
+    before, whole = whole, op(whole, rng)
+    assert whole.keys() - before.keys() <= op.makes
   found = batch_fields.select(whole, chains.finished(ops))
   assert found.keys() == spec.keys()
   for name, value in found.items():

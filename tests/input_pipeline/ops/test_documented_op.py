@@ -23,7 +23,7 @@ def test_the_documented_op(tmp_path, monkeypatch):
   specs = [dict(op='decode'), dict(op='resize', size=16), own]
   source = pipeline.open_source(dict(type='synthetic', num_images=16))
   ops = pipeline.build_ops(specs, source)
-  assert chains.needed(ops) == {'image', 'key', 'original_size'}
+  assert chains.needed(ops) == {'image', 'original_size'}
   assert embedder.deterministic_ops(specs) == specs[:2]
   batches = pipeline.train(source, ops, batch_size=16, seed=0)
   images = next(batches)['image']
