@@ -29,7 +29,6 @@ from big_vision_like.training.state import TrainState
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
-from input_pipeline.ops import labels
 from input_pipeline.ops.context import OpContext
 
 
@@ -131,7 +130,7 @@ def build(
     if field not in batch_spec:
       raise ValueError(
         f'task {config.task.type!r} needs the field {field!r}, which '
-        f'input.ops do not make{labels.hint(field)}; they make '
+        f'input.ops do not make{example_ops.hint(field)}; they make '
         f'{", ".join(batch_spec)}'
       )
 

@@ -102,7 +102,8 @@ class Evaluator:
       annotated=self._allowed,
       close=self._close,
     )
-    for outputs, batch in run_over(self._outputs, state, self._data):
+    fields = ('label_ids',)
+    for outputs, batch in run_over(self._outputs, state, self._data, fields):
       labels, ids = batch['label_ids'], batch['_id']
       self._data.refuse(outputs['nan'], ids, 'the scores of {} are NaN')
       if 'known' in outputs:

@@ -28,8 +28,8 @@ from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
+from input_pipeline.ops import chains
 from input_pipeline.ops.context import OpContext
-from input_pipeline.ops.targets import unread_fields
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
@@ -324,7 +324,7 @@ class _Load:
   ):
     self._source = source
     self._ops = ops
-    self._unread = unread_fields(ops, spec)
+    self._needed, self._finished = chains.needed(ops), chains.finished(ops)
     self._spec = spec
     self._seed = seed
     self._strict = strict
@@ -355,11 +355,10 @@ class _Load:
     """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = record_rng(self._seed, epoch, index)
-      record = self._source[index]
-      example = {k: v for k, v in record.items() if k not in self._unread}
+      example = chains.only(self._source[index], self._needed)
       if 'key' not in example:
         example['key'] = self._source.key(index)
-      example = select(apply(self._ops, example, rng))
+      example = select(apply(self._ops, example, rng), self._finished)
     except BadExample as bad:
       if self._strict:
         raise ValueError(

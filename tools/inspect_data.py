@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples import annotations
+from input_pipeline.examples.fields import ANNOTATIONS, FIELDS
 
 from .cli import config_feed, config_flags, output_folder
 
@@ -140,8 +141,10 @@ def header(
     {
       name
       for one in looks
-      for name in ('boxes', 'keypoints', 'box_outlines', 'segmentation')
-      if name in one.example and name not in feed.spec
+      for name in ANNOTATIONS
+      if name in one.example
+      and name not in feed.spec
+      and FIELDS[name].kind == 'pixels'
     }
   )
   rows += [

@@ -13,18 +13,12 @@ import numpy as np
 
 from big_vision_like.inference import stored_model
 from big_vision_like.inference.stored_predictor import StoredPredictor
+from input_pipeline import ops as example_ops
 from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.ops import chains
+from input_pipeline.ops.context import OpContext
 
-_CENTRAL = 0.875  # of a side: what evaluation takes after random areas
-_PIXEL_OPS = (
-  'decode', 'resize', 'resize_small', 'resize_long', 'shrink_to_fit',
-  'center_crop', 'central_crop', 'pad',
-)  # fmt: skip
-# Ops of training that leave the pixels alone, or move them by chance only.
-_DROPPED = (
-  'random_flip', 'labels', 'single_label', 'label_noise', 'boxes',
-  'decode_segmentation', 'full_segmentation', 'image_size', 'keep',
-)  # fmt: skip
+_OPS = 'input.ops of the checkpoint'
 
 
 class Embedder(StoredPredictor):
@@ -126,40 +120,38 @@ def deterministic_ops(
 ) -> list[dict[str, Any]]:
   """The op configs of training as they are for an evaluation.
 
-  A random crop becomes the central one of its size, a random area of the image
-  the central 87.5 % of either side (Szegedy et al. 2015); reflections and the
-  ops of labels go.
+  Those that the image does not come from go: what they make is not wanted. One
+  with chance becomes what its class says (`without_chance`), such as a random
+  crop the central one of its size.
 
   Raises:
     ValueError: an op of which this is not known.
   """
-  kept = []
-  for spec in specs:
-    name, options = spec['op'], dict(spec)
-    if name == 'random_crop':
-      kept.append(options | {'op': 'center_crop'})
-    elif name == 'random_resized_crop':
-      kept += _central(options)
-    elif name in _PIXEL_OPS:
-      kept.append(options)
-    elif name not in _DROPPED:
-      raise ValueError(
-        f'input.ops of the checkpoint: what {name!r} is without chance is not '
-        'known; give the ops to use instead'
-      )
+  wanted, kept = {'image'}, []
+  for spec in reversed(specs):
+    op_class: Any = example_ops.find(_OPS, spec['op'])
+    if not chains.declared(op_class):
+      raise _unknown(spec['op'])
+    if not wanted.isdisjoint(op_class.makes):
+      wanted |= op_class.reads
+      kept[:0] = _without_chance(op_class, dict(spec))
   return kept
 
 
-def _central(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The op random_resized_crop without chance."""
-  size = options['size']
-  whole = (
-    round(size / _CENTRAL)
-    if isinstance(size, int)
-    else [round(side / _CENTRAL) for side in size]
+def _without_chance(
+  op_class: Any, spec: dict[str, Any]
+) -> Sequence[dict[str, Any]]:
+  """The configs that an op's becomes: none, itself or others."""
+  if hasattr(op_class, 'without_chance'):
+    return op_class.without_chance(spec)
+  for op in example_ops.build([spec], OpContext(where=_OPS)):
+    if not chains.deterministic(op):
+      raise _unknown(spec['op'])
+  return [spec]
+
+
+def _unknown(name: str) -> ValueError:
+  return ValueError(
+    f'{_OPS}: what {name!r} is without chance is not known; give the ops to '
+    'use instead'
   )
-  kept = {k: v for k, v in options.items() if k == 'antialias'}
-  return [
-    dict(op='resize', size=whole, **kept),
-    dict(op='center_crop', size=size),
-  ]

@@ -18,10 +18,10 @@ from big_vision_like.inference import embedder
 from big_vision_like.inference.stored_model import StoredModel
 from big_vision_like.inference.stored_predictor import StoredPredictor
 from big_vision_like.ops import interpolation
+from input_pipeline import ops as example_ops
 
 _TILE = 256  # pixels of a side
 _EVALUATOR = 'semantic_segmentation'
-_RESIZES = ('resize', 'resize_small', 'resize_long', 'shrink_to_fit')
 _NOTED = {'op': 'image_size'}
 
 
@@ -126,6 +126,12 @@ def _tile(
   return ids.astype('uint8')
 
 
+def _shows_whole(op: Mapping[str, Any]) -> bool:
+  """Whether an op leaves the whole image, with its corner at the top left."""
+  op_class = example_ops.find('ops', op['op'])
+  return getattr(op_class, 'shows_whole', False)
+
+
 def whole_image_ops(config: Any) -> list[dict[str, Any]]:
   """Op configs that show the net a whole image, and say in which size.
 
@@ -144,7 +150,7 @@ def whole_image_ops(config: Any) -> list[dict[str, Any]]:
   for op in embedder.deterministic_ops(specs):
     if op['op'] == 'pad' and not placed:
       placed = [dict(op='shrink_to_fit', size=op['size']), _NOTED, op]
-    elif op['op'] == 'decode' or (op['op'] in _RESIZES and not placed):
+    elif _shows_whole(op) and not placed:
       ops.append(op)
     else:
       raise ValueError(

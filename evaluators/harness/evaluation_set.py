@@ -11,17 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from big_vision_like.parallel import mesh as mesh_lib
-from evaluators.harness import exclusions
+from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
-from input_pipeline import device, pipeline
+from input_pipeline import batch_fields, device, pipeline
+from input_pipeline import ops as example_ops
 from input_pipeline.labels.space import LabelSpace
-from input_pipeline.ops import labels as label_ops
+from input_pipeline.ops import chains
 
 _SHOWN = 5  # keys in a message
-_LABEL_OPS = ('labels', 'single_label')
 
 
 class EvalData:
@@ -36,7 +35,8 @@ class EvalData:
     data: source config, dict(type=..., split=..., ...).
     ops: list of op configs.
     batch_size: global batch size, a multiple of the devices.
-    fields: batch fields that the ops must produce.
+    fields: batch fields that the ops must produce. Those that the host wants
+      too are named again to `run_over`.
     classes: whether the labels are the model's classes, to be compared.
     exclude_ids: see `exclusions.read_excluded`; `figures` gives both sets.
     key: the evaluator's option that `data` is the value of, for messages.
@@ -60,8 +60,8 @@ class EvalData:
     self.ctx = ctx
     where = f'{ctx.where}.{key}'
     self.source = pipeline.open_source(plain(data, where), where)
-    self._specs = [plain(op, f'{ctx.where}.ops') for op in ops]
-    self._ops = pipeline.build_ops(self._specs, self.source, f'{ctx.where}.ops')
+    specs = [plain(op, f'{ctx.where}.ops') for op in ops]
+    self._ops = pipeline.build_ops(specs, self.source, f'{ctx.where}.ops')
     part, num_parts = 0, 1
     if ctx.mesh is not None:
       mesh_lib.check_batch(ctx.mesh, batch_size, f'{ctx.where}.batch_size')
@@ -75,12 +75,13 @@ class EvalData:
       process_count=num_parts,
       where=f'{ctx.where}.ops',
     )
+    self._num_parts = num_parts
     found = pipeline.example_spec(self._ops, f'{ctx.where}.ops')
     for field in fields:
       if field not in found:
         raise ValueError(
           f'{ctx.where}.ops: no op makes the field {field!r}'
-          f'{label_ops.hint(field)}; they make '
+          f'{example_ops.hint(field)}; they make '
           f'{", ".join(found) or "none"}'
         )
     if classes:
@@ -88,7 +89,8 @@ class EvalData:
     self.excluded = exclusions.read_excluded(
       exclude_ids, self.source, f'{ctx.where}.exclude_ids', ctx.say
     )
-    self._compiled: dict[PredictFn, Callable[..., Any]] = {}
+    self._found = frozenset((*found, '_id', '_mask'))
+    self._compiled: dict[Any, Callable[..., Any]] = {}
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
@@ -197,52 +199,46 @@ class EvalData:
     """This process's host batches, from the start."""
     return iter(self._batches)
 
-  def compile(self, fn: PredictFn) -> Callable[..., Any]:
+  def compile(
+    self, fn: PredictFn, fields: Sequence[str] = ()
+  ) -> Callable[..., Any]:
     """`fn(state, batch)` as a jitted call, compiled once per function.
 
-    It returns (outputs, batch without 'image'), on every process whole.
+    It returns (outputs, the fields named with '_id' and '_mask'), on every
+    process whole.
+
+    Raises:
+      ValueError: fields that the ops do not make.
     """
-    if fn in self._compiled:
-      return self._compiled[fn]
-    mesh = self.ctx.mesh
-
-    def call(state, batch):
-      fields = {k: v for k, v in batch.items() if k != 'image'}
-      return fn(state, batch), fields
-
-    if mesh is None:
-      run = jax.jit(call)
-    else:
-      whole = NamedSharding(mesh, PartitionSpec())
-      jitted = jax.jit(call, out_shardings=whole)
-
-      def run(state, batch):
-        placed = device.to_global(batch, mesh_lib.batch_sharding(mesh))
-        with jax.set_mesh(mesh):
-          return jitted(state, placed)
-
-    self._compiled[fn] = run
-    return run
+    missing = [name for name in fields if name not in self._found]
+    if missing:
+      raise ValueError(
+        f'{self.ctx.where}: run_over is asked for {missing[0]!r}, which the '
+        f'batches do not have; they have {", ".join(sorted(self._found))}'
+      )
+    names = frozenset((*fields, '_id', '_mask'))
+    if (fn, names) not in self._compiled:
+      self._compiled[fn, names] = device_calls.DeviceCall(
+        fn, self.ctx.mesh, names, num_parts=self._num_parts
+      )
+    return self._compiled[fn, names]
 
   def label_ids(self) -> Iterator[np.ndarray]:
     """True label ids (unique, unpadded) of every example, as the ops give.
 
-    Images are not decoded: only the label ops run, on `source.labels(index)`
-    where the source has that, else on the raw example, as for labels chosen by
-    confidence. With ops of the user's own among them the whole chain runs.
+    Images are not decoded: only those ops run that the ids come from, on
+    `source.labels(index)` where these read no more than that, else on the raw
+    example. With an op that does not say what it makes the whole chain runs.
     """
-    own = any('.' in spec['op'] for spec in self._specs)
-    specs = [s for s in self._specs if own or s['op'] in _LABEL_OPS]
-    if not own:
-      specs = [label_ops.positives_only(s) for s in specs]
-    ops = pipeline.build_ops(specs, self.source, f'{self.ctx.where}.ops')
-    whole = own or any(s.get('min_confidence') is not None for s in specs)
-    read = None if whole else getattr(self.source, 'labels', None)
+    ops = chains.making(self._ops, ('label_ids', 'label'))
+    needed = chains.needed(ops)
+    enough = needed is not None and needed <= {'labels', 'image'}
+    read = getattr(self.source, 'labels', None) if enough else None
     for index in range(len(self.source)):
       example = {'labels': read(index)} if read else self.source[index]
-      rng = np.random.default_rng((0, 0, index))
-      for op in ops:
-        example = op(example, rng)
+      example = {'key': self.source.key(index), **example}
+      rng = batch_fields.record_rng(0, 0, index)
+      example = batch_fields.apply(ops, example, rng)
       if 'label_ids' in example:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:
@@ -250,7 +246,7 @@ class EvalData:
 
 
 def run_over(
-  fn: PredictFn, state: Any, data: EvalData
+  fn: PredictFn, state: Any, data: EvalData, fields: Sequence[str] = ()
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
   """Runs `fn(state, batch)` over an evaluation set, one batch ahead.
 
@@ -259,12 +255,17 @@ def run_over(
       function object, so hand in the same one every time.
     state: what `fn` needs, a tree of device arrays.
     data: the evaluation set.
+    fields: of the batch, that the host wants beside the outputs.
 
   Yields:
-    (outputs, batch): numpy arrays [n, ...] of the n examples that count;
-    'image' is left out. Every process sees all examples.
+    (outputs, batch): numpy arrays [n, ...] of the n examples that count; of
+    the batch the fields asked for, '_id' and '_mask'. Every process sees all
+    examples.
+
+  Raises:
+    ValueError: fields that the ops do not make.
   """
-  step = data.compile(fn)
+  step = data.compile(fn, fields)
   ahead, num_seen = None, 0
   for batch in itertools.chain(data.batches(), [None]):
     started = None if batch is None else step(state, batch)

@@ -76,7 +76,7 @@ class FrozenFeatures:
     """All of 'train' or 'data', in the order of the source."""
     parts = []
     data = self._sets[which]
-    for outputs, batch in run_over(self._features, state, data):
+    for outputs, batch in run_over(self._features, state, data, ('label',)):
       found, ids = outputs['features'], batch['_id']
       broken = ~np.all(np.isfinite(found), axis=1)
       data.refuse(broken, ids, 'the features of {} are not finite')

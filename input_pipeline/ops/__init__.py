@@ -7,6 +7,7 @@ An op is built once from its options and then maps one example to the next:
 
 All randomness comes from `rng`, so an example depends on its own generator
 only. A name with a dot is the import path of an op class of the user's own.
+docs/add-an-op.md shows one, and what ops declare.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
-from input_pipeline.ops import geometry
+from input_pipeline.ops import chains, fused
 from input_pipeline.ops.context import OpContext
 
 Op = Callable[[dict, np.random.Generator], dict]
@@ -72,15 +73,33 @@ def build(
         f'ops: {", ".join(OPS)}'
       )
     options = {key: spec[key] for key in spec if key != 'op'}
-    op_class = _find(where, spec['op'])
+    op_class = find(where, spec['op'])
     where = f'{where} ({spec["op"]})'
     plugins.check_kwargs(where, op_class, options)
-    ops.append(op_class(dataclasses.replace(context, where=where), **options))
-  return geometry.fuse(ops)
+    op = op_class(dataclasses.replace(context, where=where), **options)
+    chains.check(op, where)
+    ops.append(op)
+  return fused.fuse(ops)
 
 
-def _find(where: str, name: Any) -> Callable[..., Op]:
-  """The class of an op by its name or import path."""
+def hint(field: str) -> str:
+  """' (...)' that says how to get a missing field of a batch, or ''."""
+  for name in OPS:
+    op_class: Any = find('', name)
+    if field in op_class.makes:
+      option = op_class.options_for.get(field)
+      if option is not None:
+        return f' (set {option} of the op {name!r})'
+      return f' (the op {name!r} makes it)'
+  return ''
+
+
+def find(where: str, name: Any) -> Callable[..., Op]:
+  """The class of an op by its name or import path.
+
+  Raises:
+    ValueError: there is none; starts with `where`.
+  """
   if name in OPS:
     module, _, attribute = f'{__name__}.{OPS[name]}'.rpartition('.')
     return getattr(importlib.import_module(module), attribute)

@@ -12,10 +12,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline.examples import annotations
+from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import target_geometry
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
 _PILLOW_FORMATS = ('PNG', 'GIF', 'BMP', 'WEBP', 'TIFF')
 _PILLOW_LIMIT_MEGAPIXELS = 178  # above, Pillow itself refuses to open
@@ -25,7 +26,7 @@ _LYING = (5, 6, 7, 8)  # orientations that swap height and width
 _WHITE = (255, 255, 255, 255)
 
 
-class Decode:
+class Decode(Declared):
   """'image' bytes -> uint8 [H,W,3]; an array passes through as it is.
 
   Adds `original_size` where the record has none (see the op `image_size`).
@@ -40,6 +41,10 @@ class Decode:
       labels in pixel coordinates usually refer to the stored image, and a
       record with boxes or a segmentation is refused when it is on.
   """
+
+  reads = frozenset({'image', 'original_size'})
+  makes = frozenset({'image', 'original_size', 'stored_size'})
+  shows_whole = True
 
   def __init__(
     self,
@@ -99,7 +104,7 @@ class Decode:
 
   def _check_targets(self, example: dict) -> None:
     if self.apply_exif:
-      present = [n for n in annotations.FIELDS if n in example]
+      present = [n for n in fields.ANNOTATIONS if n in example]
       raise ValueError(
         f'{self.where}: apply_exif=True turns images, and {present[0]} would '
         'no longer fit; set it to False'

@@ -3,12 +3,12 @@ details: 340x340 without keeping the aspect ratio, random 299x299 crop, random
 reflection).
 
 A resize, a crop and a flip in a row are fused into one resampling of the
-window that survives; `fuse` states the rule. Boxes, keypoints, outlines and a
+window that survives (fused.py). Boxes, keypoints, outlines and a
 decoded segmentation move with the image (target_geometry.py); an example that
 has none of them costs nothing more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
 
 def _is_int(value: Any) -> bool:
@@ -77,8 +78,16 @@ def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
   return example | {'image': image}
 
 
-class _Sized:
+class _OfPixels(Declared):
+  """An op of the image; targets are moved along."""
+
+  reads = makes = frozenset({'image'})
+
+
+class _Sized(_OfPixels):
   """An op with the options size, (height, width) or a side, and antialias."""
+
+  shows_whole = True
 
   def __init__(
     self,
@@ -102,9 +111,10 @@ class Resize(_Sized):
     return _resized(example, self.height, self.width, self.antialias)
 
 
-class _ResizeSide:
+class _ResizeSide(_OfPixels):
   """Bilinear resize that keeps the aspect ratio; subclasses choose it."""
 
+  shows_whole = True
   _SIDE = ''  # what `size` is the length of
 
   def __init__(self, context: OpContext, *, size: int, antialias: bool = False):
@@ -194,7 +204,7 @@ def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
   return example | {'image': image}
 
 
-class _Crop:
+class Crop(_OfPixels):
   """A crop of fixed size; subclasses choose its place.
 
   Args (options):
@@ -237,8 +247,16 @@ class _Crop:
     return _cut(example, window, self.min_box_overlap)
 
 
-class RandomCrop(_Crop):
+class RandomCrop(Crop):
   """Crop of `size` at a uniformly random place."""
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The central crop of its size."""
+    return [{**options, 'op': 'center_crop'}]
+
+  def deterministic(self) -> bool:
+    return False
 
   def corner(
     self, height: int, width: int, rng: np.random.Generator
@@ -247,7 +265,7 @@ class RandomCrop(_Crop):
     return top, int(rng.integers(width - self.width + 1))
 
 
-class CenterCrop(_Crop):
+class CenterCrop(Crop):
   """Crop of `size` in the middle; an odd rest goes to the bottom and right."""
 
   def corner(
@@ -256,7 +274,7 @@ class CenterCrop(_Crop):
     return (height - self.height) // 2, (width - self.width) // 2
 
 
-class RandomResizedCrop:
+class RandomResizedCrop(_OfPixels):
   """A crop of random area and aspect ratio, resized (Szegedy et al. 2015).
 
   Ten draws of an area and an aspect ratio (log-uniform); the first crop that
@@ -268,10 +286,29 @@ class RandomResizedCrop:
     area: least and largest share of the image's area.
     aspect: least and largest width / height of the crop.
     antialias: see `Resize`.
-    min_box_overlap: see `_Crop`.
+    min_box_overlap: see `Crop`.
   """
 
   _TRIES = 10
+  _CENTRAL = 0.875  # of a side: what evaluation takes after random areas
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The central 87.5 % of either side (Szegedy et al. 2015)."""
+    size = options['size']
+    whole = (
+      round(size / cls._CENTRAL)
+      if isinstance(size, int)
+      else [round(side / cls._CENTRAL) for side in size]
+    )
+    kept = {k: v for k, v in options.items() if k == 'antialias'}
+    return [
+      dict(op='resize', size=whole, **kept),
+      dict(op='center_crop', size=size),
+    ]
+
+  def deterministic(self) -> bool:
+    return False
 
   def __init__(
     self,
@@ -326,7 +363,7 @@ def _range(
   return float(pair[0]), float(pair[1])
 
 
-class CentralCrop:
+class CentralCrop(_OfPixels):
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
 
   def __init__(
@@ -349,7 +386,7 @@ class CentralCrop:
     return _cut(example, window, self.min_box_overlap)
 
 
-class RandomFlip:
+class RandomFlip(_OfPixels):
   """Mirror image, left to right, with probability `probability`.
 
   Args (options):
@@ -368,6 +405,15 @@ class RandomFlip:
   ):
     self.probability = _fraction(context.where, 'probability', probability)
     self.pairs = _pairs(context.where, keypoint_pairs)
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Nothing: the image as it is."""
+    del options
+    return []
+
+  def deterministic(self) -> bool:
+    return False
 
   def draw(self, rng: np.random.Generator) -> bool:
     return bool(rng.random() < self.probability)
@@ -403,59 +449,3 @@ def _pairs(where: str, given: Any) -> target_geometry.Pairs | None:
       f'once, such as [[1, 2], [3, 4]]; got {given!r}'
     )
   return [(int(pair[0]), int(pair[-1])) for pair in pairs]
-
-
-class ResizedWindow:
-  """Resize, then an optional crop, then an optional flip, in one sampling.
-
-  Equal to the single ops bit by bit, with the same draws in the same order.
-  """
-
-  def __init__(
-    self, resize: Resize, crop: _Crop | None, flip: RandomFlip | None
-  ):
-    self.resize, self.crop, self.flip = resize, crop, flip
-    if crop and (crop.height > resize.height or crop.width > resize.width):
-      raise ValueError(
-        f'{crop.where}: size {crop.height}x{crop.width} does not fit into the '
-        f'resized image {resize.height}x{resize.width}'
-      )
-
-  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    height, width = self.resize.height, self.resize.width
-    window = Window(0, 0, height, width)
-    if self.crop:
-      window = self.crop.window(height, width, rng)
-    flip = self.flip is not None and self.flip.draw(rng)
-    window = Window(window.top, window.left, window.height, window.width, flip)
-    image = bilinear.resize(example['image'], height, width, window)
-    if target_geometry.present(example):
-      example = self._targets(example, window, image)
-    return example | {'image': image}
-
-  def _targets(self, example: dict, window: Window, image: np.ndarray) -> dict:
-    """Targets as the single ops would move them."""
-    height, width = self.resize.height, self.resize.width
-    example = target_geometry.resize(example, height, width)
-    if self.crop:
-      whole = np.broadcast_to(np.uint8(0), (height, width))  # of this size
-      example = target_geometry.crop(
-        example | {'image': whole}, window, self.crop.min_box_overlap
-      )
-    if self.flip:
-      example = self.flip.targets(example | {'image': image}, window.flip)
-    return example
-
-
-def fuse(ops: list) -> list:
-  """Replaces each run resize [crop] [flip] by one `ResizedWindow`."""
-  fused, rest = [], list(ops)
-  while rest:
-    op = rest.pop(0)
-    if isinstance(op, Resize) and not op.antialias and rest:
-      crop = rest.pop(0) if isinstance(rest[0], _Crop) else None
-      flip = rest.pop(0) if rest and isinstance(rest[0], RandomFlip) else None
-      if crop or flip:
-        op = ResizedWindow(op, crop, flip)
-    fused.append(op)
-  return fused

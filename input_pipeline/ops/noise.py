@@ -14,13 +14,14 @@ import numpy as np
 
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
 KINDS = ('symmetric', 'neighbour', 'missing')
 _MAX_SEED = 2**63
 _BITS = 53  # of a random number: those of a float64
 
 
-class LabelNoise:
+class LabelNoise(Declared):
   """Corrupts each of the raw 'labels' with a probability, for good.
 
   Whether a label is hit follows from the seed, the key of the record and the
@@ -42,6 +43,9 @@ class LabelNoise:
     rate: probability of each label to be hit, in [0, 1].
     seed: another one hits other labels.
   """
+
+  reads = frozenset({'labels', 'key'})  # the record's own
+  makes = frozenset({'labels'})
 
   def __init__(
     self, context: OpContext, *, kind: str, rate: float, seed: int = 0

@@ -4,7 +4,7 @@ Each function takes the example as it was before the op and returns the fields
 to replace; images are left to the ops. Coordinates are pixel edges: pixel
 (row, column) covers [row, row + 1) x [column, column + 1), so an image of
 width W spans [0, W] and mirrors x to W - x. Names and types of the fields are
-those of input_pipeline/examples/annotations.py.
+those of input_pipeline/examples/fields.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import annotations, outlines
+from input_pipeline.examples import annotations, fields, outlines
 from input_pipeline.ops.bilinear import Window
 
 Pairs = Sequence[tuple[int, int]]
@@ -44,7 +44,7 @@ def _open(example: dict) -> dict:
       "the op 'boxes' pads boxes to their final form: it must come after all "
       'ops that resize, crop or flip'
     )
-  targets = {n: example[n] for n in annotations.FIELDS if n in example}
+  targets = {n: example[n] for n in fields.ANNOTATIONS if n in example}
   if isinstance(targets.get('segmentation'), bytes):
     del targets['segmentation']
   return targets
@@ -52,7 +52,7 @@ def _open(example: dict) -> dict:
 
 def _replaced(example: dict, targets: dict) -> dict:
   """The example with its targets replaced, those gone left out."""
-  rest = {n: v for n, v in example.items() if n not in annotations.FIELDS}
+  rest = {n: v for n, v in example.items() if n not in fields.ANNOTATIONS}
   return rest | targets
 
 
@@ -121,7 +121,7 @@ def _crop_boxes(
   for name, value in targets.items():
     if name == 'box_outlines':
       out[name] = [value[i] for i in kept]
-    elif name == 'keypoints' or name.startswith('box'):
+    elif fields.per_box(name):
       out[name] = value[kept]
   out['boxes'], share = clipped[kept].reshape(-1, 4), share[kept]
   if 'keypoints' in out:

@@ -7,61 +7,27 @@ decode_segmentation, then the geometry. `boxes` comes after all geometry,
 `decode_segmentation` before it. docs/data.md lists the fields.
 """
 
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from input_pipeline.examples import annotations, mask_files, outlines
+from input_pipeline.examples import annotations, fields, mask_files, outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
 _GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
 
-# Fields that `boxes` can make of a box: what one has whose record says nothing.
-_EXTRAS = {
-  'box_crowd': np.bool_(False),
-  'box_difficult': np.bool_(False),
-  'box_area': np.float32(0),  # the box's own area, where there is a box
-  'box_ids': np.int64(-1),
-}
-_MADE = ('boxes', 'box_labels', *_EXTRAS, 'keypoints')
+# What every box has; the rest of a box's fields are made where asked for.
+_BOXES = frozenset({'boxes', 'box_labels'})
+_EXTRAS = tuple(
+  n for n in fields.PER_BOX if n not in _BOXES and n != 'keypoints'
+)
 
 
-def raw_fields(example: dict) -> set[str]:
-  """Names of targets that no op has made into fields of a batch.
-
-  Their size differs between examples, or they are encoded still.
-  """
-  raw = {'box_outlines'}
-  if 'box_mask' not in example:
-    raw.update(_MADE)
-  if 'image_size' not in example:
-    raw.add('original_size')
-  if isinstance(example.get('segmentation'), bytes):
-    raw.add('segmentation')
-  return raw
-
-
-def unread_fields(ops: Sequence[Any], made: Container[str]) -> frozenset[str]:
-  """Targets of a record that a chain makes nothing of: moving them is waste.
-
-  Args:
-    ops: the chain. What an op of the user's own reads is not known, so with
-      one nothing is unread.
-    made: fields that the chain makes.
-  """
-  package = __name__.rpartition('.')[0]
-  if not all(type(op).__module__.startswith(f'{package}.') for op in ops):
-    return frozenset()
-  unread = {n for n in (*_MADE, 'segmentation') if n not in made}
-  if 'box_area' not in made:  # a crop reads the area off the outline
-    unread.add('box_outlines')
-  return frozenset(unread)
-
-
-class Boxes:
+class Boxes(Declared):
   """Pads boxes to a fixed number, `max_boxes`.
 
   Makes `boxes` float32 [N, 4], `box_labels` int32 [N] (-1 where padded) and
@@ -77,6 +43,13 @@ class Boxes:
     num_keypoints: K > 0 makes `keypoints` float32 [N, K, 3], all 0 where the
       record has none.
   """
+
+  reads = frozenset(fields.PER_BOX)
+  makes = reads | {'box_mask'}
+  options_for: ClassVar[dict[str, str]] = {
+    **{name: f'extras=[{name!r}]' for name in _EXTRAS},
+    'keypoints': 'num_keypoints',
+  }
 
   def __init__(
     self,
@@ -103,6 +76,8 @@ class Boxes:
     self.max_boxes = int(max_boxes)
     self.extras = tuple(extras)
     self.num_keypoints = int(num_keypoints)
+    self.reads = _BOXES.union(extras, ['keypoints'] if num_keypoints else [])
+    self.makes = self.reads | {'box_mask'}
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     if 'box_mask' in example:
@@ -118,7 +93,10 @@ class Boxes:
       )
     found = {'boxes': boxes, 'box_labels': self._labels(example, num)}
     for name in self.extras:
-      found[name] = example.get(name, np.full(num, _EXTRAS[name]))
+      form = fields.FIELDS[name].record
+      assert form is not None
+      unknown = np.full(num, fields.fill(name), form.dtype)
+      found[name] = example.get(name, unknown)
       if name == 'box_area' and name not in example:
         found[name] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     if self.num_keypoints:
@@ -127,15 +105,12 @@ class Boxes:
       found['box_ids'] = _halves(found['box_ids'])
     found['box_mask'] = np.ones(num, np.bool_)
     padded = {name: self._pad(name, value) for name, value in found.items()}
-    rest = {
-      n: v for n, v in example.items() if n not in (*_MADE, 'box_outlines')
-    }
+    rest = {n: v for n, v in example.items() if not fields.per_box(n)}
     return rest | padded
 
   def _pad(self, name: str, value: np.ndarray) -> np.ndarray:
     shape = self.max_boxes, *value.shape[1:]
-    fill = {'box_labels': -1, 'box_ids': -1}.get(name, 0)
-    out = np.full(shape, fill, value.dtype)
+    out = np.full(shape, fields.fill(name), value.dtype)
     out[: len(value)] = value
     return out
 
@@ -177,7 +152,7 @@ def whole_ids(halves: np.ndarray) -> np.ndarray:
   return ((high << 32) | (low & 0xFFFFFFFF)).T
 
 
-class DecodeSegmentation:
+class DecodeSegmentation(Declared):
   """'segmentation' PNG -> uint8 [H, W] class ids, 255 where unknown.
 
   The file has one channel: a palette, of which the indices count and never the
@@ -188,6 +163,9 @@ class DecodeSegmentation:
     num_classes: ids from here on, but 255, make a bad example. None: those of
       the vocabulary, and one for the background where the masks have one.
   """
+
+  reads = frozenset({'segmentation', 'image', 'stored_size'})
+  makes = frozenset({'segmentation'})
 
   def __init__(self, context: OpContext, *, num_classes: int | None = None):
     vocabulary = context.vocabulary
@@ -244,7 +222,7 @@ def _class_ids(encoded: bytes) -> np.ndarray:
     return np.array(picture)
 
 
-class FullSegmentation:
+class FullSegmentation(Declared):
   """Keeps the mask at its size here, whatever later ops do to the image.
 
   Makes `full_segmentation` uint8 [H, W], the mask at the top left of a canvas
@@ -255,6 +233,9 @@ class FullSegmentation:
   Args (options):
     max_size: pixels of a side of the canvas, or (height, width).
   """
+
+  reads = frozenset({'segmentation'})
+  makes = frozenset({'full_segmentation', 'full_size'})
 
   def __init__(self, context: OpContext, *, max_size: int | Sequence[int]):
     self.where = context.where
@@ -272,7 +253,7 @@ class FullSegmentation:
     }
 
 
-class Pad:
+class Pad(Declared):
   """Puts the image at the top left of a canvas of fixed size.
 
   A segmentation is filled with 255; boxes and keypoints stay where they are. A
@@ -283,6 +264,9 @@ class Pad:
     fill: grey level or [r, g, b], 0 to 255. Default: 128, which is 0 on the
       device.
   """
+
+  reads = makes = frozenset({'image'})
+  shows_whole = True
 
   def __init__(
     self,
@@ -335,13 +319,16 @@ def on_canvas(
   return canvas
 
 
-class ImageSize:
+class ImageSize(Declared):
   """Notes the size of the image as it is here: put it before `pad`.
 
   Makes `image_size` int32 [2], height and width, and `original_size` int32
   [2], those of the image before it was ever resized, to which predictions are
   scaled back: the record's own, else that of the stored image.
   """
+
+  reads = frozenset({'image', 'original_size'})
+  makes = frozenset({'image_size', 'original_size'})
 
   def __init__(self, context: OpContext):
     self.where = context.where

@@ -132,10 +132,9 @@ def _after_ops(
 ) -> dict[str, Any]:
   """The example; with targets that the run leaves behind, where they pass."""
   from input_pipeline import batch_fields, pipeline
-  from input_pipeline.ops.targets import unread_fields
+  from input_pipeline.ops import chains
 
-  unread = unread_fields(feed.ops, feed.spec)
-  read = {name: v for name, v in record.items() if name not in unread}
+  read = chains.only(record, chains.needed(feed.ops))
   for given in (record, read):
     if feed.seed is None:
       rng = batch_fields.record_rng(0, 0, index)

@@ -17,9 +17,9 @@ from big_vision_like import experiment, train
 from big_vision_like.checkpoints import folders, formats, manager, reading
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
+from input_pipeline.labels.space import LabelSpace
 from tests import saved_run, tiny
 from tools import predict
-from input_pipeline.labels.space import LabelSpace
 
 GOLDEN = pathlib.Path(__file__).parents[2] / 'golden' / 'format1'
 LOSSES = json.loads((GOLDEN / 'losses.json').read_text())
@@ -70,7 +70,9 @@ def test_a_run_of_format_1_goes_on_with_the_same_numbers(
 def test_slots_of_format_1_come_back_under_new_names(golden, kind):
   path = folders.find(golden / kind)
   config = stored_config(golden / kind)
-  exp = experiment.build(config, space=LabelSpace.of_count(7), devices=jax.devices()[:1])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(7), devices=jax.devices()[:1]
+  )
   ckpt = manager.Checkpointer(str(golden / kind), read_only=True)
   state = ckpt.restore(exp.abstract_state, 3).opt_state
   stored = reading.stored_tree(path, 'train')

@@ -8,7 +8,7 @@ from PIL import Image
 
 from input_pipeline import ops as example_ops
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.ops import bilinear, geometry
+from input_pipeline.ops import bilinear, fused
 from input_pipeline.ops.context import OpContext
 
 SIZES = [(375, 500), (64, 64), (340, 340), (1, 7), (900, 333), (339, 341)]
@@ -258,5 +258,5 @@ def test_own_ops_by_import_path():
 
 def test_every_listed_op_exists():
   for name in example_ops.OPS:
-    assert callable(example_ops._find('x', name)), name
-  assert geometry.fuse([]) == []
+    assert callable(example_ops.find('x', name)), name
+  assert fused.fuse([]) == []
