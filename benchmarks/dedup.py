@@ -4,7 +4,7 @@
 
 Random unit vectors, with planted pairs whose cosine is known. Both contestants
 look for all pairs of cosine >= 0.9 within the set, from the same .npy file:
-  ours    input_pipeline.near_duplicates: signatures to shards, k-means cells,
+  ours    tools.near_duplicates: signatures to shards, k-means cells,
           products within cells, candidates to disk
   faiss   IndexIVFFlat over the same number of cells and probes, all vectors in
           memory as float32, range_search of all

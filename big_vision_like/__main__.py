@@ -1,7 +1,7 @@
 """The command `bvl`: training, studies and tools, by their names.
 
   bvl train --config configs/quickstart.py --workdir DIR
-  bvl predict --checkpoint DIR --input photos/ --output labels.csv
+  bvl predict --checkpoint DIR --input photos/ --output labels
 
 `bvl train` is `python -m main` of a checkout, with all of its flags; every
 other command is `python -m tools.NAME`. `bvl COMMAND --help` tells its flags.
@@ -17,7 +17,7 @@ import sys
 
 from big_vision_like.config import plugins, shipped
 
-TRAIN = 'train'
+TRAIN, LAUNCH = 'train', 'launch.local'
 
 
 def commands() -> dict[str, str]:
@@ -29,6 +29,7 @@ def commands() -> dict[str, str]:
       text = pathlib.Path(folder, f'{module.name}.py').read_text('utf-8')
       doc = ast.get_docstring(ast.parse(text)) or ''
       found[module.name] = doc.partition('\n')[0]
+  found[LAUNCH] = 'Several processes of one run on this machine.'
   return found
 
 
@@ -37,6 +38,7 @@ def main() -> None:
   name, arguments = (sys.argv[1:2] or ['--help'])[0], sys.argv[2:]
   # What `python -m` does first: a user's own modules, after all others.
   sys.path.append(os.getcwd())
+  shipped.make_importable()
   if name in ('--help', '-h', 'help'):
     print(f'{__doc__}\ncommands:')
     for command, line in commands().items():

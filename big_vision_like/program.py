@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
 143 stopped by a signal after saving.
 """
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from big_vision_like.config import loading
+from big_vision_like.config import loading, shipped
 
 MODES = ('train', 'eval', 'plan')
 
@@ -114,9 +115,10 @@ def _parse_flags(args: list[str]) -> list[str]:
   """Absl's parser, with messages that name the key and the valid ones."""
   if {'--help', '-h', '--helpshort'} & set(args):
     name = args[0] if args[0].startswith('bvl ') else 'python -m main'
-    print(_USAGE.format(name=name))
-    print(flags.FLAGS.module_help(sys.modules[__name__]))
-    _exit(0)
+    help_ = flags.FLAGS.module_help(sys.modules[__name__])
+    with contextlib.suppress(BrokenPipeError):  # as after `... | head`
+      print(f'{_USAGE.format(name=name)}\n{help_}', flush=True)
+    os._exit(0)
   try:
     return flags.FLAGS(args)
   except Exception as error:  # what a wrong override raises has many types
@@ -148,7 +150,11 @@ def _is_ours(error: BaseException) -> bool:
   frames = traceback.extract_tb(error.__traceback__)
   if not frames:
     return False
-  return 'site-packages' not in pathlib.Path(frames[-1].filename).parts
+  parts = pathlib.Path(frames[-1].filename).parts
+  if 'site-packages' not in parts:
+    return True
+  package = parts[parts.index('site-packages') + 1]
+  return package in shipped.PACKAGES
 
 
 def _guarded(argv: list[str]) -> None:
@@ -188,6 +194,10 @@ def run() -> None:
   """Entry point: tuned environment first, then flags, then the mode."""
   from big_vision_like.runtime import compile_cache, cpu_tuning
 
-  compile_cache.use()
-  cpu_tuning.reexec()
-  app.run(_guarded, flags_parser=_parse_flags)
+  try:
+    compile_cache.use()
+    cpu_tuning.reexec()
+    app.run(_guarded, flags_parser=_parse_flags)
+  except KeyboardInterrupt:  # before the trainer listens to it
+    print('\ninterrupted', file=sys.stderr)
+    _exit(130)

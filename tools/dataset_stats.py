@@ -24,7 +24,7 @@ import numpy as np
 
 from input_pipeline.files import atomic
 
-from .cli import config_flags, output_folder
+from .cli import command, config_flags, output_folder
 
 
 def counted_vocabulary(source: Any, found: Any) -> Any:
@@ -186,7 +186,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _count(argv: Sequence[str]) -> None:
-  values = config_flags.parse(argv, __doc__ or '', _define)
+  values = config_flags.parse(argv, command.as_called(__doc__), _define)
   node = _source_at(values.config, values.key)
   if values.fractions is not None:
     fractions = _fractions(values.fractions)

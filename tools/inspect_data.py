@@ -24,7 +24,7 @@ import numpy as np
 from input_pipeline.examples import annotations
 from input_pipeline.examples.fields import ANNOTATIONS, FIELDS
 
-from .cli import config_feed, config_flags, output_folder
+from .cli import command, config_feed, config_flags, output_folder
 
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
@@ -293,7 +293,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _inspect(argv: Sequence[str]) -> None:
-  values = config_flags.parse(argv, __doc__ or '', _define)
+  values = config_flags.parse(argv, command.as_called(__doc__), _define)
   looks = run(
     values.config,
     key=values.key,

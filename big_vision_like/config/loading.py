@@ -5,13 +5,14 @@ as data: no code of it runs.
 """
 
 import importlib.util
+import os
 import pathlib
 import traceback
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from big_vision_like.config import settings, shipped
 
@@ -51,7 +52,7 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-  except Exception as error:  # the file is code: anything may happen
+  except (Exception, SystemExit) as error:  # the file is code
     raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
   if not callable(getattr(module, 'get_config', None)):
     raise ValueError(f'{where}: {path!r} has no function get_config')
@@ -59,8 +60,10 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
     config = module.get_config(*([arguments] if arguments else []))
   except ValueError as error:
     raise ValueError(f'{where}: {error}') from None
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
+  if isinstance(config, FrozenConfigDict):
+    return ConfigDict(config.as_configdict())
   if not isinstance(config, ConfigDict):
     raise ValueError(
       f'{where}: get_config must return a ConfigDict, got '
@@ -69,13 +72,14 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
   return config
 
 
-def _said(error: Exception, path: str) -> str:
+def _said(error: BaseException, path: str) -> str:
   """'file:line: kind: message', of the config's own last line on the way."""
   line: int | None = None
-  if isinstance(error, SyntaxError) and error.filename == path:
+  file = os.path.abspath(path)  # as the import system calls it
+  if isinstance(error, SyntaxError) and error.filename == file:
     line = error.lineno
   for frame in traceback.extract_tb(error.__traceback__):
-    if frame.filename == path:
+    if frame.filename == file:
       line = frame.lineno
   message = error.msg if isinstance(error, SyntaxError) else error
   place = f'{path}:{line}: ' if line else ''

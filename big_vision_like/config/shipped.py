@@ -13,6 +13,8 @@ import pkgutil
 import sys
 import types
 
+# What site-packages gets of an installed package.
+PACKAGES = ('big_vision_like', 'input_pipeline', 'evaluators')
 _PACKAGE = 'big_vision_like'
 _CONFIGS = 'configs'
 
@@ -44,11 +46,29 @@ def config_file(path: str) -> str:
   return path
 
 
+def command(name: str) -> list[str]:
+  """The command line, without arguments, of a command of `bvl`, as a child.
+
+  Installed, no module of the working folder may take the place of one of ours.
+  """
+  installed = package('tools') != 'tools'
+  alone = ['-P'] if installed else []
+  return [sys.executable, *alone, '-m', _PACKAGE, name]
+
+
 def make_importable() -> None:
-  """`import configs` means the shipped ones, installed or not."""
-  if package(_CONFIGS) == _CONFIGS or _CONFIGS in sys.modules:
+  """`import configs` means the shipped ones, installed or not.
+
+  Modules of a package `configs` elsewhere on the path come after these; call
+  it again when the path has changed.
+  """
+  if package(_CONFIGS) == _CONFIGS:
     return
-  module = types.ModuleType(_CONFIGS, 'The configs of big_vision_like.')
   own = str(folder(_CONFIGS))
+  module = sys.modules.get(_CONFIGS)
+  if module is None:
+    module = types.ModuleType(_CONFIGS, 'The configs of big_vision_like.')
+    sys.modules[_CONFIGS] = module
+  elif list(getattr(module, '__path__', ()))[:1] != [own]:
+    return  # the user's own, imported before
   module.__path__ = pkgutil.extend_path([own], _CONFIGS)
-  sys.modules[_CONFIGS] = module

@@ -29,9 +29,11 @@ def environment(current: Mapping[str, str]) -> dict[str, str]:
   """
   if 'JAX_COMPILATION_CACHE_DIR' in current:
     return {}
-  home = current.get('XDG_CACHE_HOME') or os.path.join(
-    current.get('HOME') or os.path.expanduser('~'), '.cache'
-  )
+  home = current.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(home):  # to be ignored then, by its specification
+    home = os.path.join(
+      current.get('HOME') or os.path.expanduser('~'), '.cache'
+    )
   folder = pathlib.Path(home, 'big_vision_like', 'compiled', _processor())
   wanted = {
     'JAX_COMPILATION_CACHE_DIR': str(folder),
@@ -49,14 +51,42 @@ def use() -> None:
   """
   added = environment(os.environ)
   folder = added.get('JAX_COMPILATION_CACHE_DIR')
-  if folder is None or 'jax' in sys.modules:
+  off = os.environ.get('JAX_ENABLE_COMPILATION_CACHE', '').lower()
+  if folder is None or off in ('0', 'false') or 'jax' in sys.modules:
     return
   try:
     os.makedirs(folder, exist_ok=True)
   except OSError:
     return
   if os.access(folder, os.W_OK):
+    _remove_halves(pathlib.Path(folder))
     os.environ.update(added)
+
+
+def _remove_halves(folder: pathlib.Path) -> None:
+  """Removes entries of which a kill or a full disk left one file of two.
+
+  jax would fail at them whenever it looks for the oldest entry, and save
+  nothing any more.
+  """
+  if not _halves(folder):
+    return
+  import filelock
+
+  try:
+    with filelock.FileLock(folder / '.lockfile', timeout=1):  # jax's own
+      for name in _halves(folder):
+        for kind in ('cache', 'atime'):
+          (folder / f'{name}-{kind}').unlink(missing_ok=True)
+  except (filelock.Timeout, OSError):
+    return  # somebody writes; the next start looks again
+
+
+def _halves(folder: pathlib.Path) -> set[str]:
+  names = lambda kind: {
+    path.name.removesuffix(f'-{kind}') for path in folder.glob(f'*-{kind}')
+  }
+  return names('cache') ^ names('atime')
 
 
 def _processor() -> str:

@@ -5,14 +5,15 @@ gets its name by a rename; whoever reads finds the old file or the new one. An
 exception removes the temporary file. A kill leaves it, recognisable by its
 suffix:
 
-    NAME.PID.tmp   by default: two processes may write the same file, and the
-                   later one wins
+    NAME.X.tmp     by default, X new each time: several may write the same
+                   file, the last one wins
     NAME.tmp       with unique=False, where there is one writer at a time: the
                    next attempt writes over what a killed one left, so that
                    large remains do not add up
 
 Like a rename, this replaces a symbolic link, not the file that it points to.
-Permissions are those of any new file.
+Permissions are those of any new file. What is no file, such as /dev/stdout or a
+pipe, is written to as it is.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
@@ -43,21 +45,28 @@ def renamed(
   Args:
     path: of the file; its folder exists.
     suffix: of the temporary name.
-    unique: the temporary name has the number of the process in it.
+    unique: the temporary name is a new one each time.
     durable: on disk when the block is left, name and content. Without, a crash
       of the machine may leave an empty file; it is for files that are many,
       where waiting for the disk would take longest.
   """
   path = os.fspath(path)
+  if os.path.isdir(path):
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+  if os.path.exists(path) and not os.path.isfile(path):
+    yield path
+    return
   temporary = _temporary(path, suffix, unique)
   try:
     yield temporary
     if durable:
       sync(temporary)
     os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
+  except BaseException as error:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
       os.unlink(temporary)
+    if isinstance(error, OSError) and error.filename == temporary:
+      error.filename = path  # the name that the user knows
     raise
   if durable:
     sync_folder(os.path.dirname(path))
@@ -112,7 +121,7 @@ def sync_folder(folder: Path) -> None:
 
 def _temporary(path: str, suffix: str, unique: bool) -> str:
   folder, name = os.path.split(path)
-  end = f'.{os.getpid()}{suffix}' if unique else suffix
+  end = f'.{secrets.token_hex(4)}{suffix}' if unique else suffix
   if len(os.fsencode(name + end)) > _MAX_NAME_BYTES:
     digest = hashlib.blake2b(os.fsencode(name), digest_size=8)
     name = f'.{digest.hexdigest()}'

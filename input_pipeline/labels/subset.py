@@ -4,7 +4,7 @@
 
 Two studies of the paper (Sun et al. 2017, section 5.2) need them: more data
 (nested random subsets of 10M, 30M and 100M images, hash_order.py), and fewer
-classes (the labels that ImageNet has too, label_restriction.py). Labels choose
+classes (the labels that ImageNet has too, restriction.py). Labels choose
 first, chance takes its part of what they leave. docs/subsets.md.
 """
 

@@ -53,11 +53,19 @@ def bvl(wheel, tmp_path_factory):
   environ = {**os.environ, 'PYTHONPATH': str(site), 'XLA_FLAGS': xla_flags()}
   folder = tmp_path_factory.mktemp('elsewhere')
 
+  script = site / 'bin' / 'bvl'
+
   def run(*args) -> str:
-    command = [sys.executable, site / 'bin' / 'bvl', *args]
+    command = [sys.executable, script, *args]
     return _run(command, cwd=folder, env=environ).stdout
 
-  run.folder = folder
+  def fails(*args) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(script), *args]
+    return subprocess.run(
+      command, cwd=folder, env=environ, capture_output=True, text=True
+    )
+
+  run.folder, run.fails = folder, fails
   return run
 
 
@@ -120,12 +128,48 @@ def test_trains_and_predicts_from_any_folder(bvl):
 
 
 @pytest.mark.slow
+def test_late_mistakes_are_one_line_too(bvl):
+  tiny = ['train', '--config', 'configs/quickstart.py:tiny']
+  for options, words in (
+    ([], '--workdir is missing'),
+    (['--workdir=w', '--config.input.batch_size=0'], 'batch_size'),
+    (['--workdir=w', '--config.evals.fasteval.top_k=-1'], 'top_k'),
+  ):
+    done = bvl.fails(*tiny, *options)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert done.stderr.startswith('error: ')
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_users_own_packages_beside_ours(bvl):
+  """`configs` has both; no other name of the working folder counts."""
+  for name in ('configs', 'evaluators', 'tools'):
+    (bvl.folder / name).mkdir()
+    (bvl.folder / name / '__init__.py').write_text(
+      '' if name == 'configs' else 'raise RuntimeError("the user\'s")\n'
+    )
+  (bvl.folder / 'configs/ownhelp.py').write_text('SEED = 11\n')
+  (bvl.folder / 'configs/exp.py').write_text(
+    'from configs import common, ownhelp, quickstart\n'
+    'def get_config(arg=None):\n'
+    "  config = quickstart.get_config('tiny')\n"
+    '  config.seed = ownhelp.SEED\n'
+    '  config.total_steps = 2\n'
+    '  return config\n'
+  )
+  launch = ['launch.local', '--processes=1', '--']
+  bvl(*launch, '--config', 'configs/exp.py', '--workdir', 'own')
+  assert json.loads((bvl.folder / 'own/config.json').read_text())['seed'] == 11
+
+
+@pytest.mark.slow
 def test_shipped_configs_and_names_of_commands(bvl):
   plan = bvl('train', '--config', 'configs/quickstart.py:tiny', '--mode=plan')
   assert 'parameters' in plan
   text = bvl('--help')
   tools = [p.stem for p in (ROOT / 'tools').glob('*.py') if p.stem[0] != '_']
-  for name in ('train', *tools):
+  for name in ('train', 'launch.local', *tools):
     assert f'\n  {name} ' in text
   usage = bvl('predict', '--help')
   assert usage.startswith('usage: bvl predict') and 'python -m' not in usage

@@ -65,6 +65,8 @@ def open_feed(config: Any, key: str, seed: int | None) -> Feed:
   """
   from input_pipeline import pipeline
 
+  if 'input' not in config or 'evals' not in config:
+    raise ValueError('--config: no config of a run: it has no input, no evals')
   places = [
     'input',
     *(f'evals.{n}' for n in config.evals if 'ops' in config.evals[n]),

@@ -28,7 +28,10 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
   from big_vision_like.config import settings
 
   if re.search(r'\.py(:|$)', text):
-    return loading.load(text, flag).input.source.to_dict()
+    config = loading.load(text, flag)
+    if 'input' not in config:
+      raise ValueError(f'{flag}={text}: no config of a run: it has no input')
+    return config.input.source.to_dict()
   if text.endswith('.json'):
     try:
       return settings.from_json(text).input.source.to_dict()

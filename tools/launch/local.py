@@ -26,7 +26,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NoReturn
 
-MAIN = (sys.executable, '-m', 'big_vision_like', 'train')
+from big_vision_like.config import shipped
+
+from ..cli import command
+
+MAIN = tuple(shipped.command('train'))
 STOPPED = 143
 _USAGE = (
   'python -m tools.launch.local --processes=N --devices=M -- arguments of main'
@@ -214,7 +218,8 @@ def _say(text: str) -> None:
 
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
-    print(f'error: {message}; usage: {_USAGE}', file=sys.stderr)
+    usage = command.as_called(_USAGE)
+    print(f'error: {message}; usage: {usage}', file=sys.stderr)
     sys.exit(2)
 
 
@@ -222,8 +227,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   argv = list(argv)
   split = argv.index('--') if '--' in argv else len(argv)
   parser = _Parser(
-    usage=_USAGE,
-    description=__doc__,
+    usage=command.as_called(_USAGE),
+    description=command.as_called(__doc__),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

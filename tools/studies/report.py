@@ -16,6 +16,7 @@ from typing import Any
 from big_vision_like.pages import html_page
 from big_vision_like.runtime.clock import duration
 
+from ..cli import command
 from . import figures, runner, tables
 from . import record as records
 from . import results as outcomes
@@ -169,7 +170,8 @@ def _expected(results: Sequence[Result]) -> html_page.Markup:
 
 def _how(study: Study, results: Sequence[Result]) -> html_page.Markup:
   """Commands, machine and versions."""
-  whole = ['python', '-m', 'tools.study', '--config', study.source]
+  whole = [*command.as_called('python -m tools.study').split(), '--config']
+  whole += [study.source]
   whole += ['--workdir', str(study.folder)]
   lines = [shlex.join(whole), '']
   lines += [runner.shown(job) for job in study.jobs]

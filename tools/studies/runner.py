@@ -9,19 +9,18 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from big_vision_like.config import shipped
+
 from . import record as records
 from .plan import Job
 
 # What every job runs, before its arguments.
-PROGRAM: Sequence[str] = (
-  sys.executable, '-m', 'big_vision_like', 'train',
-)  # fmt: skip
+PROGRAM: Sequence[str] = tuple(shipped.command('train'))
 STOPPED = 143  # exit code of main after a signal, and of this tool
 _POLL_S = 0.1
 

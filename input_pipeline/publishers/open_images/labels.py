@@ -5,7 +5,7 @@
 
 Human-verified files say 1 (present) or 0 (absent), machine-generated ones a
 confidence in [0, 1]. Rows are read in blocks, as columns of bytes, and a row
-of an image that is there becomes one number (open_images_packed.py).
+of an image that is there becomes one number (packed.py).
 """
 
 import gzip

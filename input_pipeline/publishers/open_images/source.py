@@ -121,7 +121,7 @@ def open_splits(
   """Reads the splits that have images.
 
   Args:
-    published: the files, see open_images_layout.py.
+    published: the files, see layout.py.
     labels: 'human', 'machine' or 'both'.
     min_confidence: machine-generated labels below it are unknown.
     classes: file of the MIDs to use; None for all that have descriptions.

@@ -39,3 +39,33 @@ def test_what_is_nowhere_is_named(text, tmp_path, monkeypatch):
     FileNotFoundError, match=f'--config={text}: no config file'
   ):
     loading.load(text, '--config')
+
+
+@pytest.mark.parametrize(
+  'text, words',
+  [
+    ('def get_config(:\n', r'mine\.py:1: SyntaxError'),
+    ('x = 1\nx = {}[2]\n', r'mine\.py:2: KeyError'),
+    ('import sys\nsys.exit(3)\n', r'mine\.py:2: SystemExit: 3'),
+    ('def get_config():\n  return 3\n', 'must return a ConfigDict, got int'),
+  ],
+)
+def test_mistakes_of_a_relative_path_have_their_line(
+  text, words, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine.py').write_text(text)
+  with pytest.raises(ValueError, match=words):
+    loading.load('mine.py', '--config')
+
+
+def test_a_frozen_config_is_taken(tmp_path):
+  path = tmp_path / 'frozen.py'
+  path.write_text(
+    'from ml_collections import FrozenConfigDict\n'
+    'def get_config():\n'
+    '  return FrozenConfigDict(dict(seed=5))\n'
+  )
+  config = loading.load(str(path), '--config')
+  config.seed = 6
+  assert config.seed == 6

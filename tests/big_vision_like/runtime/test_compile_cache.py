@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -29,6 +30,8 @@ def test_the_place_is_the_users_cache_folder():
   added = compile_cache.environment({'XDG_CACHE_HOME': '/c', 'HOME': '/h'})
   assert added[DIR].startswith('/c/big_vision_like/compiled/')
   assert int(added['JAX_COMPILATION_CACHE_MAX_SIZE']) == 4 * 2**30
+  relative = compile_cache.environment({'XDG_CACHE_HOME': 'c', 'HOME': '/h'})
+  assert relative[DIR].startswith('/h/.cache/big_vision_like/')
   at_home = compile_cache.environment({'HOME': '/h'})
   assert at_home[DIR].startswith('/h/.cache/big_vision_like/compiled/')
 
@@ -72,3 +75,20 @@ def test_a_folder_that_cannot_be_made_is_no_error(project_root, tmp_path):
     project_root, XDG_CACHE_HOME=str(tmp_path / 'file')
   )
   assert figure == 80_000 and hits == misses == 0
+
+
+def test_halves_of_entries_are_removed(tmp_path, monkeypatch):
+  """What a kill between the two files of an entry leaves."""
+  for name in DIR, 'JAX_ENABLE_COMPILATION_CACHE':
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.delitem(sys.modules, 'jax', raising=False)
+  folder = pathlib.Path(compile_cache.environment(os.environ)[DIR])
+  folder.mkdir(parents=True)
+  for name in 'whole-cache', 'whole-atime', 'cut-cache', 'gone-atime':
+    (folder / name).write_bytes(b'x')
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'environ', dict(os.environ))
+    compile_cache.use()
+  left = {p.name for p in folder.iterdir() if p.name[0] != '.'}
+  assert left == {'whole-cache', 'whole-atime'}

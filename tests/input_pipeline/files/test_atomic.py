@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import stat
 import subprocess
 import sys
 
@@ -100,8 +101,8 @@ def test_a_kill_leaves_the_old_file_and_a_name_to_know_it_by(path):
   kill_in_the_middle(path, 'unique')
   assert path.read_text() == 'old'
   (rest,) = {*names(path.parent)} - {'note.txt'}
-  start, pid, end = rest.rsplit('.', 2)
-  assert (start, end) == ('note.txt', 'tmp') and pid.isdigit()
+  start, unique, end = rest.rsplit('.', 2)
+  assert (start, end) == ('note.txt', 'tmp') and int(unique, 16) >= 0
   path.unlink()
   kill_in_the_middle(path, 'unique')
   assert not path.exists()
@@ -209,3 +210,31 @@ def test_folders_that_cannot_be_synced(path, monkeypatch):
   code = 5  # EIO
   with pytest.raises(OSError, match=r'Errno 5'):
     atomic.write_text(path, 'newer')
+
+
+def test_what_is_no_file_is_written_to_as_it_is(tmp_path):
+  """As /dev/stdout or a pipe: a rename would put a file in its place."""
+  pipe = tmp_path / 'pipe'
+  os.mkfifo(pipe)
+  reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+  try:
+    atomic.write_text(pipe, 'told')
+    assert os.read(reader, 9) == b'told'
+  finally:
+    os.close(reader)
+  assert stat.S_ISFIFO(pipe.stat().st_mode)
+  assert names(tmp_path) == ['pipe']
+
+
+def test_errors_name_the_file_that_the_user_knows(tmp_path):
+  with pytest.raises(FileNotFoundError) as missing:
+    atomic.write_text(tmp_path / 'no' / 'a.txt', '')
+  assert missing.value.filename == str(tmp_path / 'no' / 'a.txt')
+  (tmp_path / 'folder').mkdir()
+  entered = []
+  with (
+    pytest.raises(IsADirectoryError) as folder,
+    atomic.writing_text(tmp_path / 'folder'),
+  ):
+    entered.append('work')
+  assert folder.value.filename == str(tmp_path / 'folder') and not entered

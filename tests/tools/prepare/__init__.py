@@ -1,1 +1,1 @@
-"""Tests of tools/prepare."""
+"""Tests of the tools prepare_*."""
