@@ -242,6 +242,8 @@ class SingleLabel(Declared):
       raise BadExample(
         f'{len(ids)} labels where {self.context.where} needs exactly one'
       )
+    if 'label_conf' in example:
+      example = _without_raw_confidences(example)
     return example | {'label': ids[0]}
 
 
