@@ -151,7 +151,7 @@ def test_the_commands_for_a_model(folder):
       'x.mean((1, 2))',
       'x',
       "error: model my_package.my_model.Model: endpoint 'pooled' must be "
-      '[B, D] with B=16, got [16, 2, 2, 512]\n',
+      '[B, D] with B=16, got [16, 2, 2, 256]\n',
     ),
     (
       'import jax\n',
