@@ -260,9 +260,9 @@ def run(args: argparse.Namespace) -> list[Audit]:
   if args.data is not None:
     source = data_argument.open_data(args.data)
   else:
-    trained_on = embedder.config.input.source
-    _check_output(args.output, trained_on, "the run's input.source")
-    source = pipeline.open_train(embedder.config)
+    where = "the run's input.source"
+    _check_output(args.output, embedder.config.input.source, where)
+    source = pipeline.open_train(embedder.config, where)
   found = class_images.ClassImages(source, args.filled_in)
   if args.class_name is not None:
     labels = found.named(args.class_name.split(','))

@@ -69,11 +69,13 @@ def test_an_answer_shortly_after_the_failure_is_dropped_too(said):
   hook = []
   answering = threading.Timer(0.1, lambda: hook[0](late))
   before = sys.unraisablehook
-  with pytest.raises(folders.DamagedError, match='cut short'):
-    with reading.damage_named(PLACE):
-      hook.append(sys.unraisablehook)
-      answering.start()
-      raise OSError('cut short')
+  with (
+    pytest.raises(folders.DamagedError, match='cut short'),
+    reading.damage_named(PLACE),
+  ):
+    hook.append(sys.unraisablehook)
+    answering.start()
+    raise OSError('cut short')
   answering.join()
   assert not said
   assert sys.unraisablehook is before
