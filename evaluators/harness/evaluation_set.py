@@ -17,6 +17,7 @@ from big_vision_like.parallel import mesh as mesh_lib
 from evaluators.harness import exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
 from input_pipeline import device, pipeline
+from input_pipeline.examples.errors import record_named
 from input_pipeline.ops import labels as label_ops
 
 _SHOWN = 5  # keys in a message
@@ -215,6 +216,9 @@ class EvalData:
     Images are not decoded: only the label ops run, on `source.labels(index)`
     where the source has that, else on the raw example, as for labels chosen by
     confidence. With ops of the user's own among them the whole chain runs.
+
+    Raises:
+      ValueError: a record that cannot be used, by its key.
     """
     own = any('.' in spec['op'] for spec in self._specs)
     specs = [s for s in self._specs if own or s['op'] in _LABEL_OPS]
@@ -224,10 +228,11 @@ class EvalData:
     whole = own or any(s.get('min_confidence') is not None for s in specs)
     read = None if whole else getattr(self.source, 'labels', None)
     for index in range(len(self.source)):
-      example = {'labels': read(index)} if read else self.source[index]
-      rng = np.random.default_rng((0, 0, index))
-      for op in ops:
-        example = op(example, rng)
+      with record_named(self.source, index, f'{self.ctx.where}.data'):
+        example = {'labels': read(index)} if read else self.source[index]
+        rng = np.random.default_rng((0, 0, index))
+        for op in ops:
+          example = op(example, rng)
       if 'label_ids' in example:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:
