@@ -19,8 +19,20 @@ _MAX_MASK_PIXELS = 64_000_000
 _BIT_DEPTH = 24  # place of the bit depth in a PNG file
 
 
-def class_ids(encoded: bytes, image: bytes, num_ids: int) -> np.ndarray:
-  """uint8 [H, W] class ids of an encoded mask.
+class Mask(bytes):
+  """The PNG of a mask as it was read, with its class ids: decoded once.
+
+  Attributes:
+    ids: uint8 [H, W], never written to.
+    present: int64 [n], the ids that occur, ascending; without void.
+  """
+
+  ids: np.ndarray
+  present: np.ndarray
+
+
+def read(encoded: bytes, image: bytes, num_ids: int) -> Mask:
+  """A mask, checked.
 
   Args:
     encoded: PNG with a palette, whose colours do not count, or of 8-bit grey.
@@ -44,8 +56,12 @@ def class_ids(encoded: bytes, image: bytes, num_ids: int) -> np.ndarray:
           f'the mask is {picture.size[0]}x{picture.size[1]} pixels, the image '
           f'{size[0]}x{size[1]}'
         )
-      mask = np.array(picture)
-  wrong = mask[(mask >= num_ids) & (mask != annotations.IGNORE)]
+      mask = Mask(encoded)
+      mask.ids = np.array(picture)
+      counts = picture.histogram()  # of ids: 256
+  mask.ids.flags.writeable = False
+  mask.present = np.flatnonzero(counts[: annotations.IGNORE])
+  wrong = mask.present[mask.present >= num_ids]
   if wrong.size:
     raise BadExample(
       f'the mask has the class id {wrong[0]}; valid: 0 to {num_ids - 1} and '

@@ -232,6 +232,8 @@ class DecodeSegmentation:
 
 def _class_ids(encoded: bytes) -> np.ndarray:
   """uint8 [H, W] of a PNG with a palette or 8-bit grey."""
+  if isinstance(encoded, mask_files.Mask):
+    return encoded.ids.copy()
   with (
     mask_files.failures_named('segmentation', 'no PNG'),
     mask_files.open_png(encoded) as picture,
