@@ -246,9 +246,9 @@ def _write_records(
 
       def read(part=part, labels=labels) -> Iterator[records.Record]:
         for row in part:
-          source, index = sources[pool.split[row]], int(pool.index[row])
-          with record_named(source, index, '--input'):
-            record = source.read(index)
+          split, index = int(pool.split[row]), int(pool.index[row])
+          with record_named(sources[split], index, '--input'):
+            record = sources[split].read(index)
           record = fasteval_choice.trusted(record, args.min_confidence)
           labels.append(record.labels)
           yield record
