@@ -133,7 +133,7 @@ def test_what_was_expected_is_not_compared_with_the_old_figure(workdir, capsys):
     'evals.fasteval.at_end': False,
     'expected': {'fasteval/map@100': 50.0},
   }
-  lines = [*map(json.loads, (workdir / 'metrics.jsonl').open())]
+  lines = list(figures.read(workdir))
   last = [m for m in lines if m['step'] == 6 or figures.is_note(m)]
   text = ''.join(json.dumps(m) + '\n' for m in last)
   (workdir / 'metrics.jsonl').write_text(text)
