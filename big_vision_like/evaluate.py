@@ -1,7 +1,8 @@
 """Evaluators of a config: when they run, and the evaluation mode.
 
 An evaluator that finished at a step is not run again at that step after a
-resume: its figures already stand in metrics.jsonl.
+resume: its figures already stand in metrics.jsonl. Those of steps that are
+trained again under another config, or on other data, do not count.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from big_vision_like.checkpoints import compatibility, folders, manager, reading
 from big_vision_like.config import settings
 from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
-from big_vision_like.runtime import distributed, writers
+from big_vision_like.runtime import distributed, figures, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
 from evaluators.harness import building, context
@@ -39,7 +40,7 @@ class Scheduled:
   at_end: bool
   total_steps: int
   on_error: str
-  done: frozenset[int]
+  done: frozenset[int] = frozenset()
 
   def due(self, step: int) -> bool:
     """Whether it has to run after this many steps."""
@@ -83,7 +84,6 @@ def from_config(
     process_index=jax.process_index(),
   )
   built = building.from_config(evals, exp.predict, ctx_for)
-  done = distributed.decide(_done(workdir, evals))
   return {
     name: Scheduled(
       name=name,
@@ -93,7 +93,6 @@ def from_config(
       at_end=_flag(evals[name], name, 'at_end'),
       total_steps=exp.total_steps,
       on_error=exp.config.on_eval_error,
-      done=frozenset(done[name]),
     )
     for name, evaluator in built.items()
   }
@@ -251,18 +250,13 @@ def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
   return len(source()) if epochs else None
 
 
-def _done(workdir: str, evals: Any) -> dict[str, list[int]]:
-  """The steps at which each evaluator's figures were already written.
-
-  An evaluator whose options have changed since starts anew.
-  """
-  done: dict[str, set[int]] = {name: set() for name in evals}
-  stored = pathlib.Path(workdir) / settings.FILE
-  before = settings.from_json(stored).evals if stored.exists() else {}
-  same = {n for n in evals if settings.equal(evals[n], before.get(n))}
-  for line in writers.read_metrics(workdir):
-    for key in line:
-      name = key.partition('/')[0]
-      if name in same:
-        done[name].add(line['step'])
-  return {name: sorted(steps) for name, steps in done.items()}
+def without_finished(
+  evals: dict[str, Scheduled], workdir: str
+) -> dict[str, Scheduled]:
+  """They, knowing at which steps their figures already stand in the workdir."""
+  found = figures.evaluated(list(figures.read(workdir)))
+  done = distributed.decide({n: sorted(found.get(n, ())) for n in evals})
+  return {
+    name: dataclasses.replace(scheduled, done=frozenset(done[name]))
+    for name, scheduled in evals.items()
+  }

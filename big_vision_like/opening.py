@@ -28,6 +28,7 @@ from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
 from big_vision_like.runtime import (
   distributed,
+  figures,
   workdirs,
   writers,
 )
@@ -83,10 +84,27 @@ def open_run(
   if exp.servers:
     console.say(exp.servers)
   state = _restore(exp, ckpt, data_id, console)
+  restored = state is not None
+  trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
     state = _init(exp, start, console)
+  step = int(state.step)
+  note = _changes(folder, exp.config, data_id, trained_on, step + restored)
+  anew_from = note.get(figures.ANEW_FROM)
+  writer = writers.MetricWriter(
+    workdir, silent=not distributed.is_first(), anew_from=anew_from
+  )
+  stack.callback(writer.close)
+  if note:  # before config.json is replaced: what has changed is known by it
+    writer.write_note(step, note)
+  if anew_from is not None:
+    console.say(
+      f'trained anew from step {anew_from} on: older figures of these steps do '
+      'not count'
+    )
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
+  evals = evaluate.without_finished(evals, workdir)
   part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
   data = pipeline.train(
     source,
@@ -111,8 +129,6 @@ def open_run(
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  writer = writers.MetricWriter(workdir, silent=not distributed.is_first())
-  stack.callback(writer.close)
   return Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
 
 
@@ -143,6 +159,55 @@ def _store_config(path: pathlib.Path, config: Config) -> None:
   text = settings.to_json(config)
   if not path.exists() or path.read_text(encoding='utf-8') != text:
     atomic.write_text(path, text)
+
+
+def _changes(
+  folder: pathlib.Path,
+  config: Config,
+  data: str,
+  trained_on: str | None,
+  first: int,
+) -> dict[str, int]:
+  """What has changed since metrics.jsonl was written, as a note; {}: nothing.
+
+  Read off the config.json that is about to be replaced, the data that the
+  figures so far are of, and the notes there are: the changes of one resume
+  hold for all that follow.
+
+  Args:
+    folder: workdir.
+    config: of the run as it goes on.
+    data: fingerprint of its training data.
+    trained_on: that of the checkpoint it goes on from, if there is one.
+    first: the first step whose figures are not yet those of this training.
+  """
+  lines = list(figures.read(folder))
+  shown = figures.counting(lines)
+  stored = folder / settings.FILE
+  before = settings.from_json(stored) if stored.exists() else None
+  known = figures.last(lines, figures.DATA)
+  if known is None and trained_on is not None:
+    known = figures.data_number(trained_on)
+  changed = known not in (None, figures.data_number(data))
+  if before is not None:
+    changed |= bool(settings.differences(before, config))
+    changed |= any(before[key] != config[key] for key in settings.LENGTH)
+  # What went on from a later step than this one, under another config.
+  later = figures.last(lines, figures.ANEW_FROM)
+  changed |= later is not None and later > first
+  found = {name.partition('/')[0] for line in shown for name in line}
+  evaluators = [
+    name
+    for name in config.evals
+    if name in found
+    and (
+      before is None
+      or not settings.equal(config.evals[name], before.evals.get(name))
+    )
+  ]
+  if not (changed or evaluators or known is None):
+    return {}
+  return figures.note(data, first if changed else None, evaluators)
 
 
 def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:

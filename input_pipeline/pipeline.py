@@ -14,6 +14,7 @@ the run stops above `max_bad_fraction`.
 import dataclasses
 import itertools
 import math
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ def open_source(
     ValueError: unknown type or option, or an empty data set.
   """
   source_class, options, chosen = checked_source(config, where)
-  source = source_class(**options)
+  source = make_source(source_class, options, where)
   if len(source) == 0:
     raise ValueError(f'{where}: the data set is empty: {dict(config)}')
   source = subset.select(source, chosen, f'{where}.subset')
@@ -82,14 +83,42 @@ def checked_source(
   return source_class, options, chosen
 
 
-def open_train(config: Any) -> Any:
+def make_source(
+  source_class: Callable[..., Any], options: Mapping[str, Any], where: str
+) -> Any:
+  """The source itself; what it refuses names the key or flag given for it.
+
+  Sources know their options only: 'path=...: no such folder' of one becomes
+  'evals.val.data.path=...' or '--data: path=...'.
+  """
+  try:
+    return source_class(**options)
+  except (ValueError, FileNotFoundError) as error:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+      text = f'{error.filename}: {error.strerror}'
+      raise FileNotFoundError(f'{where}: {text}') from None
+    if len(error.args) == 1:  # not that of a codec
+      of_option = text.partition('=')[0] in ('type', *options)
+      dot = of_option and re.fullmatch(r'[\w.]+', where)
+      error.args = (f'{where}{"." if dot else ": "}{text}',)
+    raise
+
+
+def open_train(config: Any, where: str = 'input.source') -> Any:
   """The training source of a config, or the subset that it asks for.
+
+  Args:
+    config: the whole config.
+    where: what `config.input.source` is called, for messages.
 
   Raises:
     ValueError: see `open_source`; or the masks of the source have a background
       where the task expects none, or the reverse.
   """
-  source = open_source(config.input.source, fraction=config.input.fraction)
+  source = open_source(
+    config.input.source, where, fraction=config.input.fraction
+  )
   found = getattr(source, 'background', None)
   if found is not None:
     task_class = plugins.get('task', config.task.type)
@@ -98,8 +127,8 @@ def open_train(config: Any) -> Any:
       if wanted != found:
         meaning = 'the background' if found else 'that of the first class'
         raise ValueError(
-          f'task.background={wanted}, but in the masks of input.source the id '
-          f'0 is {meaning}: background={found} there'
+          f'task.background={wanted}, but in the masks of {where} the id 0 is '
+          f'{meaning}: background={found} there'
         )
   return source
 

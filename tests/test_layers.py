@@ -60,7 +60,10 @@ RULES = {
     {f'{B}.runtime', f'{B}.config', 'input_pipeline.files'},
     {'optax', 'orbax', 'grain', 'flax'},
   ),
-  f'{B}/pages': ({f'{B}.pages', f'{B}.config', 'input_pipeline'}, NUMERIC),
+  f'{B}/pages': (
+    {f'{B}.pages', f'{B}.config', f'{B}.runtime.figures', 'input_pipeline'},
+    NUMERIC,
+  ),
   f'{B}/inference': (
     {
       f'{B}.inference', f'{B}.checkpoints', f'{B}.config', f'{B}.experiment',

@@ -29,6 +29,7 @@ from absl import logging
 from PIL import Image
 
 from big_vision_like.pages import html_page
+from input_pipeline.examples.errors import record_named
 
 from .cli import command, data_argument, output_folder
 from .noise import bucket_montage, class_images, feature_clusters
@@ -80,9 +81,11 @@ class Thumbnails:
 
   def __getitem__(self, index: int) -> np.ndarray:
     if index not in self._kept:
-      example, rng = self._source[index], np.random.default_rng(0)
-      for op in self._ops:
-        example = op(example, rng)
+      rng = np.random.default_rng(0)
+      with record_named(self._source, index, 'the sheets of a class'):
+        example = self._source[index]
+        for op in self._ops:
+          example = op(example, rng)
       self._kept[index] = example['image']
     return self._kept[index]
 
@@ -260,9 +263,9 @@ def run(args: argparse.Namespace) -> list[Audit]:
   if args.data is not None:
     source = data_argument.open_data(args.data)
   else:
-    trained_on = embedder.config.input.source
-    _check_output(args.output, trained_on, "the run's input.source")
-    source = pipeline.open_train(embedder.config)
+    where = "the run's input.source"
+    _check_output(args.output, embedder.config.input.source, where)
+    source = pipeline.open_train(embedder.config, where)
   found = class_images.ClassImages(source, args.filled_in)
   if args.class_name is not None:
     labels = found.named(args.class_name.split(','))

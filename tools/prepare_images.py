@@ -86,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_sources(args: argparse.Namespace) -> dict[str, Any]:
   """split -> source."""
+  from input_pipeline import pipeline
+
   kind = args.type
   if kind == 'detect':
     if args.input is None:
@@ -114,8 +116,13 @@ def open_sources(args: argparse.Namespace) -> dict[str, Any]:
       raise ValueError(
         f'--splits {args.splits}: source type {kind!r} has no splits; name one'
       )
-    return {splits[0]: source_class(**options)}
-  return {split: source_class(split=split, **options) for split in splits}
+    return {splits[0]: pipeline.make_source(source_class, options, where)}
+  return {
+    split: pipeline.make_source(
+      source_class, {'split': split, **options}, where
+    )
+    for split in splits
+  }
 
 
 def _kind_of(path: str) -> str:

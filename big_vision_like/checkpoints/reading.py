@@ -4,9 +4,7 @@ What cannot be read is `folders.DamagedError`, one line that names the folder.
 """
 
 import contextlib
-import inspect
 import pathlib
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from big_vision_like.checkpoints import formats
+from big_vision_like.checkpoints import formats, late_answers
 from big_vision_like.checkpoints.folders import DamagedError
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline.labels.space import LabelSpace
@@ -26,18 +24,9 @@ _SHOWN_REASON = 300  # characters of what a library says of a damaged file
 @contextlib.contextmanager
 def damage_named(path: pathlib.Path, item: str = '') -> Iterator[None]:
   """Turns what libraries say of unreadable files into one line."""
-  hook = sys.unraisablehook
-
-  def without_late_answers(met: Any) -> None:
-    closed = str(met.exc_value) == 'Event loop is closed'
-    if not closed and not inspect.iscoroutine(met.object):
-      hook(met)
-
-  # The other reads of one that failed end later, unawaited or with answers to
-  # a closed event loop, and each would print; so after a failure this stays.
-  sys.unraisablehook = without_late_answers
   try:
-    yield
+    with late_answers.dropped():
+      yield
   except (RuntimeError, MemoryError):  # not of the files
     raise
   except Exception as error:  # tensorstore's have no type of their own
@@ -45,7 +34,6 @@ def damage_named(path: pathlib.Path, item: str = '') -> Iterator[None]:
     raise DamagedError(
       f'checkpoint {path} is damaged or incomplete: {what}'
     ) from error
-  sys.unraisablehook = hook
 
 
 def _reason(error: BaseException) -> str:

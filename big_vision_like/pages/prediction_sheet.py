@@ -10,6 +10,7 @@ from PIL import Image
 
 from big_vision_like.pages import html_page
 from input_pipeline import pipeline
+from input_pipeline.examples.errors import record_named
 
 _SIDE = 160  # pixels of a thumbnail
 _MOST_FREQUENT = 20
@@ -46,7 +47,8 @@ def write(
   rng = np.random.default_rng(0)  # decoding has no chance
   pictures = []
   for index, line in shown:
-    image = decode({'image': source[index]['image']}, rng)['image']
+    with record_named(source, index, 'the sheet of predictions'):
+      image = decode({'image': source[index]['image']}, rng)['image']
     rows = [
       f'{entry["score"]:.3f} {entry["name"]}' for entry in line['predictions']
     ]

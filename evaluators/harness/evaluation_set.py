@@ -17,6 +17,7 @@ from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
 from input_pipeline import batch_fields, device, pipeline
 from input_pipeline import ops as example_ops
+from input_pipeline.examples.errors import record_named
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 
@@ -229,16 +230,20 @@ class EvalData:
     Images are not decoded: only those ops run that the ids come from, on
     `source.labels(index)` where these read no more than that, else on the raw
     example. With an op that does not say what it makes the whole chain runs.
+
+    Raises:
+      ValueError: a record that cannot be used, by its key.
     """
     ops = chains.making(self._ops, ('label_ids', 'label'))
     needed = chains.needed(ops)
     enough = needed is not None and needed <= {'labels', 'image'}
     read = getattr(self.source, 'labels', None) if enough else None
     for index in range(len(self.source)):
-      example = {'labels': read(index)} if read else self.source[index]
-      example = {'key': self.source.key(index), **example}
-      rng = batch_fields.record_rng(0, 0, index)
-      example = batch_fields.apply(ops, example, rng)
+      with record_named(self.source, index, f'{self.ctx.where}.data'):
+        example = {'labels': read(index)} if read else self.source[index]
+        example = {'key': self.source.key(index), **example}
+        rng = batch_fields.record_rng(0, 0, index)
+        example = batch_fields.apply(ops, example, rng)
       if 'label_ids' in example:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:

@@ -44,6 +44,8 @@ class Options:
       evaluation sets.
     fill_in: labels that are dropped count as their kept ancestors.
     keep_ids: all labels keep their ids and outputs; those dropped never occur.
+    other_pixels: what pixels of other labels are in masks: 'void', or
+      'background' where the masks have one.
   """
 
   fraction: float | None = None
@@ -53,6 +55,7 @@ class Options:
   unlabelled: str | None = None
   fill_in: bool | None = None
   keep_ids: bool | None = None
+  other_pixels: str | None = None
 
 
 def _parse(options: Mapping[str, Any], where: str) -> Options:
@@ -81,6 +84,9 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
   check_fraction(parsed.fraction, f'{where}.fraction')
   if parsed.unlabelled not in (None, *_UNLABELLED):
     refuse('unlabelled', f'be one of {", ".join(_UNLABELLED)}')
+  if parsed.other_pixels not in (None, *label_restriction.OTHER_PIXELS):
+    valid = ', '.join(label_restriction.OTHER_PIXELS)
+    refuse('other_pixels', f'be one of {valid}')
   labels = parsed.labels
   if labels is not None and not isinstance(labels, str):
     if isinstance(labels, Mapping) or not isinstance(labels, Sequence):
@@ -92,7 +98,7 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
     raise ValueError(f'{where}: give fraction or num_images, not both')
   if 'seed' in given and not {'fraction', 'num_images'} & given.keys():
     raise ValueError(f'{where}.seed: needs fraction or num_images')
-  for name in ('unlabelled', 'fill_in', 'keep_ids'):
+  for name in ('unlabelled', 'fill_in', 'keep_ids', 'other_pixels'):
     if name in given and 'labels' not in given:
       raise ValueError(f'{where}.{name}: needs labels')
   return parsed
@@ -240,7 +246,9 @@ def _choose(source: Any, options: Options, where: str) -> Any:
     restriction,
     counts=_counts(source, restriction, index, chosen, share),
     in_hash_order=in_hash_order,
-    identity=_identity(num, seed if drawn else None, options, restriction),
+    identity=_identity(
+      num, seed if drawn else None, options, restriction, _has_masks(source)
+    ),
     description=_describe(source, num, seed if drawn else None, restriction),
   )
 
@@ -252,12 +260,21 @@ def _restriction(source: Any, options: Options, where: str) -> Restriction:
   )
   if options.fill_in and source.hierarchy is None:
     raise ValueError(f'{where}.fill_in: the data set has no hierarchy')
+  background = getattr(source, 'background', None) is not False
+  other_pixels = options.other_pixels or label_restriction.OTHER_PIXELS[0]
+  if other_pixels == 'background' and not background:
+    raise ValueError(
+      f"{where}.other_pixels='background': the masks of the data have none "
+      "(background=False); valid: 'void'"
+    )
   return Restriction(
     source.vocabulary,
     source.hierarchy,
     kept,
     fill_in=bool(options.fill_in),
     keep_ids=bool(options.keep_ids),
+    background=background,
+    other_pixels=other_pixels,
   )
 
 
@@ -300,14 +317,25 @@ def _counts(
   return restriction.counts(index, chosen)
 
 
+def _has_masks(source: Any) -> bool:
+  """Whether the source says that it has."""
+  return getattr(source, 'background', None) is not None
+
+
 def _identity(
-  num: int, seed: int | None, options: Options, restriction: Restriction | None
+  num: int,
+  seed: int | None,
+  options: Options,
+  restriction: Restriction | None,
+  masks: bool,
 ) -> str:
   """Changes with whatever changes the records or what is seen of them."""
   parts = [num, seed]
   if restriction is not None:
     parts += [options.unlabelled == 'keep', bool(options.fill_in)]
     parts += [bool(options.keep_ids), restriction.kept.tolist()]
+    if masks or options.other_pixels is not None:
+      parts.append(options.other_pixels or label_restriction.OTHER_PIXELS[0])
   digest = hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
   return f'{num}:{digest}'
 

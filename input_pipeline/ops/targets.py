@@ -190,7 +190,7 @@ class DecodeSegmentation(Declared):
     if isinstance(image, bytes):
       raise ValueError(f'{self.where}: the image is encoded; decode it before')
     if isinstance(ids, bytes):
-      ids = _class_ids(ids)
+      ids = mask_files.decoded(ids)
     size = example.get('stored_size', image.shape[:2])
     if ids.shape != size:
       raise BadExample(
@@ -206,20 +206,6 @@ class DecodeSegmentation(Declared):
         )
     ids = outlines.nearest(ids, *image.shape[:2])  # a JPEG decoded smaller
     return example | {'segmentation': ids}
-
-
-def _class_ids(encoded: bytes) -> np.ndarray:
-  """uint8 [H, W] of a PNG with a palette or 8-bit grey."""
-  with (
-    mask_files.failures_named('segmentation', 'no PNG'),
-    mask_files.open_png(encoded) as picture,
-  ):
-    if not mask_files.holds_ids(picture, encoded):
-      raise BadExample(
-        f'segmentation PNG is of mode {picture.mode}; it must have a palette '
-        'or 8-bit grey'
-      )
-    return np.array(picture)
 
 
 class FullSegmentation(Declared):

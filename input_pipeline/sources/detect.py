@@ -32,9 +32,7 @@ def kind_of(path: str) -> str:
   if not place.exists():
     if shard_names.is_pattern(path) and path.endswith('.tar'):
       return 'webdataset'
-    raise FileNotFoundError(
-      f'input.source.path={path!r}: no such file or folder'
-    )
+    raise FileNotFoundError(f'path={path!r}: no such file or folder')
   if place.is_dir():
     if (place / 'manifest.json').exists():
       return 'records'
@@ -48,7 +46,7 @@ def kind_of(path: str) -> str:
   if place.name.lower().removesuffix('.gz').endswith(_TABLES):
     return 'table'
   raise ValueError(
-    f'input.source.path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
+    f'path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
     'file (or one of these with .gz) nor a .tar of WebDataset'
   )
 
@@ -153,7 +151,7 @@ class Source:
     options = {k: v for k, v in options.items() if v is not None}
     source_class = plugins.get('source', kind)
     plugins.check_kwargs(
-      f'input.source ({kind} at {path!r})',
+      f"type='detect' ({kind} at {path!r})",
       source_class,
       {'path': path, **options},
     )
@@ -163,7 +161,7 @@ class Source:
         source.background = background
       elif source.background != background:
         raise ValueError(
-          f'input.source.background={background}, but {path!r} was prepared '
+          f'background={background}, but {path!r} was prepared '
           f'with background={source.background}'
         )
     if source.hierarchy is None:

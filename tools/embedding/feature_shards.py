@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.examples.errors import record_named
 from input_pipeline.files import atomic
 
 FORMATS = ('array_record', 'safetensors')
@@ -50,12 +51,18 @@ class Rows:
 
 
 def rows_of(source: Any, ids: np.ndarray, features: np.ndarray) -> Rows:
-  """Rows with the labels and keys of a source; images are not decoded."""
+  """Rows with the labels and keys of a source; images are not decoded.
+
+  Raises:
+    ValueError: labels that cannot be read any more, by their record's key.
+  """
   read = getattr(source, 'labels', None) or (
     lambda index: source[index]['labels']
   )
-  indices = ids.tolist()
-  labels = [np.asarray(read(i), np.int32) for i in indices]
+  indices, labels = ids.tolist(), []
+  for index in indices:
+    with record_named(source, index, 'its labels'):
+      labels.append(np.asarray(read(index), np.int32))
   return Rows(features, ids, labels, [source.key(i) for i in indices])
 
 

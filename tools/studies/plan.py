@@ -23,7 +23,7 @@ from . import entries
 _LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys that change neither the weights at the end nor what is known of them.
 _IGNORED = tuple(k for k in settings.FREE_SECTIONS if k not in _LENGTH)
-_START = 'init_from.path'
+START = 'init_from.path'
 _AVERAGES = 'init_from.ema'
 
 
@@ -59,10 +59,10 @@ class Job:
     """
     flat = settings.flat(self.config)
     kept = {k: v for k, v in flat.items() if not within(k, _IGNORED)}
-    if not flat[_START]:
+    if not flat[START]:
       del kept[_AVERAGES]  # of no checkpoint; older records do not have it
     if self.parent is not None:
-      kept[_START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
+      kept[START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
       kept['start_from'] = self.parent.identity
     return kept
 
@@ -222,9 +222,9 @@ def _jobs(
     values: dict[str, Any] = {'seed': seed}
     if run.start_from:
       parent = _parent(run, seed, jobs[run.start_from])
-      values[_START] = str(parent.workdir)
+      values[START] = str(parent.workdir)
       if run.start_step is not None:
-        values[_START] += f'/checkpoints/{run.start_step}'
+        values[START] += f'/checkpoints/{run.start_step}'
     complete = overrides.apply(config, values, where)
     planned.append(
       Job(

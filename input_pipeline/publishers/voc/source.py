@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import annotations, mask_files
+from input_pipeline.examples import mask_files
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import archives
 from input_pipeline.files.archives import Files
@@ -54,8 +54,19 @@ class Source:
     places: Sequence[Place],
     boxes: Sequence[annotation_xml.Boxes] | None,
     notes: Sequence[str],
+    *,
+    grey: bool = False,
   ):
-    """Takes images with boxes, or with masks where `boxes` is None."""
+    """Takes images with boxes, or with masks where `boxes` is None.
+
+    Args:
+      places: of the images.
+      boxes: of each image.
+      notes: lines of the report.
+      grey: masks are encoded anew, without a palette, for storage: many
+        programs would read its colours.
+    """
+    self._grey = grey
     self.vocabulary = Vocabulary(annotation_xml.CLASSES)
     self._places = tuple(places)
     self._boxes = None if boxes is None else tuple(boxes)
@@ -92,13 +103,12 @@ class Source:
     encoded = _read(place.mask, 'the mask is missing')
     # 0 is the background, 1 to 20 are the classes (label + 1).
     num_ids = len(annotation_xml.CLASSES) + 1
-    mask = mask_files.class_ids(encoded, image, num_ids)
-    present = np.unique(mask)
-    present = present[(present > 0) & (present != annotations.IGNORE)]
+    mask = mask_files.read(encoded, image, num_ids)
+    present = mask.present[mask.present > 0]
     return {
       'image': image,
       'labels': present.astype(np.int32) - 1,
-      'segmentation': mask_files.png(mask),
+      'segmentation': mask_files.png(mask.ids) if self._grey else mask,
     }
 
   def fingerprint(self) -> str:
@@ -138,7 +148,7 @@ def open_splits(
   trainaug_masks: str | None = None,
   scratch: str | None = None,
 ) -> dict[str, Source]:
-  """The splits of the years found.
+  """The splits of the years found, to be stored: masks are of 8-bit grey.
 
   Args:
     inputs: what `devkit.open_years` takes.
@@ -175,7 +185,7 @@ def open_splits(
     trainaug_masks, scratch=scratch
   )  # fmt: skip
   return {
-    split: open_split(years, split, task, trainaug_list, extra)
+    split: open_split(years, split, task, trainaug_list, extra, grey=True)
     for split in splits
   }
 
@@ -227,8 +237,10 @@ def open_split(
   task: str,
   trainaug_list: str | None = None,
   trainaug_masks: Files | None = None,
+  *,
+  grey: bool = False,
 ) -> Source:
-  """One of `split_names`; see `open_splits`."""
+  """One of `split_names`; see `open_splits` and `Source`."""
   if split == TRAINAUG and trainaug_list is not None:
     chosen = _trainaug(years, trainaug_list)
   else:
@@ -240,7 +252,8 @@ def open_split(
   if task == 'detection':
     return _detection(split, chosen)
   augmented = split == TRAINAUG
-  return _segmentation(chosen, augmented, trainaug_masks if augmented else None)
+  extra = trainaug_masks if augmented else None
+  return _segmentation(chosen, augmented, extra, grey)
 
 
 def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
@@ -267,7 +280,10 @@ def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
 
 
 def _segmentation(
-  chosen: Sequence[tuple[Year, str]], augmented: bool, extra: Files | None
+  chosen: Sequence[tuple[Year, str]],
+  augmented: bool,
+  extra: Files | None,
+  grey: bool,
 ) -> Source:
   """Masks of the augmented set come first from where that set has its own."""
   folders = ('SegmentationClass',)
@@ -296,9 +312,8 @@ def _segmentation(
       'extended set are given by --trainaug_list and --trainaug_masks'
     )
   masks = ', '.join(f'{n:,} from {origin}' for origin, n in counts.items())
-  return Source(places, None, [
-    _years_line(chosen), f'masks: {masks}; {missing:,} missing',
-  ])  # fmt: skip
+  notes = [_years_line(chosen), f'masks: {masks}; {missing:,} missing']
+  return Source(places, None, notes, grey=grey)
 
 
 def _trainaug(years: Mapping[str, Year], path: str) -> list[tuple[Year, str]]:
