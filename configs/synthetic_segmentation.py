@@ -63,7 +63,9 @@ def get_config(arg=None):
   if arg.init:
     c.init_from.path = arg.init
 
-  c.optim = dict(type='momentum', momentum=0.9, weight_decay=5e-4)
+  c.optim = dict(
+    type='momentum', momentum=0.9, weight_decay=5e-4, weight_decay_on='all'
+  )
   c.schedule = dict(type='poly', lr=arg.lr, power=0.9)
 
   c.ckpt.every_steps = 1000

@@ -19,7 +19,11 @@ from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.synthetic_world.options import Options, check_integer
-from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
+from input_pipeline.synthetic_world.render import (
+  MAX_SIZE,
+  MIN_SIZE,
+  keypoint_pairs,
+)
 from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
 
@@ -140,6 +144,9 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self.background = True if annotations else None  # id 0 of the masks
+    self.keypoint_pairs = (
+      keypoint_pairs(int(num_keypoints)) if annotations else None
+    )
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)

@@ -296,6 +296,11 @@ def _keypoints(thing: Thing, look: Look, size: int, num: int) -> np.ndarray:
   return np.stack([y, x, np.ones(num)], -1).astype(np.float32)
 
 
+def keypoint_pairs(num: int) -> tuple[tuple[int, int], ...]:
+  """Numbers of the keypoints, of `num`, that a mirror image exchanges."""
+  return tuple((i, num - i) for i in range(1, (num + 1) // 2))
+
+
 def _see(keypoints: np.ndarray, instances: np.ndarray) -> None:
   """Fills in the visibility of keypoints [N, K, 3] in place."""
   size = instances.shape[0]
