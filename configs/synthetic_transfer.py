@@ -1,7 +1,7 @@
 """A small, clean, single-label set of the synthetic world, as transfer target.
 
 The stand-in for ImageNet in minutes: one right label an image, that of its
-largest shape, and few images. Another world than the quickstart's: other
+class with the largest visible area, and few images. Another world than the quickstart's: other
 labels, other looks. Training from scratch, fine-tuning and frozen features
 differ in `init` and `freeze` only (Sun et al. 2017, section 4.3).
 

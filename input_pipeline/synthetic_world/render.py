@@ -112,6 +112,19 @@ def draw_image(
   return _develop(canvas, scene), instances
 
 
+def largest_class(scene: Scene, instances: np.ndarray) -> int:
+  """The leaf class with most pixels in an instance map of the scene.
+
+  Of equal ones the class of the object of larger radius; so too where nothing
+  can be seen.
+  """
+  pixels = np.bincount(instances.ravel(), minlength=len(scene.objects) + 1)
+  area = dict.fromkeys(scene.labels, 0)
+  for thing, seen in zip(scene.objects, pixels[1:].tolist()):
+    area[thing.label] += seen
+  return max(area, key=area.__getitem__)
+
+
 @functools.lru_cache(maxsize=64)
 def _centres(size: int) -> np.ndarray:
   """Pixel centres in units of the side: float32 [size]."""
