@@ -72,6 +72,7 @@ class Source:
     spread: float = 1.0,
     seed: int = 0,
     zipf: float = 1.0,
+    tail: float = 0.0,
     theme: float = 0.7,
     max_objects: int = 4,
     clutter: float = 1.0,
@@ -132,6 +133,7 @@ class Source:
       spread=spread,
       seed=seed,
       zipf=zipf,
+      tail=tail,
       theme=theme,
       max_objects=max_objects,
       clutter=clutter,
@@ -219,6 +221,8 @@ class Source:
   def fingerprint(self) -> str:
     """16 hex digits of everything that decides the examples."""
     what = dataclasses.asdict(self.world.options)
+    if not what['tail']:
+      del what['tail']  # data from before there was one
     what.update(
       version=_VERSION,
       split=self.split,

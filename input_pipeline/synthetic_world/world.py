@@ -51,7 +51,12 @@ class World:
       broadest=o.broadest,
     )
     self.frequency = frequency.zipf(
-      self.taxonomy, o.zipf, o.theme, o.max_objects, self._rng(_WORLD, 1)
+      self.taxonomy,
+      o.zipf,
+      o.tail,
+      o.theme,
+      o.max_objects,
+      self._rng(_WORLD, 1),
     )
     self.appearance = appearance.inherit(
       self.taxonomy, o.spread, self._rng(_WORLD, 2)

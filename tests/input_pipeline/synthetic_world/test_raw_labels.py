@@ -235,6 +235,28 @@ def test_zipf_tail(exponent):
   assert np.allclose(drawn[head] / 1e6, leaf[:20], rtol=0.1)
 
 
+def test_tail_falls_faster_than_zipf():
+  plain = Source(num_classes=400).world.frequency.leaf
+  leaf = Source(num_classes=400, tail=2).world.frequency.leaf
+  order = np.argsort(-plain)
+  rank = np.arange(1, len(leaf) + 1)
+  expected = (len(leaf) + 1 - rank) ** 2 / rank
+  np.testing.assert_allclose(leaf[order], expected / expected.sum(), rtol=1e-9)
+
+
+def test_one_world_has_the_tail_and_the_density_of_the_paper():
+  """3,000 classes below 100 images, 2,000 below 20; 37 labels an image."""
+  source = Source(
+    split='fasteval', num_classes=18_291, depth=12, broadest=2_876, zipf=0.9,
+    tail=4, max_objects=14, num_images=3 * 10**8,
+  )  # fmt: skip
+  shown = source.vocabulary.weights * 3e8
+  assert 2800 < (shown < 100).sum() < 3200
+  assert 1800 < (shown < 20).sum() < 2200
+  labels = [len(source.labels(i)) for i in range(600)]
+  assert np.mean(labels) == pytest.approx(37, abs=4 * np.std(labels) / 600**0.5)
+
+
 def test_scenes_have_a_theme(source, sample):
   _, shown, _ = sample
   group = source.world.taxonomy.group

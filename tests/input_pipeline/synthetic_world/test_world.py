@@ -162,11 +162,14 @@ def test_fingerprint_changes_with_the_examples_only():
   base = Source(**SMALL).fingerprint()
   assert base == Source(**SMALL).fingerprint()
   assert base == Source(zipf=1, **SMALL).fingerprint()
-  changes = dict(seed=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2)
+  assert base == Source(tail=0, **SMALL).fingerprint()
+  changes = dict(
+    seed=1, tail=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2
+  )
   prints = {Source(**SMALL, **{k: v}).fingerprint() for k, v in changes.items()}
   prints |= {Source(**{**SMALL, 'image_size': 48}).fingerprint()}
   prints |= {Source(**{**SMALL, 'num_images': 999}).fingerprint()}
-  assert len(prints | {base}) == 8
+  assert len(prints | {base}) == 9
 
 
 BAD = [
@@ -191,6 +194,7 @@ BAD = [
   (dict(spread=-1), r'spread must be a number in 0\.\.4, got -1'),
   (dict(zipf=float('nan')), 'zipf must be a number'),
   (dict(zipf='1'), 'zipf must be a number'),
+  (dict(tail=9), 'tail must be a number in'),
   (dict(theme=1.1), 'theme must be a number in'),
   (dict(max_objects=0), r'max_objects must be an integer in 1\.\.16'),
   (dict(clutter=5), 'clutter must be a number'),
