@@ -117,10 +117,10 @@ class Checkpointer:
       ValueError: the checkpoint is of another model, head or optimizer.
       DamagedError: it cannot be read.
     """
-    if abstract.ema_extra is not None:
-      if reading.stored_averages(self.path(step), 'ema_extra') is None:
-        state = self.restore(abstract.replace(ema_extra=None), step)
-        return state.replace(ema_extra=jax.tree.map(jnp.copy, state.extra))
+    averaged = reading.stored_averages(self.path(step), 'ema_extra')
+    if abstract.ema_extra is not None and averaged is None:
+      state = self.restore(abstract.replace(ema_extra=None), step)
+      return state.replace(ema_extra=jax.tree.map(jnp.copy, state.extra))
     train = _train_item(abstract)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
     stored = {

@@ -31,5 +31,5 @@ def test_mistakes(value):
 
 def test_a_config_with_a_wrong_range_is_refused():
   config = tiny.config(expected={'fasteval/map@100': (64.2, 60.8)})
-  with pytest.raises(ValueError, match='expected.fasteval/map@100'):
+  with pytest.raises(ValueError, match=r'expected\.fasteval/map@100'):
     settings.complete(config)
