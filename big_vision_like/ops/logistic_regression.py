@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-
 _PATIENCE = 25  # steps without half the gap, after which float32 has no more
 
 

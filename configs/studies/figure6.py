@@ -19,6 +19,7 @@ in the paper, and as a control for as many steps each. Arguments:
   val_images=2000     of its evaluation
   imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
   equal_steps=2000    of the control
+  search=false        true: pretraining and the search for rates alone
   lr_scratch=0.01, lr_imagenet=0.01, lr_jft=0.01, lr_imagenet_jft=0.01,
       lr_jft_long=0.01   rates of the starts: the best of the search in the
       report, to be given once it has run; lr_jft is that of all sizes
@@ -53,6 +54,7 @@ _ARMS = (
   'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft', 'tuned_jft_long',
   'tuned_imagenet_jft',
 )  # fmt: skip
+_SEARCHED = _METRIC, 'mean IoU'
 _RATES = dict.fromkeys(('scratch', *pretraining.STARTS), 0.01)
 # Runs on fewer images: name of the size -> images.
 _REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
@@ -96,6 +98,8 @@ def get_config(arg=None):
     runs = [run for run in runs if run['name'] in _TINY]
   c.runs = [dict(dict(title=_title(r['name'])), **r) for r in runs]
   _report(c, real)
+  if arg.search:
+    pretraining.keep_the_search(c, *_SEARCHED)
   c.lock()
   return c
 
@@ -280,9 +284,7 @@ def _report(c, real):
     bars, *([sizes] if len(sizes['runs']) > 1 else []),
     *([equal] if any(n.endswith(_EQUAL) for n in sweep) else []), curves,
   ]  # fmt: skip
-  searched = [run for run in c.runs if run['name'].startswith('rate_')]
-  if searched:
-    c.figures.append(pretraining.search_figure(searched, _METRIC, 'mean IoU'))
+  c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
 
 
 _SYNTHETIC_TEXT = """

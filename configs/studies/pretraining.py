@@ -28,6 +28,7 @@ ARGUMENTS = dict(
   jft_epochs=2.0,
   val_images=2000,
   replicate=False,
+  search=False,
 )
 STARTS = ('imagenet', 'jft', 'imagenet_jft', 'jft_long')
 TITLES = {
@@ -53,6 +54,11 @@ def study(arg, what, real):
   )  # fmt: skip
   if arg.jft_epochs <= 0:
     raise ValueError(f'config argument jft_epochs={arg.jft_epochs} must be > 0')
+  if real and arg.search:
+    raise ValueError(
+      'config argument search is for the synthetic world: real data have the '
+      "paper's rates"
+    )
   c = studies.base(
     f'What pretraining on noisy data buys: {what}'
     + ('' if real else ' in the synthetic world')
@@ -141,13 +147,27 @@ def _from(start):
   return dict(start_from=start) if start else {}
 
 
-def search_figure(runs, metric, what):
-  """The search in the report."""
-  return dict(
+def keep_the_search(c, metric, what):
+  """Leaves pretraining and the search alone in a study; rates follow later."""
+  c.runs = [
+    run
+    for run in c.runs
+    if run['name'].startswith(('rate_', 'jft', 'imagenet'))
+  ]
+  c.tables = []
+  c.figures = search_figures(c.runs, metric, what)
+
+
+def search_figures(runs, metric, what):
+  """The search in the report, where the runs have one."""
+  names = [run['name'] for run in runs if run['name'].startswith('rate_')]
+  if not names:
+    return []
+  figure = dict(
     name='rates',
     kind='sweep',
     metric=metric,
-    runs=[run['name'] for run in runs],
+    runs=names,
     x='rate',
     group='start',
     log_x=True,
@@ -155,6 +175,7 @@ def search_figure(runs, metric, what):
     text='Not among the results: other images of the target, and a seed of '
     'their own.',
   )
+  return [figure]
 
 
 def tuned(name, target):

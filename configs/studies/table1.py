@@ -20,6 +20,7 @@ is the task of neither (configs/studies/pretraining.py says why). Arguments:
   images=1000, steps=300 (of 32)   of the target's training set
   val_images=2000     of its evaluation
   imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
+  search=false        true: pretraining and the search for rates alone
   lr_scratch=0.03, lr_frozen=0.01, lr_imagenet=0.01, lr_jft=0.01,
       lr_imagenet_jft=0.01, lr_jft_long=0.01   rates of the starts: the best of
       the search in the report, to be given once it has run
@@ -55,6 +56,7 @@ _TARGETS = (
   'scratch', 'frozen_jft', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
   'tuned_jft_long', 'tuned_imagenet_jft',
 )  # fmt: skip
+_SEARCHED = 'val/top1', 'top-1'
 _RATES = dict(
   scratch=0.03, frozen=0.01, imagenet=0.01, jft=0.01, imagenet_jft=0.01,
   jft_long=0.01,
@@ -97,6 +99,8 @@ def get_config(arg=None):
     runs = [run for run in runs if run['name'] in _TINY]
   c.runs = [dict(dict(title=_TITLES.get(r['name'], '')), **r) for r in runs]
   _report(c, real)
+  if arg.search:
+    pretraining.keep_the_search(c, *_SEARCHED)
   c.lock()
   return c
 
@@ -195,9 +199,7 @@ def _report(c, real):
       title='Top-1 over training steps on the target',
     ),
   ]
-  searched = [run for run in c.runs if run['name'].startswith('rate_')]
-  if searched:
-    c.figures.append(pretraining.search_figure(searched, 'val/top1', 'top-1'))
+  c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
   pretrained = [
     name for name in ('jft', 'jft_long', 'imagenet_jft') if name in names
   ]

@@ -114,6 +114,16 @@ def test_300m_and_imagenet_as_far_apart_as_in_the_paper(tmp_path):
   assert images('jft_long') == images('jft')
 
 
+def test_a_search_comes_before_the_arms(tmp_path):
+  built = planned('search', tmp_path)
+  assert not [n for n in built.runs if n.startswith(('tuned', 'scratch'))]
+  whole = planned(None, tmp_path)
+  for name, jobs in built.runs.items():  # of which the arms repeat nothing
+    assert [j.config for j in jobs] == [j.config for j in whole.runs[name]]
+  assert [figure.name for figure in built.figures] == ['rates']
+  assert len(built.tables) == 0
+
+
 def test_pretraining_can_be_replicated(tmp_path):
   built = planned('replicate,seeds=4', tmp_path)
   assert len(built.runs['jft']) == len(built.runs['jft_2000']) == 4
