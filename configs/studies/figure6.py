@@ -134,7 +134,7 @@ def _synthetic_runs(arg):
   for name in pretraining.STARTS:
     run = pretraining.arm(arg, f'tuned_{name}', name, target, name)
     if name == 'jft' and arg.sweep:
-      run['axes'] = {_AXIS: arg.jft_images}
+      run = dict(run, axes={_AXIS: arg.jft_images})
     runs.append(run)
   if arg.sweep:
     runs += _sizes(arg, target)
@@ -255,11 +255,12 @@ def _report(c, real):
     title='Figure 6, left: mean IoU by initialisation',
   )
   sweep = [r['name'] for r in c.runs if _AXIS in r.get('axes', {})]
+  nested = [name for name in sweep if not name.endswith(_EQUAL)]
   sizes = dict(
     name='data_size',
     kind='sweep',
     metric=_METRIC,
-    runs=[name for name in sweep if not name.endswith(_EQUAL)],
+    runs=nested,
     x=_AXIS,
     log_x=True,
     fit=True,
@@ -269,7 +270,7 @@ def _report(c, real):
   equal = dict(
     sizes,
     name='data_size_equal_steps',
-    runs=[n + _EQUAL if n + _EQUAL in sweep else n for n in sizes['runs']],
+    runs=[n + _EQUAL if n + _EQUAL in sweep else n for n in nested],
     title='The control: as many steps of pretraining for all sizes',
     text=_EQUAL_TEXT,
   )
@@ -281,7 +282,7 @@ def _report(c, real):
     title='Mean IoU over training steps on the target',
   )
   c.figures = [
-    bars, *([sizes] if len(sizes['runs']) > 1 else []),
+    bars, *([sizes] if len(nested) > 1 else []),
     *([equal] if any(n.endswith(_EQUAL) for n in sweep) else []), curves,
   ]  # fmt: skip
   c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
