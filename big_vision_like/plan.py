@@ -33,7 +33,7 @@ class Plan:
     num_params: number of parameters.
     param_bytes: parameters.
     slot_bytes: optimizer slots.
-    ema_bytes: average of the parameters.
+    ema_bytes: average of the parameters and of the batch statistics.
     worker_bytes: copies of the parameters that asynchronous workers hold.
     grad_bytes: gradients.
     activation_bytes: what the backward pass keeps.
@@ -111,7 +111,7 @@ def make(exp: Experiment, count_flops: bool = True) -> Plan:
     num_params=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
     param_bytes=params,
     slot_bytes=bytes_per_device(state.opt_state),
-    ema_bytes=bytes_per_device(state.ema),
+    ema_bytes=bytes_per_device((state.ema, state.ema_extra)),
     worker_bytes=bytes_per_device(state.workers),
     grad_bytes=params,
     activation_bytes=_activation_bytes(exp),

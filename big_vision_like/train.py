@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from big_vision_like import evaluate, opening
+from big_vision_like.config import expected
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
   distributed,
@@ -221,10 +222,8 @@ def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
   figures: dict[str, Any] = {}
   for line in writers.read_metrics(run.workdir):
     figures |= line
-  for name, expected in run.exp.config.expected.items():
-    got = figures.get(name)
-    shown = 'no figure' if got is None else f'{got:.4g}'
-    console.say(f'{name}: {shown}, about {expected:.4g} expected')
+  for name, value in run.exp.config.expected.items():
+    console.say(f'{name}: {expected.verdict(figures.get(name), value)}')
 
 
 def _check_finite(

@@ -86,7 +86,9 @@ def base() -> Any:
   c.plan.num_devices = config_dict.placeholder(int)  # None: those present
   c.plan.device_memory_gib = config_dict.placeholder(float)  # does it fit?
 
-  c.expected = ConfigDict()  # the numbers that a run should reach
+  # The figures that a run should reach: (low, high) over seeds and machines,
+  # or one number that was published.
+  c.expected = ConfigDict()
   return c
 
 

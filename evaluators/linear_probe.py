@@ -75,7 +75,9 @@ class Evaluator:
     self._path = sorted(path, reverse=True)  # each start is near the next
     self._holdout = holdout_percent
     self._standardise = standardise
-    self._solver = dict(max_steps=max_steps, tolerance=tolerance)
+    self._solver: dict[str, Any] = dict(
+      max_steps=max_steps, tolerance=tolerance
+    )
     self._sets = frozen_features.FrozenFeatures(
       predict, ctx, train=train, data=data, ops=ops, batch_size=batch_size,
       predict_fn=predict_fn, exclude_ids=exclude_ids,

@@ -87,7 +87,8 @@ class Evaluator:
     self._close = self._read_closure(close_ground_truth)
     self._given = self._read_annotated(annotated)
     self._excluded = self._read_excluded(exclude_ids)
-    self._buckets = self._read_buckets(tail_below, head_from, train_counts)
+    self._groups = self._read_buckets(tail_below, head_from, train_counts)
+    self._groups |= self._levels()
     self._allowed: np.ndarray | None = None  # found at the first run
     self._name = 'map' if cut == 'none' else f'map@{k}'
 
@@ -114,10 +115,10 @@ class Evaluator:
         accumulator.add(outputs['scores'], outputs['classes'], labels, ids)
     result = accumulator.result()
     figures = {self._name: result.value}
-    for bucket, mask in self._buckets.items():
+    for group, mask in self._groups.items():
       value = result.over(mask)
       if value is not None:
-        figures[f'{self._name}_{bucket}'] = value
+        figures[f'{self._name}{group}'] = value
     figures['num_images'] = result.num_images
     if self._options.unknown == 'ignore':
       figures['num_negatives'] = result.num_negatives
@@ -233,7 +234,7 @@ class Evaluator:
   def _read_buckets(
     self, tail_below: int, head_from: int, path: str | None
   ) -> dict[str, np.ndarray]:
-    """Name -> bool [C], by training images of the class after fill-in."""
+    """End of name -> bool [C], by training images after fill-in."""
     where = self._ctx.where
     if not 0 <= tail_below <= head_from:
       raise ValueError(
@@ -254,7 +255,27 @@ class Evaluator:
       self._ctx.say('no training counts: no head, torso and tail figures')
       return {}
     return {
-      'head': counts >= head_from,
-      'torso': (counts >= tail_below) & (counts < head_from),
-      'tail': counts < tail_below,
+      '_head': counts >= head_from,
+      '_torso': (counts >= tail_below) & (counts < head_from),
+      '_tail': counts < tail_below,
+    }
+
+  def _levels(self) -> dict[str, np.ndarray]:
+    """Name -> bool [C], by place in the hierarchy; none without edges.
+
+    Most of the default weight lies on few ancestors, so that the figure of all
+    classes says little of the leaves.
+    """
+    hierarchy = self._data.source.hierarchy
+    if self._options.axis != 'class' or hierarchy is None:
+      return {}
+    inner = np.zeros(hierarchy.num_labels, bool)
+    inner[hierarchy.parents.values] = True
+    if not inner.any():
+      return {}
+    depths = range(int(hierarchy.depth.max()) + 1)
+    return {
+      '/leaves': ~inner,
+      '/inner': inner,
+      **{f'/depth{d}': hierarchy.depth == d for d in depths},
     }

@@ -141,6 +141,7 @@ def build_ops(
     vocabulary=source.vocabulary,
     hierarchy=source.hierarchy,
     background=getattr(source, 'background', None) is not False,
+    keypoint_pairs=getattr(source, 'keypoint_pairs', None),
     where=where,
   )
   return example_ops.build(specs, context)

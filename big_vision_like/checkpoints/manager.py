@@ -110,13 +110,19 @@ class Checkpointer:
 
     Slots of an older format are taken over as they are, under today's names.
     A head that is padded to another width (task.class_multiple) is padded or
-    cut to fit; the caller compares the true numbers of classes.
+    cut to fit; the caller compares the true numbers of classes. Where averages
+    of the weights were kept without those of the statistics, as older versions
+    did, the latter begin at the last statistics.
 
     Raises:
       ValueError: the checkpoint is of another model, head or optimizer, or of
         a format that is not known yet.
       DamagedError: it cannot be read.
     """
+    averaged = reading.stored_averages(self.path(step), 'ema_extra')
+    if abstract.ema_extra is not None and averaged is None:
+      state = self.restore(abstract.replace(ema_extra=None), step)
+      return state.replace(ema_extra=jax.tree.map(jnp.copy, state.extra))
     number = formats.number_of(self.meta(step))
     train = _train_item(abstract)
     train['opt_state'] = formats.as_stored(abstract.opt_state, number)
@@ -176,9 +182,12 @@ def _differences(
 
 
 def _train_item(state: TrainState) -> dict[str, Any]:
-  """What the item `train` holds; `workers` only where there are some."""
+  """What the item `train` holds; some of it only where there is any."""
   train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
-  return train if state.workers is None else {**train, 'workers': state.workers}
+  for name in ('workers', 'ema_extra'):
+    if jax.tree.leaves(getattr(state, name)):
+      train[name] = getattr(state, name)
+  return train
 
 
 def _fits(name: str, here: Any, there: Any) -> bool:

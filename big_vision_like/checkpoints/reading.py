@@ -110,8 +110,8 @@ def label_space(meta: Mapping[str, Any], path: pathlib.Path) -> LabelSpace:
 def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
   """(params, extra) of a stored checkpoint, for predictions only.
 
-  The parameters are their averages (EMA) where the run kept them. Optimizer
-  slots are not read.
+  Both are their averages (EMA) where the run kept them; older versions kept
+  those of the parameters alone. Optimizer slots are not read.
 
   Args:
     path: checkpoint folder of one step, from `find`.
@@ -123,18 +123,24 @@ def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
     target = jax.tree.map(place, tree)
     return load_into(target, path, item, list(shapes(target)))
 
-  ema = stored_averages(path)
-  if ema is not None:
-    params = read('train', {'ema': ema})['ema']
-  else:
-    params = read('params', stored_tree(path, 'params'))
-  return params, read('extra', stored_tree(path, 'extra'))
+  def averaged(item: str, average: str) -> Any:
+    tree = stored_averages(path, average)
+    if tree is None:
+      return read(item, stored_tree(path, item))
+    return read('train', {average: tree})[average]
+
+  return averaged('params', 'ema'), averaged('extra', 'ema_extra')
 
 
-def stored_averages(path: pathlib.Path) -> Any:
-  """Tree of ShapeDtypeStructs of the averages; None where none were kept."""
-  ema = stored_tree(path, 'train').get('ema')
-  return ema if jax.tree.leaves(ema) else None
+def stored_averages(path: pathlib.Path, name: str = 'ema') -> Any:
+  """Tree of ShapeDtypeStructs of averages; None where none were kept.
+
+  Args:
+    path: checkpoint folder of one step.
+    name: 'ema', of the parameters, or 'ema_extra', of the batch statistics.
+  """
+  tree = stored_tree(path, 'train').get(name)
+  return tree if jax.tree.leaves(tree) else None
 
 
 def load_into(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import plugins
+from big_vision_like.config import expected, plugins
 from configs import common
 
 # A ConfigDict; its keys have no static types.
@@ -137,6 +137,7 @@ def _check_ranges(config: Config) -> None:
         f'config key {name!r} must be seconds, or 0 for never, got {seconds}'
       )
   _check_profile(config.profile.steps)
+  expected.check(config.expected)
   decay = config.train.ema_decay
   if decay is not None and not 0 <= decay < 1:
     raise ValueError(

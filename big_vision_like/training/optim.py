@@ -259,9 +259,15 @@ def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
   """decay * ema + (1 - decay) * params, as ema - (1 - decay)(ema - params).
 
   The second form is tf.train.ExponentialMovingAverage's: equal trees stay
-  equal to the bit.
+  equal to the bit. What is no floating point number, a counter of a model's
+  state, is taken as it is.
   """
-  return jax.tree.map(lambda e, p: e - (1 - decay) * (e - p), ema, params)
+
+  def average(e: jax.Array, p: jax.Array) -> jax.Array:
+    inexact = jnp.issubdtype(e.dtype, jnp.inexact)
+    return e - (1 - decay) * (e - p) if inexact else p
+
+  return jax.tree.map(average, ema, params)
 
 
 def param_paths(tree: Any) -> Any:

@@ -34,6 +34,7 @@ def make_init(
       rng=train_rng,
       ema=jax.tree.map(jnp.copy, params) if ema else None,
       nonfinite_step=jnp.full((), -1, jnp.int32),
+      ema_extra=jax.tree.map(jnp.copy, extra) if ema else None,
     )
 
   return init
@@ -147,9 +148,10 @@ def make_update(
     grad_norm = optax.tree.norm(result.grads)
     updates, opt_state = tx.update(result.grads, state.opt_state, weights)
     params = optax.apply_updates(state.params, updates)
-    ema = state.ema
+    ema, ema_extra = state.ema, state.ema_extra
     if ema_decay is not None:
       ema = optim.ema_update(ema, params, ema_decay)
+      ema_extra = optim.ema_update(ema_extra, result.extra, ema_decay)
     update_norm = optax.tree.norm(updates)
     finite = jnp.isfinite(result.loss + grad_norm + update_norm)
     proceed = finite & (state.nonfinite_step < 0)
@@ -159,6 +161,7 @@ def make_update(
       extra=result.extra,
       opt_state=opt_state,
       ema=ema,
+      ema_extra=ema_extra,
     )
     kept = {
       'rng': state.rng,

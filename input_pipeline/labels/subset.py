@@ -140,6 +140,7 @@ class Subset:
     self._restriction = restriction
     self._identity = identity
     self.background = getattr(source, 'background', None)
+    self.keypoint_pairs = getattr(source, 'keypoint_pairs', None)
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction

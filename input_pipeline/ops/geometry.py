@@ -393,7 +393,7 @@ class RandomFlip(_OfPixels):
     probability: of the flip.
     keypoint_pairs: numbers of the keypoints that change places, [[1, 2], ...],
       so that a left eye is a left eye in the mirror too; () for none. Default:
-      COCO's pairs, for 17 keypoints.
+      those that the data say; keypoints of data that say none are refused.
   """
 
   def __init__(
@@ -404,6 +404,8 @@ class RandomFlip(_OfPixels):
     keypoint_pairs: Sequence[Sequence[int]] | None = None,
   ):
     self.probability = _fraction(context.where, 'probability', probability)
+    if keypoint_pairs is None:
+      keypoint_pairs = context.keypoint_pairs
     self.pairs = _pairs(context.where, keypoint_pairs)
 
   @classmethod

@@ -18,12 +18,6 @@ from input_pipeline.ops.bilinear import Window
 Pairs = Sequence[tuple[int, int]]
 Size = tuple[int, int]
 
-# Left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-COCO_KEYPOINT_PAIRS = (
-  (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
-)  # fmt: skip
-_COCO_KEYPOINTS = 17
-
 
 def present(example: dict) -> bool:
   """Whether there is anything to move; if not, the ops take the short way."""
@@ -179,8 +173,11 @@ def _crop_keypoints(
 def flip(example: dict, pairs: Pairs | None) -> dict:
   """Targets of the example's image mirrored left to right.
 
-  Keypoints swap within each of `pairs`, so that a left eye stays a left eye;
-  None: COCO's pairs. Absent keypoints (visibility 0) stay at (0, 0).
+  Keypoints swap within each of `pairs`, so that a left eye stays a left eye.
+  Absent keypoints (visibility 0) stay at (0, 0).
+
+  Raises:
+    ValueError: keypoints whose pairs are not known (None), or others.
   """
   height, width = example['image'].shape[:2]
   targets = _open(example)
@@ -218,12 +215,13 @@ def keep(example: dict, pairs: Pairs | None) -> dict:
 def _order(num: int, pairs: Pairs | None) -> np.ndarray:
   """intp [num]: which keypoint comes to each place."""
   if pairs is None:
-    if num not in (0, _COCO_KEYPOINTS):
+    if num:
       raise ValueError(
-        f'keypoint_pairs is not given, and the pairs of COCO are for '
-        f'{_COCO_KEYPOINTS} keypoints, not {num}; () swaps none'
+        f'which of the {num} keypoints are left and right of each other is '
+        "not known: the data do not say it; give the op 'random_flip' "
+        'keypoint_pairs=[[1, 2], ...], or [] to swap none'
       )
-    pairs = COCO_KEYPOINT_PAIRS if num else ()
+    pairs = ()
   order = np.arange(num)
   for a, b in pairs:
     if max(a, b) >= num:

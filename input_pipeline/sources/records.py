@@ -24,6 +24,7 @@ class Source:
 
   Attributes:
     background: whether id 0 of the masks is a background; None: not known.
+    keypoint_pairs: numbers of left and right keypoints; None: not known.
     in_hash_order: whether the records are stored by a hash of (seed, key), so
       that the first m of them are a random subset.
 
@@ -66,6 +67,7 @@ class Source:
       unlisted=hierarchy_unlisted,
     )
     self.background = manifest.options.get('background')
+    self.keypoint_pairs = manifest.options.get('keypoint_pairs')
     self.in_hash_order = manifest.options.get('order') == manifests.ORDER
     self._shards = manifest.splits[split]
     self._ends = list(itertools.accumulate(s.records for s in self._shards))

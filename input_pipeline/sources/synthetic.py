@@ -19,7 +19,13 @@ from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.synthetic_world.options import Options, check_integer
-from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
+from input_pipeline.synthetic_world.render import (
+  MAX_SIZE,
+  MIN_SIZE,
+  Rendered,
+  keypoint_pairs,
+  largest_class,
+)
 from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
 
@@ -66,6 +72,7 @@ class Source:
     spread: float = 1.0,
     seed: int = 0,
     zipf: float = 1.0,
+    tail: float = 0.0,
     theme: float = 0.7,
     max_objects: int = 4,
     clutter: float = 1.0,
@@ -85,8 +92,8 @@ class Source:
       annotations: examples also hold 'boxes', 'box_labels' and 'keypoints'
         (see Rendered) of the objects that can be seen, 'instance_map', and for
         up to 254 classes 'segmentation'.
-      single_label: the labels of an image are just the true class of its
-        largest object: the world's stand-in for ImageNet.
+      single_label: the labels of an image are just the class with the largest
+        visible area at this image_size: the world's stand-in for ImageNet.
       confidences: examples also hold 'label_conf': of raw labels as a machine
         would give them, 1 for clean ones.
       negatives: examples also hold 'negatives', up to so many labels verified
@@ -126,6 +133,7 @@ class Source:
       spread=spread,
       seed=seed,
       zipf=zipf,
+      tail=tail,
       theme=theme,
       max_objects=max_objects,
       clutter=clutter,
@@ -140,12 +148,16 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self.background = True if annotations else None  # id 0 of the masks
+    self.keypoint_pairs = (
+      keypoint_pairs(int(num_keypoints)) if annotations else None
+    )
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)
     self.world = World(options)
     self.hierarchy = self.world.hierarchy
-    self.vocabulary = self.world.vocabulary(self._length)
+    kind = 'single' if single_label else 'raw' if self._raw else 'true'
+    self.vocabulary = self.world.vocabulary(self._length, kind)
 
   def __len__(self) -> int:
     return self._length
@@ -165,19 +177,23 @@ class Source:
     """
     index = self._checked(index)
     scene = self.world.scene(index, self.stream)
-    labels = self._labels(scene, index)
-    example = {'labels': labels, **self._label_states(scene, labels, index)}
     if self.annotations:
-      return example | self._annotated(scene)
-    return example | {'image': self.world.image(scene, self.image_size)}
+      drawn = self.world.render(scene, self.image_size)
+      image, instances = drawn.image, drawn.instance_map
+    else:
+      drawn = None
+      image, instances = self.world.image(scene, self.image_size)
+    labels = self._labels(scene, index, instances)
+    example = {'image': image, 'labels': labels}
+    if drawn is not None:
+      example |= self._annotated(drawn)
+    return example | self._label_states(scene, labels, index)
 
-  def _annotated(self, scene: Scene) -> dict[str, Any]:
-    """The image and the truth about its objects; those hidden are left out."""
-    drawn = self.world.render(scene, self.image_size)
+  def _annotated(self, drawn: Rendered) -> dict[str, Any]:
+    """The truth about the objects; those hidden are left out."""
     seen = drawn.boxes[:, 2] > drawn.boxes[:, 0]
     place = np.append(0, np.cumsum(seen) * seen).astype(np.int16)
     example: dict[str, Any] = {
-      'image': drawn.image,
       'boxes': drawn.boxes[seen],
       'box_labels': drawn.classes[seen],
       'instance_map': place[drawn.instance_map],
@@ -192,7 +208,10 @@ class Source:
     return example
 
   def labels(self, index: int) -> np.ndarray:
-    """Labels of example `index` without drawing it: int32 [n]."""
+    """Labels of example `index` without drawing it: int32 [n].
+
+    With single_label it is drawn: what is largest is seen only then.
+    """
     index = self._checked(index)
     return self._labels(self.world.scene(index, self.stream), index)
 
@@ -202,6 +221,8 @@ class Source:
   def fingerprint(self) -> str:
     """16 hex digits of everything that decides the examples."""
     what = dataclasses.asdict(self.world.options)
+    if not what['tail']:
+      del what['tail']  # data from before there was one
     what.update(
       version=_VERSION,
       split=self.split,
@@ -210,12 +231,19 @@ class Source:
       single_label=self._single_label,
     )
     what.update({k: v for k, v in self._states.items() if v})
+    if self._single_label:
+      what['label'] = 'largest visible area'  # once: nominal radius
     text = json.dumps(what, sort_keys=True, default=float)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-  def _labels(self, scene: Scene, index: int) -> np.ndarray:
+  def _labels(
+    self, scene: Scene, index: int, instances: np.ndarray | None = None
+  ) -> np.ndarray:
+    """Labels of a scene, of which the instance map is drawn if needed."""
     if self._single_label:
-      return np.array([scene.objects[0].label], np.int32)
+      if instances is None:
+        _, instances = self.world.image(scene, self.image_size)
+      return np.array([largest_class(scene, instances)], np.int32)
     if self._raw:
       return self.world.raw_labels(scene, index, self.stream)
     return self.world.true_labels(scene)

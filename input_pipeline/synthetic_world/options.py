@@ -30,6 +30,8 @@ class Options:
     seed: of everything.
 
     zipf: exponent of the class frequencies; 0 makes leaves equally frequent.
+    tail: exponent of their fall at the end: of L leaves the one of rank r is as
+      frequent as r^-zipf (L + 1 - r)^tail; 0: Zipf's law to the end.
     theme: probability that an object follows the scene's top-level group.
     max_objects: objects of a scene, 1..max_objects.
     clutter: strength of background, distractors, light and pixel noise.
@@ -53,6 +55,7 @@ class Options:
   spread: float = 1.0
   seed: int = 0
   zipf: float = 1.0
+  tail: float = 0.0
   theme: float = 0.7
   max_objects: int = 4
   clutter: float = 1.0
@@ -140,6 +143,7 @@ _NUMBERS = {
   'fan_out': (2, MAX_CLASSES),
   'spread': (0, 4),
   'zipf': (0, 4),
+  'tail': (0, 8),
   'theme': (0, 1),
   'clutter': (0, 4),
   'noise': (0, 1),

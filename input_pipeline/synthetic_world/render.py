@@ -112,6 +112,19 @@ def draw_image(
   return _develop(canvas, scene), instances
 
 
+def largest_class(scene: Scene, instances: np.ndarray) -> int:
+  """The leaf class with most pixels in an instance map of the scene.
+
+  Of equal ones the class of the object of larger radius; so too where nothing
+  can be seen.
+  """
+  pixels = np.bincount(instances.ravel(), minlength=len(scene.objects) + 1)
+  area = dict.fromkeys(scene.labels, 0)
+  for thing, seen in zip(scene.objects, pixels[1:].tolist()):
+    area[thing.label] += seen
+  return max(area, key=area.__getitem__)
+
+
 @functools.lru_cache(maxsize=64)
 def _centres(size: int) -> np.ndarray:
   """Pixel centres in units of the side: float32 [size]."""
@@ -294,6 +307,11 @@ def _keypoints(thing: Thing, look: Look, size: int, num: int) -> np.ndarray:
   y = (thing.y + thing.radius * (u * s + v * c)) * size
   x = (thing.x + thing.radius * (u * c - v * s)) * size
   return np.stack([y, x, np.ones(num)], -1).astype(np.float32)
+
+
+def keypoint_pairs(num: int) -> tuple[tuple[int, int], ...]:
+  """Numbers of the keypoints, of `num`, that a mirror image exchanges."""
+  return tuple((i, num - i) for i in range(1, (num + 1) // 2))
 
 
 def _see(keypoints: np.ndarray, instances: np.ndarray) -> None:

@@ -96,15 +96,14 @@ def test_linear_probe_is_logistic_regression(shape, standardise):
 
 
 @pytest.mark.parametrize(
-  ('scale', 'l2'), [(0.01, 0.1), (0.01, 1e-3), (1, 0.1), (1, 1e-3), (10, 0.1)]
+  ('scale', 'l2'),
+  [(0.01, 0.1), (0.01, 1e-3), (1, 0.1), (1, 1e-3), (10, 0.1), (1, 1e-5)],
 )
 def test_objective_of_real_features_is_within_its_gap_of_the_least(scale, l2):
   """Handwritten digits, against scikit-learn in float64."""
   x, label = load_digits(return_X_y=True)
   x, label = scale * x[:600] / 16, label[:600]
-  fit = logistic_regression.fit(
-    logistic_regression.basis(x), label, 10, l2, max_steps=2000
-  )
+  fit = logistic_regression.fit(logistic_regression.basis(x), label, 10, l2)
   peer = LogisticRegression(C=1 / (600 * l2), max_iter=50_000, tol=1e-8)
   peer.fit(x, label)
 
@@ -140,7 +139,7 @@ def test_linear_probe_takes_the_l2_with_the_least_held_out_loss(capsys):
     losses.append(log_loss(classes[out], model.predict_proba(known[out])))
   assert probe.run(x)['l2'] == path[int(np.argmin(losses))] == 1e-2
   stopped = [n for n in capsys.readouterr().out.splitlines() if 'stopped' in n]
-  assert all('l2=1e-06' in line for line in stopped)  # float32 has its limits
+  assert not stopped  # where float32 gets no nearer, float64 does
   build('linear_probe', label, l2=1e-6, max_steps=2).run(x)
   assert (
     'l2=1e-06: the solver stopped at max_steps=2' in capsys.readouterr().out

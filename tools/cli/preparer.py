@@ -261,6 +261,9 @@ def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
   background = getattr(next(iter(sources.values())), 'background', None)
   if background is not None:  # what an id in a mask means
     settings['background'] = background
+  pairs = getattr(next(iter(sources.values())), 'keypoint_pairs', None)
+  if pairs is not None:  # which keypoints a mirror image exchanges
+    settings['keypoint_pairs'] = [list(pair) for pair in pairs]
   return settings
 
 

@@ -29,6 +29,10 @@ TASKS = ('instances', 'keypoints', 'both')
 YEARS = (2017, 2014)
 MINIVAL = 'minival'
 TRAINVAL_MINUS_MINIVAL = 'trainval_minus_minival'
+# Left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+KEYPOINT_PAIRS = (
+  (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
+)  # fmt: skip
 _PREFIXES = {'instances': 'instances', 'keypoints': 'person_keypoints'}
 _MAX_JSON_BYTES = 4 << 30
 _NUM_SHOWN = 5
@@ -75,6 +79,7 @@ class Source:
           f'{first.origin} and {other.origin} have different categories'
         )
     self.vocabulary = Vocabulary(first.categories)
+    self.keypoint_pairs = None if first.keypoints is None else KEYPOINT_PAIRS
     self._ends = np.cumsum([len(part.rows) for part in parts])
 
   def __len__(self) -> int:

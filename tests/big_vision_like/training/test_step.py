@@ -15,12 +15,12 @@ class LinearTask:
   def init(self, rng, batch):
     dim = batch['image'].shape[-1]
     params = {'w': jnp.arange(1.0, dim + 1), 'b': jnp.zeros(())}
-    return params, {'calls': jnp.zeros(())}
+    return params, {'calls': jnp.zeros(()), 'count': jnp.zeros((), jnp.int32)}
 
   def loss(self, params, extra, batch, rng, train):
     out = batch['image'] @ params['w'] + params['b']
     error = jnp.square(out - batch['label'])
-    return error, {'calls': extra['calls'] + 1}, {'out': out}
+    return error, jax.tree.map(lambda x: x + 1, extra), {'out': out}
 
 
 def make_batch(seed=0, size=8, mask=None):
@@ -83,13 +83,22 @@ def test_a_batch_without_valid_examples_changes_no_parameter():
 def test_ema_follows_its_formula():
   tx = optax.sgd(0.1)
   state = start(tx, ema=True)
-  ema = np.float64(state.params['w'])
+  ema, calls = np.float64(state.params['w']), 0.0
   train_step = step.make_train_step(LinearTask(), tx, ema_decay=0.7)
   for seed in range(5):
     state, _ = train_step(state, make_batch(seed))
     ema = 0.7 * ema + 0.3 * np.float64(state.params['w'])
+    calls = 0.7 * calls + 0.3 * (seed + 1)
   np.testing.assert_allclose(state.ema['w'], ema, rtol=1e-5)
-  assert state.for_evaluation().params is state.ema
+  # What belongs to the weights, as batch statistics do, is averaged with them;
+  # a whole number is the newest.
+  evaluated = state.for_evaluation()
+  assert evaluated.params is state.ema
+  np.testing.assert_allclose(evaluated.extra['calls'], calls, rtol=1e-5)
+  assert int(evaluated.extra['count']) == int(state.extra['count']) == 5
+  assert float(state.extra['calls']) == 5
+  plain = start(tx)
+  assert plain.ema_extra is None and plain.for_evaluation() is plain
 
 
 @pytest.mark.parametrize('poison', [np.nan, np.inf])

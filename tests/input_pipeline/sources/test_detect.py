@@ -7,6 +7,7 @@ from big_vision_like.config import loading
 from evaluators.harness.context import EvalContext
 from evaluators.harness.evaluation_set import EvalData
 from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from tools import prepare_images
 from tools.cli import data_argument
 from tools.near_duplicates import sets
@@ -26,7 +27,9 @@ def classes(tmp_path):
 
 
 def evaluator(config):
-  ctx = EvalContext(mesh=None, workdir=None, name='val', num_classes=2)
+  ctx = EvalContext(
+    mesh=None, workdir=None, name='val', space=LabelSpace.of_count(2)
+  )
   EvalData(ctx, config, OPS, 2, classes=False)
 
 

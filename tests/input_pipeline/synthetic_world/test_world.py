@@ -1,6 +1,7 @@
 """The synthetic source: protocol, determinism, random access, options."""
 
 import hashlib
+import io
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from big_vision_like.config import plugins
 from input_pipeline.sources.synthetic import SPLITS, Source
@@ -160,11 +162,14 @@ def test_fingerprint_changes_with_the_examples_only():
   base = Source(**SMALL).fingerprint()
   assert base == Source(**SMALL).fingerprint()
   assert base == Source(zipf=1, **SMALL).fingerprint()
-  changes = dict(seed=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2)
+  assert base == Source(tail=0, **SMALL).fingerprint()
+  changes = dict(
+    seed=1, tail=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2
+  )
   prints = {Source(**SMALL, **{k: v}).fingerprint() for k, v in changes.items()}
   prints |= {Source(**{**SMALL, 'image_size': 48}).fingerprint()}
   prints |= {Source(**{**SMALL, 'num_images': 999}).fingerprint()}
-  assert len(prints | {base}) == 8
+  assert len(prints | {base}) == 9
 
 
 BAD = [
@@ -189,6 +194,7 @@ BAD = [
   (dict(spread=-1), r'spread must be a number in 0\.\.4, got -1'),
   (dict(zipf=float('nan')), 'zipf must be a number'),
   (dict(zipf='1'), 'zipf must be a number'),
+  (dict(tail=9), 'tail must be a number in'),
   (dict(theme=1.1), 'theme must be a number in'),
   (dict(max_objects=0), r'max_objects must be an integer in 1\.\.16'),
   (dict(clutter=5), 'clutter must be a number'),
@@ -218,8 +224,6 @@ def test_unknown_option_is_named():
 
 
 def test_contact_sheet(tmp_path, capsys):
-  from PIL import Image
-
   from tools.synthetic_preview import main
 
   for extra in ([], ['--by_class'], ['--truth']):
@@ -234,14 +238,23 @@ def test_contact_sheet(tmp_path, capsys):
   assert "did you mean 'num_classes'" in capsys.readouterr().err
 
 
-def test_single_label_is_the_true_class_of_the_largest_object():
-  source = Source(split='val', num_images=50, single_label=True)
-  clean = Source(split='val', num_images=50)
-  leaves = set(source.world.taxonomy.leaves.tolist())
-  for index in range(50):
+@pytest.mark.parametrize('size', [32, 64])
+def test_single_label_is_the_class_with_most_pixels_in_the_mask(size):
+  options = dict(split='val', num_images=300, image_size=size)
+  source = Source(single_label=True, **options)
+  clean = Source(annotations=True, **options)
+  other_than_the_first = 0
+  for index in range(300):
+    example = clean[index]
+    mask = Image.open(io.BytesIO(example['segmentation']))
+    pixels = np.bincount(np.asarray(mask).ravel(), minlength=101)[1:]
     (label,) = source.labels(index)
-    assert label == source.world.scene(index, 'val').objects[0].label
-    assert label in leaves
-    assert label in clean.labels(index)
-    np.testing.assert_array_equal(source[index]['labels'], [label])
+    assert pixels[label] == pixels.max()
+    assert label in example['labels']
+    first = source.world.scene(index, 'val').objects[0].label
+    other_than_the_first += label != first
+  assert 20 < other_than_the_first < 70  # larger by radius, not to the eye
+  for index in range(3):
+    np.testing.assert_array_equal(source[index]['labels'], source.labels(index))
+    np.testing.assert_array_equal(source[index]['image'], clean[index]['image'])
   assert source.fingerprint() != clean.fingerprint()

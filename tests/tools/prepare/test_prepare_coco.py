@@ -145,6 +145,10 @@ def test_keypoints_of_persons_among_all_instances(coco, tmp_path):
   np.testing.assert_array_equal(found['keypoints'][1, :, 0], expected[:, 1])
   np.testing.assert_array_equal(found['keypoints'][1, :, 1], expected[:, 0])
   np.testing.assert_array_equal(found['keypoints'][1, :, 2], expected[:, 2])
+  # Left and right come with the data: eyes are 1 and 2 (cocodataset.org).
+  source = Source(path=str(out))
+  assert source.keypoint_pairs is not None and len(source.keypoint_pairs) == 8
+  assert list(source.keypoint_pairs[0]) == [1, 2]
 
 
 def test_persons_alone(coco, tmp_path):
