@@ -113,7 +113,7 @@ def test_checkpoints_do_not_depend_on_split_slots(tmp_path, before, after):
   first = build(**mesh, **{'mesh.shard_slots': before})
   state, _ = run(first, first.init(0), 1)
   ckpt = manager.Checkpointer(str(tmp_path))
-  ckpt.save(1, state, {'step': 1})
+  ckpt.save(1, state, {'config': {}, 'num_classes': 13})
   ckpt.wait()
   ckpt.close()
   other = build(**mesh, **{'mesh.shard_slots': after})
