@@ -63,7 +63,8 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
   except (Exception, SystemExit) as error:
     raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
   if isinstance(config, FrozenConfigDict):
-    return ConfigDict(config.as_configdict())
+    frozen: Any = config
+    return ConfigDict(frozen.to_dict())
   if not isinstance(config, ConfigDict):
     raise ValueError(
       f'{where}: get_config must return a ConfigDict, got '
