@@ -10,7 +10,6 @@ other command is `python -m tools.NAME`. `bvl COMMAND --help` tells its flags.
 import ast
 import importlib
 import os
-import pathlib
 import pkgutil
 import runpy
 import sys
@@ -20,17 +19,19 @@ from big_vision_like.config import plugins, shipped
 TRAIN, LAUNCH = 'train', 'launch.local'
 
 
-def commands() -> dict[str, str]:
-  """Name -> what it is, in one line: `train`, and the tools by their names."""
-  folder = shipped.folder('tools')
-  found = {TRAIN: 'Pretrains, evaluates or plans: a config, a workdir.'}
-  for module in pkgutil.iter_modules([str(folder)]):
-    if not module.ispkg:
-      text = pathlib.Path(folder, f'{module.name}.py').read_text('utf-8')
-      doc = ast.get_docstring(ast.parse(text)) or ''
-      found[module.name] = doc.partition('\n')[0]
-  found[LAUNCH] = 'Several processes of one run on this machine.'
-  return found
+def names() -> list[str]:
+  """`train`, and the tools by their names."""
+  modules = pkgutil.iter_modules([str(shipped.folder('tools'))])
+  return [TRAIN, *(m.name for m in modules if not m.ispkg), LAUNCH]
+
+
+def purpose(name: str) -> str:
+  """What a command is, in one line."""
+  if name == TRAIN:
+    return 'Pretrains, evaluates or plans: a config, a workdir.'
+  path = shipped.folder('tools').joinpath(*name.split('.'))
+  text = path.with_name(f'{path.name}.py').read_text('utf-8')
+  return (ast.get_docstring(ast.parse(text)) or '').partition('\n')[0]
 
 
 def main() -> None:
@@ -41,20 +42,19 @@ def main() -> None:
   shipped.make_importable()
   if name in ('--help', '-h', 'help'):
     print(f'{__doc__}\ncommands:')
-    for command, line in commands().items():
-      print(f'  {command:20} {line}')
+    for command in names():
+      print(f'  {command:20} {purpose(command)}')
   elif name == TRAIN:
     sys.argv = [f'bvl {name}', *arguments]
     from big_vision_like import program
 
     program.run()
-  elif name in commands():
+  elif name in (known := names()):
     sys.argv[1:] = arguments
     tools = shipped.package('tools')
     importlib.import_module(f'{tools}.cli.command').PREFIX = 'bvl '
     runpy.run_module(f'{tools}.{name}', run_name='__main__', alter_sys=True)
   else:
-    known = commands()
     print(
       f'error: no command {name!r}{plugins.suggest(name, known)}; valid: '
       f'{", ".join(known)}',
