@@ -124,7 +124,7 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
     task_class = plugins.get('task', config.task.type)
     if 'background' in plugins.option_names(task_class)[0]:
       wanted = plugins.option(task_class, config.task, 'background')
-      if wanted != found:
+      if wanted not in (None, found):
         meaning = 'the background' if found else 'that of the first class'
         raise ValueError(
           f'task.background={wanted}, but in the masks of {where} the id 0 is '

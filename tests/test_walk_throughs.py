@@ -19,6 +19,7 @@ from big_vision_like import evaluate, train
 from big_vision_like.checkpoints import folders, reading
 from big_vision_like.config import loading
 from big_vision_like.runtime import writers
+from input_pipeline.labels.space import LabelSpace
 from tests.conftest import ROOT, xla_flags
 from tools import extract_features
 
@@ -117,7 +118,7 @@ def test_the_loss_of_the_task_page(monkeypatch):
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(3, 8)).astype(np.float32)
   ids = np.array([[0, 4, 0], [-1, -1, -1], [2, -1, -1]], np.int32)
-  task = Fixed(None, num_classes=5, class_multiple=8, gamma=1.5)
+  task = Fixed(None, LabelSpace.of_count(5), class_multiple=8, gamma=1.5)
   batch = {'image': np.zeros((3, 2, 2, 3), np.uint8), 'label_ids': ids}
   found, _, aux = task.loss(logits, {}, batch, None, True)
   p = 1 / (1 + np.exp(-logits[:, :5].astype(np.float64)))

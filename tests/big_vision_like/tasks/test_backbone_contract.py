@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from big_vision_like.tasks import multilabel, segmentation
+from input_pipeline.labels.space import LabelSpace
 
 BATCH = {'image': jax.ShapeDtypeStruct((2, 8, 8, 3), 'uint8')}
 
@@ -56,7 +57,7 @@ class NoModule:
 
 
 def init(model, task=multilabel):
-  made = task.Task(model, num_classes=5)
+  made = task.Task(model, LabelSpace.of_count(5))
   return jax.eval_shape(made.init, jax.random.key(0), BATCH)
 
 

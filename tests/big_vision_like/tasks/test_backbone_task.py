@@ -32,7 +32,7 @@ def _two_heads(backbone):
     backbone,
     {'head': _head(), 'pixels': _pixel_head()},
     endpoints={'head': 'pooled', 'pixels': UNIT},
-    num_classes=NUM_CLASSES,
+    space=LabelSpace.of_count(NUM_CLASSES),
     taps=('pooled', UNIT),
   )
 
@@ -43,7 +43,7 @@ def _one_head(backbone, endpoint, taps=()):
     backbone,
     {'head': _pixel_head()},
     endpoints={'head': endpoint},
-    num_classes=NUM_PIXEL_CLASSES,
+    space=LabelSpace.of_count(NUM_PIXEL_CLASSES),
     taps=taps,
   )
 
@@ -103,7 +103,10 @@ def test_each_head_takes_its_endpoint(train):
 
 def test_another_head_leaves_the_first_as_it_was():
   alone = backbone_task.BackboneTask(
-    _backbone(), {'head': _head()}, endpoints={'head': 'pooled'}, num_classes=12
+    _backbone(),
+    {'head': _head()},
+    endpoints={'head': 'pooled'},
+    space=LabelSpace.of_count(NUM_CLASSES),
   )
   params, extra = jax.jit(alone.init)(jax.random.key(0), _batch())
   together, same = _initialised()

@@ -12,13 +12,11 @@ from tests import documented_code
 from tests.conftest import ROOT
 
 
-def test_the_documented_op(tmp_path, monkeypatch):
-  package = tmp_path / 'my_package'
-  package.mkdir()
-  (package / '__init__.py').touch()
-  code = documented_code.snippet('add-an-op.md', 'class RandomGrey')
-  (package / 'my_ops.py').write_text(code)
-  monkeypatch.syspath_prepend(tmp_path)
+def test_the_documented_op(monkeypatch):
+  shown = documented_code.snippet('add-an-op.md', 'class RandomGrey')
+  fixtures = ROOT / 'tests' / 'fixtures'
+  assert shown == (fixtures / 'my_package' / 'my_ops.py').read_text()
+  monkeypatch.syspath_prepend(fixtures)
   own = dict(op='my_package.my_ops.RandomGrey', probability=0.5)
   specs = [dict(op='decode'), dict(op='resize', size=16), own]
   source = pipeline.open_source(dict(type='synthetic', num_images=16))

@@ -453,13 +453,16 @@ def test_task_must_agree_about_the_background(tmp_path):
   segmentation = dict(type='segmentation')
   assert len(pipeline.open_train(config(segmentation))) == 2
   assert len(pipeline.open_train(config(dict(type='multilabel')))) == 2
+  # The task takes the background of the data where it is not told of one.
+  assert len(pipeline.open_train(config(segmentation, background=False))) == 2
+  told = segmentation | {'background': True}
   with pytest.raises(ValueError, match=r'background=True, but .* first class'):
-    pipeline.open_train(config(segmentation, background=False))
+    pipeline.open_train(config(told, background=False))
   with pytest.raises(ValueError, match=r'background=False, but .* the backgr'):
     pipeline.open_train(config(segmentation | {'background': False}))
   part = dict(background=False, subset=dict(num_images=1))
   with pytest.raises(ValueError, match='background=True, but'):
-    pipeline.open_train(config(segmentation, **part))
+    pipeline.open_train(config(told, **part))
 
 
 def test_masks_of_the_synthetic_world_have_a_background():
