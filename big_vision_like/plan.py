@@ -22,6 +22,7 @@ from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline import pipeline
+from input_pipeline.labels import vocabulary
 from input_pipeline.labels.space import LabelSpace
 
 
@@ -73,10 +74,7 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   """Prints the plan of a config and returns its figures."""
   del workdir  # nothing is written
   config = settings.complete(config)
-  num_examples = space = None
-  if _needs_data(config):
-    source = pipeline.open_train(config)
-    num_examples, space = len(source), LabelSpace.of_source(source)
+  space, num_examples = _known_of_the_data(config)
 
   def build(config: Config) -> Experiment:
     return experiment.build(config, space, num_examples=num_examples)
@@ -95,12 +93,46 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   return plan
 
 
-def _needs_data(config: Config) -> bool:
-  """Data are opened only where the config leaves something to them."""
-  if config.task.num_classes is None:
-    return True
+def _known_of_the_data(config: Config) -> tuple[LabelSpace | None, int | None]:
+  """(labels, number of examples) as far as the plan needs them.
+
+  Data are opened only for what neither `task.num_classes` nor the section
+  `plan` says of them.
+
+  Raises:
+    ValueError or FileNotFoundError: of the vocabulary, or of the data.
+  """
+  space, num_examples = None, config.plan.num_examples
+  if num_examples is not None and num_examples < 1:
+    raise ValueError(f'plan.num_examples={num_examples} must be at least 1')
+  if config.plan.vocabulary:
+    space = _listed(config.plan.vocabulary)
   flat = settings.flat(config.to_dict())
-  return any(k.endswith('_epochs') and v for k, v in flat.items())
+  in_epochs = any(k.endswith('_epochs') and v for k, v in flat.items())
+  if (space or config.task.num_classes) and (num_examples or not in_epochs):
+    return space, num_examples
+  source = _opened(config)
+  return space or LabelSpace.of_source(source), num_examples or len(source)
+
+
+def _listed(path: str) -> LabelSpace:
+  """The labels of a vocabulary file, without a hierarchy."""
+  try:
+    return LabelSpace.of_vocabulary(vocabulary.load(path))
+  except (ValueError, FileNotFoundError) as error:
+    raise type(error)(f'plan.vocabulary: {error}') from None
+
+
+def _opened(config: Config) -> Any:
+  try:
+    return pipeline.open_train(config)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{error}; --mode=plan needs no data if told of them: '
+      '--config.plan.vocabulary=FILE (a class a line) or '
+      '--config.task.num_classes=N, and --config.plan.num_examples=N for '
+      'durations in epochs'
+    ) from None
 
 
 def make(exp: Experiment, count_flops: bool = True) -> Plan:

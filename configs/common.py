@@ -85,6 +85,9 @@ def base() -> Any:
   c.plan = ConfigDict()
   c.plan.num_devices = config_dict.placeholder(int)  # None: those present
   c.plan.device_memory_gib = config_dict.placeholder(float)  # does it fit?
+  # In the place of data that are not at hand.
+  c.plan.vocabulary = config_dict.placeholder(str)  # file, a class a line
+  c.plan.num_examples = config_dict.placeholder(int)
 
   # The figures that a run should reach: (low, high) over seeds and machines,
   # or one number that was published.

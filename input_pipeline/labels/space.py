@@ -92,8 +92,13 @@ class LabelSpace:
     if num_classes < 1:
       raise ValueError(f'{num_classes} classes: must be at least 1')
     names = tuple(map(str, range(num_classes)))
-    flat = Hierarchy.from_edges(names, [])
-    return cls(Vocabulary(names), flat, anonymous=True)
+    known = cls.of_vocabulary(Vocabulary(names))
+    return dataclasses.replace(known, anonymous=True)
+
+  @classmethod
+  def of_vocabulary(cls, vocabulary: Vocabulary) -> 'LabelSpace':
+    """Labels none of which is above another."""
+    return cls(vocabulary, Hierarchy.from_edges(vocabulary.names, []))
 
   @classmethod
   def of_source(cls, source: Any) -> 'LabelSpace':
