@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 
 # Endpoint -> its shape in words; others may have any.
-_SHAPES = {'pooled': ('B', 'D'), 'block4': ('B', 'h', 'w', 'C')}
+_SHAPES = {
+  'pooled': ('B', 'D'),
+  'block3': ('B', 'h', 'w', 'C'),
+  'block4': ('B', 'h', 'w', 'C'),
+}
 
 
 def init(

@@ -119,21 +119,9 @@ class BackboneTask:
     self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
   ) -> tuple[dict[str, Any], Any]:
     """(name -> what the head returns, new extra) of `scaled` images."""
-    variables = {'params': params['backbone'], **extra}
-    if train:
-      endpoints, updates = self._backbone.apply(
-        variables,
-        image,
-        train=True,
-        mutable=list(extra),
-        rngs={'dropout': rng},
-        **self._taps,
-      )
-      extra = {**extra, **updates}
-    else:
-      endpoints = self._backbone.apply(
-        variables, image, train=False, **self._taps
-      )
+    endpoints, extra = self.apply_backbone(
+      params, extra, rng, train, image, **self._taps
+    )
     outputs = {
       name: head.apply(
         {'params': params[name]}, endpoints[self._endpoints[name]]
@@ -141,6 +129,32 @@ class BackboneTask:
       for name, head in self.heads.items()
     }
     return outputs, extra
+
+  def apply_backbone(
+    self,
+    params: Any,
+    extra: Any,
+    rng: Any,
+    train: bool,
+    *args: Any,
+    **options: Any,
+  ) -> tuple[Any, Any]:
+    """(what a method of the backbone returns, new extra).
+
+    Args:
+      params, extra: of the task.
+      rng: of dropout; not used where `train` is false.
+      train: of the call; statistics are updated if it is true.
+      *args, **options: of the call; `method` is which one.
+    """
+    variables = {'params': params['backbone'], **extra}
+    call = {'train': train, **options}
+    if not train:
+      return self._backbone.apply(variables, *args, **call), extra
+    out, updates = self._backbone.apply(
+      variables, *args, mutable=list(extra), rngs={'dropout': rng}, **call
+    )
+    return out, {**extra, **updates}
 
   @property
   def predictions(self) -> dict[str, Prediction]:
