@@ -368,9 +368,10 @@ def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
 def shrink_detection(c: Any, num_classes: int = 7) -> None:
   """Makes a config of detection `:tiny`: images of 40 pixels, as they are."""
   _shrink(c, num_classes, annotations=True, depth=0)
-  c.input.ops = detection_ops(4, flip=True)
+  canvas = [dict(op='pad', size=40)]
+  c.input.ops = detection_ops(4, canvas=canvas, flip=True)
   for evaluator in c.evals.values():
-    evaluator.ops = detection_ops(4)
+    evaluator.ops = detection_ops(4, canvas=canvas)
   c.input.workers = 0
   c.model.output_stride = 8
   c.task.update(

@@ -53,12 +53,14 @@ def get_config(arg=None):
     annotations=True,
   )
 
+  canvas = [dict(op='pad', size=SIZE)]
+
   c = common.base()
   c.total_steps = arg.steps
   c.log_every_steps = 50
 
   c.input.source = common.synthetic(**world, num_images=arg.images)
-  c.input.ops = common.detection_ops(arg.objects, flip=True)
+  c.input.ops = common.detection_ops(arg.objects, canvas=canvas, flip=True)
   c.input.batch_size = 8
 
   c.model = common.resnet(
@@ -89,7 +91,7 @@ def get_config(arg=None):
   c.evals.val = dict(
     type='coco_detection',
     data=common.synthetic(arg.split, **world, num_images=arg.val_images),
-    ops=common.detection_ops(arg.objects),
+    ops=common.detection_ops(arg.objects, canvas=canvas),
     batch_size=50,
     every_percent=25,
   )

@@ -1,0 +1,220 @@
+"""What evaluators of boxes share: truth, detections, results and a page.
+
+The truth is read once, as the records hold it, in pixels of the original
+images; detections are in these pixels too. So figures do not depend on the size
+that the net looks at.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from big_vision_like.metrics import box_pairs
+from big_vision_like.pages import box_sheet
+from big_vision_like.protocols import Prediction
+from evaluators.harness import context, image_lists
+from evaluators.harness.evaluation_set import EvalData, run_over
+from input_pipeline.examples.errors import record_named
+from input_pipeline.labels.space import LabelSpace
+
+_FIELDS = ('boxes', 'scores', 'labels')
+_TRUE = {  # field of a record -> what is taken where it has none
+  'box_labels': None,
+  'box_crowd': False,
+  'box_difficult': False,
+  'box_area': None,
+}
+Figures = Callable[
+  [box_pairs.Truth, box_pairs.Detections, Sequence[str]], dict[str, float]
+]
+
+
+class BoxEvaluation:
+  """Runs detections over a set and scores them.
+
+  Args:
+    predict, ctx, data, ops, batch_size, exclude_ids: of the evaluator.
+    predict_fn: which prediction gives boxes, scores, labels and mask.
+    ignored: field of the boxes that count neither way, 'box_crowd' or
+      'box_difficult'.
+    num_worst: images on the page of the worst; 0: no page.
+  """
+
+  def __init__(
+    self,
+    predict: Mapping[str, Prediction],
+    ctx: context.EvalContext,
+    *,
+    data: Mapping[str, Any],
+    ops: Sequence[Mapping[str, Any]],
+    batch_size: int,
+    predict_fn: str,
+    exclude_ids: str | Sequence[str | int] | None,
+    ignored: str,
+    num_worst: int,
+  ):
+    self._ctx = ctx
+    self._predict = context.choose(predict, predict_fn, ctx)
+    self._data = EvalData(
+      ctx, data, ops, batch_size,
+      fields=self._predict.reads, exclude_ids=exclude_ids,
+    )  # fmt: skip
+    self._ignored = ignored
+    self._num_worst = num_worst
+    self._said: set[str] = set()
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    return self._data.source.vocabulary.names
+
+  @functools.cached_property
+  def truth(self) -> box_pairs.Truth:
+    """The boxes of all records; read at the first evaluation.
+
+    Raises:
+      ValueError: a record without boxes' fields or one that cannot be used.
+    """
+    source, parts = self._data.source, []
+    for index in range(len(source)):
+      with record_named(source, index, f'{self._ctx.where}.data'):
+        example = source[index]
+      if 'boxes' not in example:
+        raise ValueError(
+          f'{self._ctx.where}.data: {source.key(index)} has no boxes; the '
+          'evaluation set must be one of detection'
+        )
+      parts.append(_true_boxes(example, index, self._ignored))
+    columns = [np.concatenate(column) for column in zip(*parts)]
+    return box_pairs.Truth(*columns)
+
+  def run(self, state: Any, figures: Figures) -> dict[str, float]:
+    """The figures of a state; every image counts once."""
+    found = image_lists.Collector(_FIELDS)
+    seen = []
+    for outputs, batch in run_over(self._predict, state, self._data):
+      broken = ~np.isfinite(outputs['scores']).all(1)
+      broken |= ~np.isfinite(outputs['boxes']).all((1, 2))
+      self._data.refuse(broken, batch['_id'], 'detections are not finite in {}')
+      found.add(outputs, batch['_id'])
+      seen.append(batch['_id'])
+    lists, ids = found.finished(), np.concatenate(seen)
+    detections = _as_coco(lists)
+    self._write(lists, detections)
+
+    def of_kept(kept: np.ndarray) -> dict[str, float]:
+      images = ids[kept]
+      return self._figures(_of(self.truth, images), _of(detections, images),
+        figures) | {'num_images': len(images)}  # fmt: skip
+
+    return self._data.figures(ids, of_kept)
+
+  def _figures(
+    self,
+    truth: box_pairs.Truth,
+    detections: box_pairs.Detections,
+    figures: Figures,
+  ) -> dict[str, float]:
+    if not (~truth.ignored).any():
+      raise ValueError(f'{self._ctx.where}: no box of the set counts')
+    if not len(detections.images):
+      self._say_once('nothing was detected in any image')
+    return {
+      key.replace(' ', '_'): value
+      for key, value in figures(truth, detections, self.names).items()
+    } | {
+      'num_boxes': int((~truth.ignored).sum()),
+      'num_detections': len(detections.images),
+    }
+
+  def say_left_out(
+    self, names: Sequence[str], found: Mapping[str, Any]
+  ) -> None:
+    """Names the figures that no box counts for."""
+    missing = [name for name in names if name not in found]
+    if missing:
+      self._say_once(f'no box for {", ".join(missing)}: left out')
+
+  def _say_once(self, text: str) -> None:
+    if text not in self._said:
+      self._said.add(text)
+      self._ctx.say(text)
+
+  def _write(
+    self, lists: image_lists.ImageLists, detections: box_pairs.Detections
+  ) -> None:
+    """<name>_results.json in COCO's form and <name>_worst.html."""
+    if self._ctx.workdir is None or self._ctx.process_index:
+      return
+    path = os.path.join(self._ctx.workdir, self._ctx.name)
+    image_lists.write_json(f'{path}_results.json', self._rows(detections))
+    if self._num_worst:
+      worst = box_sheet.worst(self.truth, detections, self._num_worst)
+      box_sheet.write(
+        f'{path}_worst.html', self._data.source, worst, lists, self.names
+      )
+
+  def _rows(self, found: box_pairs.Detections) -> Iterator[dict[str, Any]]:
+    """Results as COCO's servers and tools take them.
+
+    Images and categories have the numbers of the data's publisher where the
+    data hold them; otherwise an image is its position in the set and a
+    category its label, both counted from 1.
+    """
+    source = self._data.source
+    read = getattr(source, 'image_ids', None)
+    known = None if read is None else read()
+    numbers = np.arange(1, len(source) + 1) if known is None else known
+    external = LabelSpace.of_source(source).external_ids
+    categories = external or range(1, len(self.names) + 1)
+    for image, label, box, score in zip(
+      numbers[found.images].tolist(),
+      found.labels.tolist(),
+      found.boxes.tolist(),
+      found.scores.tolist(),
+    ):
+      yield dict(
+        image_id=image, category_id=categories[label], bbox=box, score=score
+      )
+
+
+def _true_boxes(
+  example: Mapping[str, Any], index: int, ignored: str
+) -> tuple[np.ndarray, ...]:
+  """Columns of `box_pairs.Truth` of one image."""
+  boxes = _xywh(np.asarray(example['boxes']))
+  num = len(boxes)
+  area = example.get('box_area')
+  marks = example.get(ignored)
+  return (
+    np.full(num, index),
+    np.asarray(example['box_labels'], np.int64),
+    boxes,
+    boxes[:, 2] * boxes[:, 3] if area is None else area.astype(np.float64),
+    np.zeros(num, bool) if marks is None else np.asarray(marks, bool),
+  )
+
+
+def _as_coco(lists: image_lists.ImageLists) -> box_pairs.Detections:
+  fields = lists.fields
+  return box_pairs.Detections(
+    lists.images,
+    fields['labels'].astype(np.int64),
+    _xywh(fields['boxes']),
+    fields['scores'].astype(np.float64),
+  )
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+  """y0, x0, y1, x1 -> float64 x, y, width, height."""
+  y0, x0, y1, x1 = boxes.astype(np.float64).reshape(-1, 4).T
+  return np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
+
+
+def _of(table: Any, images: np.ndarray) -> Any:
+  """Rows of some images."""
+  kept = np.isin(table.images, images)
+  columns = {name: value[kept] for name, value in vars(table).items()}
+  return type(table)(**columns)
