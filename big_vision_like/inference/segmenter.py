@@ -132,18 +132,21 @@ def _shows_whole(op: Mapping[str, Any]) -> bool:
   return getattr(op_class, 'shows_whole', False)
 
 
-def whole_image_ops(config: Any) -> list[dict[str, Any]]:
+def whole_image_ops(
+  config: Any, evaluators: Sequence[str] = (_EVALUATOR,)
+) -> list[dict[str, Any]]:
   """Op configs that show the net a whole image, and say in which size.
 
-  They are those of the run's first evaluator of masks, or else of its training
-  without chance. An image larger than the canvas of `pad` is shrunk to it.
+  They are those of the run's first evaluator of these types, or else of its
+  training without chance. An image larger than the canvas of `pad` is shrunk
+  to it.
 
   Raises:
     ValueError: ops that cut parts off: masks could not cover the image.
   """
   where, specs = 'input.ops', config.input.ops
   for name, evaluator in config.evals.items():
-    if evaluator.type == _EVALUATOR:
+    if evaluator.type in evaluators:
       where, specs = f'evals.{name}.ops', evaluator.ops
       break
   ops, placed = [], []

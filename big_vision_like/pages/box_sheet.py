@@ -5,53 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.metrics import box_pairs
 from big_vision_like.pages import annotated_picture, html_page
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import record_named
 
 _SIDE = 320  # pixels of a picture
-_SHOWN_ABOVE = 0.3  # scores drawn
-_MATCHED_AT = 0.5
-
-
-def worst(
-  truth: box_pairs.Truth, found: box_pairs.Detections, num: int
-) -> list[tuple[int, str]]:
-  """(image, what is wrong) of the images with most mistakes, worst first.
-
-  A mistake is a box that no detection of its class overlaps by half, weighing
-  1, or a detection that overlaps no box of its class so, weighing its score.
-  """
-  num_classes = 1 + max(
-    (int(table.labels.max()) for table in (truth, found) if len(table.labels)),
-    default=0,
-  )
-  true_group, group = box_pairs.groups(truth, found, num_classes)
-  left, right = box_pairs.pairs(group, true_group)
-  overlap = box_pairs.overlaps(
-    found.boxes[left], truth.boxes[right],
-    one_sided=truth.ignored[right], inclusive=False,
-  )  # fmt: skip
-  near = overlap >= _MATCHED_AT
-  sure = found.scores[left] >= _SHOWN_ABOVE
-  is_found = np.zeros(len(truth.images), bool)
-  is_found[right[near & sure]] = True
-  is_right = np.zeros(len(found.images), bool)
-  is_right[left[near]] = True
-  missed = truth.images[~is_found & ~truth.ignored]
-  is_wrong = ~is_right & (found.scores >= _SHOWN_ABOVE)
-  wrong, scores = found.images[is_wrong], found.scores[is_wrong]
-  most = 1 + max((int(x.max()) for x in (missed, wrong) if len(x)), default=-1)
-  num_missed = np.bincount(missed, minlength=most)
-  num_wrong = np.bincount(wrong, minlength=most)
-  badness = num_missed + np.bincount(wrong, scores, minlength=most)
-  order = np.argsort(-badness, kind='stable')[:num]
-  return [
-    (int(i), f'{num_missed[i]} missed, {num_wrong[i]} wrong')
-    for i in order
-    if badness[i] > 0
-  ]
+SHOWN_ABOVE = 0.3  # scores drawn
 
 
 def write(
@@ -86,7 +45,7 @@ def write(
       [
         html_page.element('p', f'{source.key(index)}: {caption}'),
         html_page.figure(pictures[0], 'there'),
-        html_page.figure(pictures[1], f'found (scores from {_SHOWN_ABOVE})'),
+        html_page.figure(pictures[1], f'found (scores from {SHOWN_ABOVE})'),
       ]
     )
   parts = [part for row in rows for part in row]
@@ -101,7 +60,7 @@ def detected(
   image: np.ndarray,
   found: dict[str, np.ndarray],
   names: Sequence[str],
-  least: float = _SHOWN_ABOVE,
+  least: float = SHOWN_ABOVE,
 ) -> np.ndarray:
   """uint8 [h, w, 3]: an image with detections of at least a score drawn."""
   shown = np.flatnonzero(found['scores'] >= least)[::-1]  # the best on top

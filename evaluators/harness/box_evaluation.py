@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.metrics import box_pairs
+from big_vision_like.metrics import box_mistakes, box_pairs
 from big_vision_like.pages import box_sheet
 from big_vision_like.protocols import Prediction
 from evaluators.harness import context, image_lists
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples.errors import record_named
+from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
 _FIELDS = ('boxes', 'scores', 'labels')
@@ -149,9 +150,13 @@ class BoxEvaluation:
     if self._ctx.workdir is None or self._ctx.process_index:
       return
     path = os.path.join(self._ctx.workdir, self._ctx.name)
-    image_lists.write_json(f'{path}_results.json', self._rows(detections))
+    with atomic.writing_json_list(f'{path}_results.json') as append:
+      for row in self._rows(detections):
+        append(row)
     if self._num_worst:
-      worst = box_sheet.worst(self.truth, detections, self._num_worst)
+      worst = box_mistakes.worst(
+        self.truth, detections, self._num_worst, score=box_sheet.SHOWN_ABOVE
+      )
       box_sheet.write(
         f'{path}_worst.html', self._data.source, worst, lists, self.names
       )

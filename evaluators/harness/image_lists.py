@@ -5,13 +5,9 @@ is gathered over an evaluation set, by image.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-from input_pipeline.files import atomic
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,13 +62,3 @@ class Collector:
       for name in self._fields
     }
     return ImageLists(images[order], fields)
-
-
-def write_json(path: str, rows: Iterable[Mapping[str, Any]]) -> None:
-  """A list of objects, one a line, whole or not at all."""
-  with atomic.writing_text(path) as file:
-    file.write('[')
-    for number, row in enumerate(rows):
-      file.write(',\n' if number else '\n')
-      json.dump(row, file, ensure_ascii=False)
-    file.write('\n]\n')
