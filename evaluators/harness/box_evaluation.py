@@ -17,17 +17,11 @@ from big_vision_like.pages import box_sheet
 from big_vision_like.protocols import Prediction
 from evaluators.harness import context, image_lists
 from evaluators.harness.evaluation_set import EvalData, run_over
-from input_pipeline.examples.errors import record_named
+from input_pipeline.examples import true_boxes
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
 _FIELDS = ('boxes', 'scores', 'labels')
-_TRUE = {  # field of a record -> what is taken where it has none
-  'box_labels': None,
-  'box_crowd': False,
-  'box_difficult': False,
-  'box_area': None,
-}
 Figures = Callable[
   [box_pairs.Truth, box_pairs.Detections, Sequence[str]], dict[str, float]
 ]
@@ -78,17 +72,9 @@ class BoxEvaluation:
     Raises:
       ValueError: a record without boxes' fields or one that cannot be used.
     """
-    source, parts = self._data.source, []
-    for index in range(len(source)):
-      with record_named(source, index, f'{self._ctx.where}.data'):
-        example = source[index]
-      if 'boxes' not in example:
-        raise ValueError(
-          f'{self._ctx.where}.data: {source.key(index)} has no boxes; the '
-          'evaluation set must be one of detection'
-        )
-      parts.append(_true_boxes(example, index, self._ignored))
-    columns = [np.concatenate(column) for column in zip(*parts)]
+    columns = true_boxes.read(
+      self._data.source, self._ignored, f'{self._ctx.where}.data'
+    )
     return box_pairs.Truth(*columns)
 
   def run(self, state: Any, figures: Figures) -> dict[str, float]:
@@ -185,37 +171,14 @@ class BoxEvaluation:
       )
 
 
-def _true_boxes(
-  example: Mapping[str, Any], index: int, ignored: str
-) -> tuple[np.ndarray, ...]:
-  """Columns of `box_pairs.Truth` of one image."""
-  boxes = _xywh(np.asarray(example['boxes']))
-  num = len(boxes)
-  area = example.get('box_area')
-  marks = example.get(ignored)
-  return (
-    np.full(num, index),
-    np.asarray(example['box_labels'], np.int64),
-    boxes,
-    boxes[:, 2] * boxes[:, 3] if area is None else area.astype(np.float64),
-    np.zeros(num, bool) if marks is None else np.asarray(marks, bool),
-  )
-
-
 def _as_coco(lists: image_lists.ImageLists) -> box_pairs.Detections:
   fields = lists.fields
   return box_pairs.Detections(
     lists.images,
     fields['labels'].astype(np.int64),
-    _xywh(fields['boxes']),
+    true_boxes.xywh(fields['boxes']),
     fields['scores'].astype(np.float64),
   )
-
-
-def _xywh(boxes: np.ndarray) -> np.ndarray:
-  """y0, x0, y1, x1 -> float64 x, y, width, height."""
-  y0, x0, y1, x1 = boxes.astype(np.float64).reshape(-1, 4).T
-  return np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
 
 
 def _of(table: Any, images: np.ndarray) -> Any:
