@@ -58,9 +58,10 @@ def test_anchors():
   found = jax.jit(detection.of_anchors)(logits, codes, targets)
   expected = _plain(logits[index], codes[index], targets)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
-  gradient = jax.grad(
-    lambda x, y: sum(detection.of_anchors(x, y, targets)), (0, 1)
-  )(jnp.asarray(logits), jnp.asarray(codes))
+  both = lambda x, y: sum(detection.of_anchors(x, y, targets))
+  gradient = jax.jit(jax.grad(both, (0, 1)))(
+    jnp.asarray(logits), jnp.asarray(codes)
+  )
   used = np.isin(np.arange(30), index[:7])
   assert not gradient[0][~used].any() and gradient[0][used].any(axis=1).all()
   assert not gradient[1][~np.isin(np.arange(30), index[:3])].any()
@@ -92,6 +93,6 @@ def test_nothing_sampled_is_a_loss_of_zero(stage):
   codes = jnp.ones((4, 4)) if stage == 'anchors' else jnp.ones((4, 1, 4))
   loss = getattr(detection, f'of_{stage}')
   both = lambda x, y: sum(loss(x, y, nothing))
-  assert both(logits, codes) == 0
-  for gradient in jax.grad(both, (0, 1))(logits, codes):
+  assert jax.jit(both)(logits, codes) == 0
+  for gradient in jax.jit(jax.grad(both, (0, 1)))(logits, codes):
     assert np.isfinite(gradient).all() and not gradient.any()

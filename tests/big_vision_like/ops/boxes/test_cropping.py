@@ -13,6 +13,13 @@ from tests.big_vision_like.ops.boxes import plain
 STRIDE, SIZE = 16, 6
 
 
+def _crop(method, **options):
+  run = functools.partial(
+    cropping.crop_and_resize, stride=STRIDE, method=method, **options
+  )
+  return jax.jit(run)
+
+
 def _made_up(seed=0):
   """Two images of another size on one canvas, whose rest is not zero."""
   rng = np.random.default_rng(seed)
@@ -45,11 +52,9 @@ def _plain(features, boxes, sizes, size=SIZE):
 @pytest.mark.parametrize('method', ['gather', 'matmul'])
 def test_float64(method):
   made = _made_up()
-  crop = functools.partial(
-    cropping.crop_and_resize, stride=STRIDE, size=SIZE, method=method
-  )
   expected = _plain(*made)
-  np.testing.assert_allclose(jax.jit(crop)(*made), expected, atol=2e-5)
+  crops = _crop(method, size=SIZE)(*made)
+  np.testing.assert_allclose(crops, expected, atol=2e-5)
   # The corners of the whole image are the corner features of its own map.
   np.testing.assert_array_equal(expected[1, 0, -1, -1], made[0][1, 5, 4])
   pool = functools.partial(
@@ -91,9 +96,7 @@ def test_no_row_is_lost_at_the_border():
   boxes[..., :2] = np.maximum(boxes[..., :2], 0)
   boxes[..., 2:] = size
   for method in ('gather', 'matmul'):
-    crops = cropping.crop_and_resize(
-      features, jnp.asarray(boxes), size, stride=16, method=method
-    )
+    crops = _crop(method)(features, jnp.asarray(boxes), size)
     np.testing.assert_allclose(crops, 1, rtol=1e-6)
 
 
@@ -101,19 +104,15 @@ def test_maps_of_one_feature():
   features = jnp.full((1, 1, 1, 2), 3.0)
   box, size = jnp.array([[[2.0, 3.0, 9.0, 12.0]]]), jnp.array([[13, 16]])
   for method in ('gather', 'matmul'):
-    crops = cropping.crop_and_resize(
-      features, box, size, stride=16, size=2, method=method
-    )
+    crops = _crop(method, size=2)(features, box, size)
     np.testing.assert_array_equal(crops, np.full((1, 1, 2, 2, 2), 3))
 
 
 def test_low_precision_stays():
   features, boxes, sizes = _made_up()
   for method in ('gather', 'matmul'):
-    crops = cropping.crop_and_pool(
-      jnp.asarray(features, jnp.bfloat16), boxes, sizes,
-      stride=STRIDE, size=SIZE, method=method,
-    )  # fmt: skip
+    low = jnp.asarray(features, jnp.bfloat16)
+    crops = jax.eval_shape(_crop(method), low, boxes, sizes)
     assert crops.dtype == jnp.bfloat16
 
 

@@ -155,7 +155,7 @@ def test_batches():
     truth(plain.random_boxes(rng, 5), rng.random(5) < 0.8) for _ in range(3)
   ]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *rows)
-  match = functools.partial(matching.match, anchors, **RPN)
+  match = jax.jit(functools.partial(matching.match, anchors, **RPN))
   together = jax.jit(jax.vmap(match))(stacked)
   for one, row_ in zip(together, rows):
     np.testing.assert_array_equal(one, match(row_))

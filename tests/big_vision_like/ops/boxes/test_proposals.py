@@ -27,7 +27,7 @@ def _outputs(seed):
 
 def _propose(codes, logits, **options):
   run = functools.partial(proposals.propose, **options)
-  return jax.jit(run, static_argnums=())(codes, logits, ANCHORS, SIZES)
+  return jax.jit(run)(codes, logits, ANCHORS, SIZES)
 
 
 def _plain(codes, logits, size, train, prune, k, iou):
@@ -101,11 +101,10 @@ def test_thresholds_cuts_and_gradients():
   assert not found.mask.all()
   cut = _propose(codes, logits, train=False, k=40, pre_nms_top_k=20)
   assert cut.mask.sum(axis=1).max() <= 20
-  gradient = jax.grad(
-    lambda c: proposals.propose(
-      c, logits, ANCHORS, SIZES, train=True
-    ).boxes.sum()
-  )(codes)
+  total = lambda c: proposals.propose(
+    c, logits, ANCHORS, SIZES, train=True, k=5
+  ).boxes.sum()
+  gradient = jax.jit(jax.grad(total))(codes)
   assert not gradient.any()
 
 
@@ -123,7 +122,6 @@ def test_wild_codes_give_no_box_that_is_not_finite():
 def test_an_image_too_small_for_any_anchor_proposes_nothing():
   codes, logits = _outputs(4)
   large = grids.grid((6, 8), 16, grids.cell(256, [1], [1]))
-  found = proposals.propose(
-    codes[:, :48], logits[:, :48], large, SIZES, train=True, k=7
-  )
+  run = functools.partial(proposals.propose, anchors=large, train=True, k=7)
+  found = jax.jit(run)(codes[:, :48], logits[:, :48], image_size=SIZES)
   assert not found.mask.any() and not found.boxes.any()

@@ -44,7 +44,8 @@ def _made_up(seed, num=150, whole=False):
 @pytest.mark.parametrize('seed', range(3))
 def test_plain_loop(seed, whole):
   boxes, scores, mask = _made_up(seed, whole=whole)
-  for iou, k in ((0.5, 20), (0.5, 150), (0.2, 150)):
+  # Thresholds that float32 and float64 both hold.
+  for iou, k in ((0.5, 20), (0.5, 150), (0.25, 150)):
     expected = plain.suppress(boxes, scores, mask, iou, k)
     assert 5 < len(expected) < 130
     assert _kept(boxes, scores, mask, iou=iou, k=k, tile=32) == expected

@@ -70,11 +70,15 @@ def test_proposals():
 def test_images_without_boxes_give_negatives_and_nothing_gives_nothing():
   anchors = _anchors()
   nobody = _truth(np.zeros((3, 4)), [0, 0, 0], [False] * 3)
+  first, second = (
+    jax.jit(functools.partial(stage, size=8))
+    for stage in (targets.for_anchors, targets.for_proposals)
+  )
   everyone, no_one = jnp.ones(120, bool), jnp.zeros(120, bool)
   for usable, num in ((everyone, 8), (no_one, 0)):
     for found in (
-      targets.for_anchors(KEY, anchors, usable, nobody, size=8),
-      targets.for_proposals(KEY, anchors, usable, nobody, size=8),
+      first(KEY, anchors, usable, nobody),
+      second(KEY, anchors, usable, nobody),
     ):
       assert int(found.mask.sum()) == num
       assert not found.positive.any() and not found.labels.any()
@@ -88,9 +92,11 @@ def test_batches():
   ]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *truths)
   keys = jax.random.split(KEY, 3)
-  run = functools.partial(targets.for_anchors, size=8)
+  run = jax.jit(functools.partial(targets.for_anchors, size=8))
   anchors, usable = _anchors(), jnp.ones(120, bool)
-  together = jax.vmap(run, (0, None, None, 0))(keys, anchors, usable, stacked)
+  together = jax.jit(jax.vmap(run, (0, None, None, 0)))(
+    keys, anchors, usable, stacked
+  )
   for number, truth in enumerate(truths):
     one = run(keys[number], anchors, usable, truth)
     for a, b in zip(one, together):
