@@ -33,8 +33,9 @@ def iou(a: jax.Array, b: jax.Array) -> jax.Array:
 
   For all pairs of [N, 4] and [M, 4]: iou(a[:, None], b), float32 [N, M].
   """
-  shared = intersection(a, b)
-  return _ratio(shared, area(a) + area(b) - shared)
+  shared, area_a, area_b = intersection(a, b), area(a), area(b)
+  sound = (area_a > 0) & (area_b > 0)
+  return _ratio(jnp.where(sound, shared, 0.0), area_a + area_b - shared)
 
 
 def ioa(a: jax.Array, b: jax.Array) -> jax.Array:

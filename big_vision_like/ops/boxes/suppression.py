@@ -111,7 +111,9 @@ def _tile_for(num: int) -> int:
 def _at_most(threshold: float) -> np.float32:
   """The largest float32 that is no larger: x > it is exact in float32."""
   single = np.float32(threshold)
-  return np.nextafter(single, np.float32(-1)) if single > threshold else single
+  # As Python floats: numpy would round the threshold to compare them.
+  above = float(single) > threshold
+  return np.nextafter(single, np.float32(-1)) if above else single
 
 
 def _by_tiles(
