@@ -142,7 +142,12 @@ class Task(backbone_task.BackboneTask):
     """(params, extra) for the shapes of a batch."""
     keys = jax.random.split(rng, 3)
     variables, endpoints = backbone_contract.init(
-      self._backbone, keys[0], self.scaled(batch), (_MAP,), self._taps
+      self._backbone,
+      keys[0],
+      self.scaled(batch),
+      (_MAP,),
+      self._taps,
+      methods=('stage',),
     )
     features = endpoints[_MAP]
     side = self._crop['size'] // 2

@@ -26,6 +26,7 @@ def init(
   image: jax.Array,
   wanted: Iterable[str],
   options: Mapping[str, Any],
+  methods: Iterable[str] = (),
 ) -> tuple[dict[str, Any], dict[str, jax.Array]]:
   """(variables, endpoints) of a model's first pass over images.
 
@@ -35,18 +36,21 @@ def init(
     image: float32 [B, H, W, 3].
     wanted: endpoints that heads are to take.
     options: of a call; without `taps` there is 'pooled' too.
+    methods: that the task calls besides.
 
   Raises:
     ValueError: it fails, has no parameters, or lacks an endpoint or has one of
       another shape or type; the message names the model's class.
   """
   name = f'{type(backbone).__module__}.{type(backbone).__qualname__}'
-  for method in ('init', 'apply'):
+  for method in ('init', 'apply', *methods):
     if not callable(getattr(backbone, method, None)):
-      raise ValueError(
-        f'model {name}: has no method {method!r}; it must be a '
-        'flax.linen.Module'
+      what = (
+        ', which the task calls (docs/add-a-model.md)'
+        if method in methods
+        else '; it must be a flax.linen.Module'
       )
+      raise ValueError(f'model {name}: has no method {method!r}{what}')
   try:
     variables = dict(backbone.init(rng, image, train=False))
     endpoints = backbone.apply(variables, image, train=False, **options)
