@@ -40,15 +40,18 @@ def evaluated(instances: dict[str, Any], results: list[dict]) -> Any:
 
 def figures(instances: dict[str, Any], results: list[dict]) -> dict[str, float]:
   """Its twelve figures and each category's AP, in percent, without its -1."""
-  run = evaluated(instances, results)
+  return named(evaluated(instances, results), instances)
+
+
+def named(run: Any, instances: dict[str, Any]) -> dict[str, float]:
+  """The figures of a COCOeval that was summarised, by our names."""
   found = dict(zip(NAMES, run.stats))
   names = {c['id']: c['name'] for c in instances['categories']}
   precision = run.eval['precision'][:, :, :, 0, 2]
   for number, category in enumerate(run.params.catIds):
     own = precision[:, :, number]
-    found[f'ap/{names[category]}'] = (
-      np.mean(own[own > -1]) if own.max() > -1 else -1
-    )
+    if own.max() > -1:
+      found[f'ap/{names[category]}'] = np.mean(own[own > -1])
   return {k: 100 * float(v) for k, v in found.items() if v != -1}
 
 

@@ -10,7 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from big_vision_like.ops.boxes import coding, geometry, suppression
+from big_vision_like.ops.boxes import (
+  coding,
+  geometry,
+  own_images,
+  suppression,
+)
 from big_vision_like.ops.boxes.proposals import Proposals
 
 
@@ -68,7 +73,9 @@ def detect(
     in_all=in_all,
     max_log_size=max_log_size,
   )
-  return jax.vmap(one)(logits, codes, proposals, image_size, original_size)
+  return own_images.mapped(
+    one, logits, codes, proposals, image_size, original_size
+  )
 
 
 def _of_image(

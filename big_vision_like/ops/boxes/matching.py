@@ -5,8 +5,8 @@ The rule is that of argmax_matcher.py of the TensorFlow Object Detection API
 enough, to nothing if it is too low, and is ignored between; and every box
 forces the anchor that overlaps it most, which is then its own whatever else.
 
-Boxes are met one after the other and only the best so far is kept, so that no
-[boxes, anchors] array is ever made.
+Boxes are met one after the other, up to the last that is none of the padding,
+and only the best so far is kept: no [boxes, anchors] array is ever made.
 """
 
 from typing import NamedTuple
@@ -140,12 +140,14 @@ def match(
   num = anchors.shape[0]
   if usable is None:
     usable = jnp.ones(num, bool)
+  anchors = jax.lax.stop_gradient(anchors)
   areas = geometry.area(anchors)
   places = jnp.arange(num, dtype=jnp.int32)
 
-  def meet(state, row):
+  def meet(number, state):
     best, owner, forced, spared = state
-    number, box, is_box, is_crowd, is_left_out = row
+    box, is_box = truth.boxes[number], truth.mask[number]
+    is_crowd, is_left_out = truth.crowd[number], truth.left_out[number]
     shared = geometry.intersection(anchors, box)
     union = areas + geometry.area(box) - shared
     iou = jnp.where(usable & (shared > 0), shared / union, 0.0)
@@ -159,16 +161,16 @@ def match(
       forced = jnp.where(taken, number, forced)
     spared |= is_crowd & (shared > _IN_CROWD * areas)
     spared |= is_left_out & (iou >= negative_iou)
-    return (best, owner, forced, spared), None
+    return best, owner, forced, spared
 
   nobody = jnp.full(num, NEGATIVE, jnp.int32)
   start = jnp.zeros(num), nobody, nobody, jnp.zeros(num, bool)
-  numbers = jnp.arange(truth.mask.shape[0], dtype=jnp.int32)
-  (best, owner, forced, spared), _ = jax.lax.scan(
-    meet,
-    start,
-    (numbers, truth.boxes, truth.mask, truth.crowd, truth.left_out),
-  )
+  counts = truth.mask | truth.crowd | truth.left_out
+  if counts.shape[0]:
+    numbers = jnp.arange(1, counts.shape[0] + 1, dtype=jnp.int32)
+    end = jnp.where(counts, numbers, 0).max()  # behind it is padding
+    start = jax.lax.fori_loop(0, end, meet, start)
+  best, owner, forced, spared = start
   found = jnp.where(best >= positive_iou, owner, IGNORED)
   found = jnp.where(best < negative_iou, NEGATIVE, found)
   found = jnp.where(spared & (found == NEGATIVE), IGNORED, found)

@@ -8,6 +8,7 @@ all do, clipped first, and codes are relative to the clipped ones. So the two
 differ at the border, by design.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from big_vision_like.ops.boxes import anchors as grids
-from big_vision_like.ops.boxes import coding, geometry, suppression
+from big_vision_like.ops.boxes import (
+  coding,
+  geometry,
+  own_images,
+  suppression,
+)
 
 
 class Proposals(NamedTuple):
@@ -101,11 +107,10 @@ def propose(
   if pre_nms_top_k is None:
     kept = suppression.suppress_batch(boxes, scores, mask, iou=iou, k=k)
   else:
-    kept = jax.vmap(
-      lambda *image: suppression.suppress(
-        *image, iou=iou, k=k, first=pre_nms_top_k
-      )
-    )(boxes, scores, mask)
+    cut = functools.partial(
+      suppression.suppress, iou=iou, k=k, first=pre_nms_top_k
+    )
+    kept = own_images.mapped(cut, boxes, scores, mask)
   boxes = jnp.take_along_axis(boxes, kept.index[..., None], axis=1)
   scores = jnp.take_along_axis(scores, kept.index, axis=1)
   return Proposals(

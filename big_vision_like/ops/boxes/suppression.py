@@ -11,13 +11,14 @@ Sorting all of 29,184 boxes takes longer than the rest. `suppress_batch` looks
 at the best few thousand first.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.ops.boxes import geometry
+from big_vision_like.ops.boxes import geometry, own_images
 
 _FIRST = 4096  # boxes that almost always hold the survivors
 
@@ -84,24 +85,26 @@ def suppress_batch(
   """`suppress` of a batch [B, N, ...] without a cut, quick in the usual case.
 
   The `first` best boxes of each image nearly always hold its k survivors.
-  Where they do not, in any image, all boxes of all images are looked at. So it
-  is one decision a batch, which under vmap would be both branches always.
+  Where they do not, in any image, all boxes of all images of the device are
+  looked at. So it is one decision a batch, which under vmap would be both
+  branches always.
   """
-  num = boxes.shape[1]
 
-  def of_best(few: int | None):
-    return jax.vmap(lambda *image: suppress(*image, iou=iou, k=k, first=few))(
-      boxes, scores, mask
+  def decided(*batch: jax.Array) -> Kept:
+    def of_best(few: int | None) -> Kept:
+      one = functools.partial(suppress, iou=iou, k=k, first=few)
+      return jax.vmap(one)(*batch)
+
+    if boxes.shape[1] <= first:
+      return of_best(None)
+    quick = of_best(first)
+    is_short = quick.mask.sum(axis=1) < k
+    more = batch[2].sum(axis=1) > first
+    return jax.lax.cond(
+      jnp.any(is_short & more), lambda: of_best(None), lambda: quick
     )
 
-  if num <= first:
-    return of_best(None)
-  quick = of_best(first)
-  is_short = quick.mask.sum(axis=1) < k
-  more = mask.sum(axis=1) > first
-  return jax.lax.cond(
-    jnp.any(is_short & more), lambda: of_best(None), lambda: quick
-  )
+  return own_images.run(decided, boxes, scores, mask)
 
 
 def _tile_for(num: int) -> int:
