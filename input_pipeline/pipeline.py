@@ -29,7 +29,6 @@ from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
-from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 from input_pipeline.ops.context import OpContext
 
@@ -117,7 +116,7 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
   source = open_source(
     config.input.source, where, fraction=config.input.fraction
   )
-  found = LabelSpace.of_source(source).background
+  found = getattr(source, 'background', None)
   if found is not None:
     task_class = plugins.get('task', config.task.type)
     if 'background' in plugins.option_names(task_class)[0]:
@@ -135,7 +134,13 @@ def build_ops(
   specs: Sequence[Mapping[str, Any]], source: Any, where: str = 'input.ops'
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
-  context = OpContext.of_space(LabelSpace.of_source(source), where)
+  context = OpContext(
+    vocabulary=source.vocabulary,
+    hierarchy=source.hierarchy,
+    background=getattr(source, 'background', None) is not False,
+    keypoint_pairs=getattr(source, 'keypoint_pairs', None),
+    where=where,
+  )
   return example_ops.build(specs, context)
 
 

@@ -132,8 +132,9 @@ def _by_stream(text: str) -> dict[str, str]:
     found = json.loads(text)
   except ValueError:
     found = None
-  several = isinstance(found, dict) and MAIN in found
-  return found if several else {MAIN: text}
+  if isinstance(found, dict) and MAIN in found:
+    return found
+  return {MAIN: text}  # of one stream
 
 
 class Batches:

@@ -83,7 +83,7 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
 def _merge_streams(table: Config, given: Any) -> None:
   if not isinstance(given, Mapping | ConfigDict):
     raise ValueError(f"config key 'input.also' must be a dict, got {given!r}")
-  stream_names.check(given)
+  stream_names.check([*given])
   for name in given:
     key = stream_names.config_key(name)
     if not isinstance(given[name], Mapping | ConfigDict):

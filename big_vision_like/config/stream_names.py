@@ -7,7 +7,7 @@ are further ones (docs/streams.md).
 import hashlib
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 MAIN = ''
@@ -59,7 +59,7 @@ def seed_of(seed: int, name: str) -> int:
   return int.from_bytes(digest) >> 1
 
 
-def check(names: Mapping[str, Any]) -> None:
+def check(names: Iterable[str]) -> None:
   """Refuses what cannot name a stream.
 
   Raises:
