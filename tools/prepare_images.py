@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
 from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
 
@@ -171,7 +171,7 @@ def _value(source_class: Callable[..., Any], name: str, text: str) -> Any:
     candidates.append(_WORDS[text.lower()])
   for value in (*candidates, text, text.split(',')):
     with contextlib.suppress(ValueError):
-      plugins.check_types('', source_class, {name: value})
+      option_types.check('', source_class, {name: value})
       return value
   return text
 
