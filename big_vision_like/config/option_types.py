@@ -94,6 +94,22 @@ class Between(Constraint):
 
 
 @dataclasses.dataclass(frozen=True)
+class OneOf(Constraint):
+  """A choice of a table; where they can be written down, `Literal` is shorter.
+
+  `Annotated[int, OneOf(tuple(UNITS))]`.
+  """
+
+  values: tuple[Any, ...]
+
+  def admits(self, value: Any) -> bool:
+    return any(_is(value, choice) for choice in self.values)
+
+  def __str__(self) -> str:
+    return f', one of {", ".join(map(str, self.values))}'
+
+
+@dataclasses.dataclass(frozen=True)
 class Finite(Constraint):
   """A number that is not infinite, of either sign."""
 
@@ -313,6 +329,8 @@ def _choices(hint: Any) -> tuple[Any, ...]:
   origin, parts = typing.get_origin(hint), typing.get_args(hint)
   if origin is Literal:
     return parts
+  if origin is Annotated and len(parts) == 2 and isinstance(parts[1], OneOf):
+    return parts[1].values
   if origin not in _UNIONS:
     return ()
   found = [_choices(part) for part in parts]

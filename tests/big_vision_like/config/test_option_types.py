@@ -20,6 +20,7 @@ from big_vision_like.config.option_types import (
   Finite,
   Fraction,
   NonEmpty,
+  OneOf,
   Seed,
 )
 
@@ -108,6 +109,18 @@ CASES = [
     ['drop', None],
     ['', 0, False],
     '; valid: drop, keep, None',
+  ),
+  (
+    Annotated[int, OneOf((50, 101))],
+    [50, np.int64(101)],
+    [51, 50.0, '50', None],
+    '; valid: 50, 101',
+  ),
+  (
+    Sequence[Annotated[str, OneOf(('a', 'b'))]],
+    [[], ['a', 'b']],
+    ['a', ['c'], [1]],
+    'must be list of str, one of a, b',
   ),
   (
     Literal['auto'] | Count,
