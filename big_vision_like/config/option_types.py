@@ -81,16 +81,18 @@ class Between(Constraint):
   open: Literal['', 'low', 'high', 'both'] = ''
 
   def admits(self, value: Any) -> bool:
-    ends = {'low': (self.low,), 'high': (self.high,)}
-    ends['both'] = (self.low, self.high)
-    return self.low <= value <= self.high and value not in ends.get(
-      self.open, ()
-    )
+    opens_low, opens_high = self._open_ends()
+    above = self.low < value if opens_low else self.low <= value
+    below = value < self.high if opens_high else value <= self.high
+    return above and below
 
   def __str__(self) -> str:
-    left = '(' if self.open in ('low', 'both') else '['
-    right = ')' if self.open in ('high', 'both') else ']'
+    opens_low, opens_high = self._open_ends()
+    left, right = '(' if opens_low else '[', ')' if opens_high else ']'
     return f' in {left}{_number(self.low)}, {_number(self.high)}{right}'
+
+  def _open_ends(self) -> tuple[bool, bool]:
+    return self.open in ('low', 'both'), self.open in ('high', 'both')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +231,12 @@ def describe(hint: Any) -> str:
   """An annotation in words: 'list of int of at least 1, not empty'."""
   origin, parts = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:
-    told = (str(c) for c in parts[1:] if isinstance(c, Constraint))
-    return describe(parts[0]) + ''.join(told)
+    told = ''.join(str(c) for c in parts[1:] if isinstance(c, Constraint))
+    base, union = parts[0], typing.get_origin(parts[0]) in _UNIONS
+    kinds = typing.get_args(base) if union else (base,)
+    return ' or '.join(
+      'None' if kind is type(None) else describe(kind) + told for kind in kinds
+    )
   if origin is Literal:
     return ' or '.join(map(repr, parts))
   if origin in _UNIONS:

@@ -138,7 +138,7 @@ CASES = [
     Annotated[float | None, Above(0)],
     [None, 0.5],
     [0, NAN],
-    'must be float or None above 0',
+    'must be float above 0 or None',
   ),
   (
     Count | None, [None, 1], [0, False], 'must be int of at least 1 or None',
