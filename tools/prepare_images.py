@@ -20,7 +20,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from big_vision_like.config import option_types, plugins
 from input_pipeline.labels import hierarchy
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   special: dict[str, dict[str, Any]] = {
     'merge_rows': dict(action='store_true', default=None),
     'holdout_percent': dict(type=float),
-    'hierarchy_unlisted': dict(choices=hierarchy.UNLISTED),
+    'hierarchy_unlisted': dict(choices=get_args(hierarchy.Unlisted)),
     'hierarchy_max_depth': dict(type=int),
   }
   for name, text in _SOURCE_OPTIONS.items():

@@ -22,6 +22,7 @@ import functools
 import inspect
 import math
 import numbers
+import re
 import sys
 import types
 import typing
@@ -190,7 +191,7 @@ def check_value(key: str, hint: Any, value: Any) -> None:
     shown = f'{shown[:_LONGEST]}...'
   choices = _choices(hint)
   if choices:
-    valid = ', '.join(map(str, choices))
+    valid = ', '.join(map(_choice, choices))
     raise ValueError(f'{key}={shown}; valid: {valid}')
   raise ValueError(f'{key}={shown} must be {describe(hint)}')
 
@@ -341,6 +342,12 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     return ()
   found = [_choices(part) for part in parts]
   return tuple(c for part in found for c in part) if all(found) else ()
+
+
+def _choice(value: Any) -> str:
+  """A word as it is; ';' and white space in quotes."""
+  word = not isinstance(value, str) or re.fullmatch(r'[\w.-]+', value)
+  return str(value) if word else repr(value)
 
 
 def _number(value: float) -> str:

@@ -238,8 +238,8 @@ def test_ids_outside_the_classes_contribute_nothing(shape):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(unknown='absent'), "unknown must be one of negative, ignore, got 'a"),
-    (dict(confidence='soft'), 'confidence must be one of ignore, target, weig'),
+    (dict(unknown='absent'), "unknown='absent'; valid: negative, ignore"),
+    (dict(confidence='soft'), "confidence='soft'; valid: ignore, target, wei"),
     (
       dict(confidence='target'),
       r'needs label_conf of shape \(2, 3\), got None',

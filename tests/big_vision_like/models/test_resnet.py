@@ -285,15 +285,15 @@ def test_bfloat16_stays_close_and_keeps_float32_where_it_must():
     ('bn', 'group', 'ghost'),
     ('compute_dtype', 'float16', 'bfloat16'),
     ('conv', 'im2col', 'matmul'),
-    ('remat', 'yes', 'True'),
-    ('width', 0, 'positive'),
-    ('bn_group', 2.5, 'positive'),
+    ('remat', 'yes', 'bool'),
+    ('width', 0, 'int of at least 1'),
+    ('bn_group', 2.5, 'int of at least 1'),
     ('bn_decay', 1.0, r'\[0, 1\)'),
     ('bn_epsilon', 0.0, 'above 0'),
   ],
 )
 def test_bad_options_are_named(option, value, choice):
-  with pytest.raises(ValueError, match=rf'model\.{option}: .*{choice}'):
+  with pytest.raises(ValueError, match=rf'model\.{option}={value!r}.*{choice}'):
     resnet.Model(**{option: value})
 
 

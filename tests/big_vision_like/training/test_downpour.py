@@ -208,10 +208,10 @@ def test_refetch_gives_all_workers_the_servers_weights():
 @pytest.mark.parametrize(
   'options, words',
   [
-    (dict(workers=0), r'train\.downpour\.workers=0 must be at least 1'),
+    (dict(workers=0), r'train\.downpour\.workers=0 must be int of at least'),
     (dict(policy='fifo'), r"policy='fifo'; valid: round_robin, random, event"),
     (dict(bn_updates='none'), r"bn_updates='none'; valid: all, first"),
-    (dict(event_sigma=-1.0), r'event_sigma=-1\.0 must be a number of at least'),
+    (dict(event_sigma=-1.0), r'event_sigma=-1\.0 must be float of at least 0'),
     (dict(event_sigma=np.nan), r'event_sigma=nan must be'),
   ],
 )
