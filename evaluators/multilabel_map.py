@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.config.option_types import AtLeast, Count
+from big_vision_like.config.option_types import AtLeast, Count, EndsWith, OneOf
 from big_vision_like.metrics import average_precision, ranking
 from big_vision_like.ops import pick, topk
 from big_vision_like.protocols import Prediction
@@ -21,7 +21,10 @@ from evaluators.harness.evaluation_set import EvalData, run_over
 
 NotNegative = Annotated[int, AtLeast(0)]
 
-_WEIGHTS = (*ranking.WEIGHTS, 'source')
+Weights = (
+  Annotated[str, OneOf((*ranking.WEIGHTS, 'source'))]
+  | Annotated[str, EndsWith(('.csv', '.jsonl'))]
+)
 
 
 class Evaluator:
@@ -63,7 +66,7 @@ class Evaluator:
     axis: average_precision.Axis = 'class',
     cut: average_precision.Cut = 'per_image',
     denominator: average_precision.Denominator = 'all_positives',
-    weights: str = 'gt_frequency',
+    weights: Weights = 'gt_frequency',
     normalise_weights: bool = True,
     unknown: average_precision.Unknown = 'negative',
     close_ground_truth: bool = False,
@@ -188,11 +191,6 @@ class Evaluator:
       return vocabulary.weights
     if weights in ranking.WEIGHTS:
       return weights
-    if not isinstance(weights, str) or not weights.endswith(('.csv', '.jsonl')):
-      raise ValueError(
-        f'{where}.weights must be one of {", ".join(_WEIGHTS)} or a .csv or '
-        f'.jsonl file, got {weights!r}'
-      )
     return class_files.read_values(
       weights, vocabulary, ('weight', 'popularity_weight')
     )

@@ -145,6 +145,19 @@ class Distinct(Constraint):
     return ', each once'
 
 
+@dataclasses.dataclass(frozen=True)
+class EndsWith(Constraint):
+  """A text, such as the name of a file, that ends in one of the suffixes."""
+
+  suffixes: tuple[str, ...]
+
+  def admits(self, value: Any) -> bool:
+    return value.endswith(self.suffixes)
+
+  def __str__(self) -> str:
+    return f' that ends in {" or ".join(self.suffixes)}'
+
+
 # What is annotated most.
 Count = Annotated[int, AtLeast(1)]
 Fraction = Annotated[float, Between(0, 1)]

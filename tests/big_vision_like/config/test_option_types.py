@@ -17,6 +17,7 @@ from big_vision_like.config.option_types import (
   Constraint,
   Count,
   Distinct,
+  EndsWith,
   Finite,
   Fraction,
   NonEmpty,
@@ -91,6 +92,12 @@ CASES = [
     'must be float, finite',
   ),
   (Annotated[str, NonEmpty()], ['a'], ['', 1], 'must be str, not empty'),
+  (
+    Literal['source'] | Annotated[str, EndsWith(('.csv', '.jsonl'))],
+    ['source', 'a.csv', 'b/c.jsonl'],
+    ['sauce', 'a.tsv', 1, None],
+    "must be 'source' or str that ends in .csv or .jsonl",
+  ),
   (
     Literal['grid', 'pixels'],
     ['grid', 'pixels'],
