@@ -18,7 +18,7 @@ import jax
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, manager, reading
-from big_vision_like.config import settings
+from big_vision_like.config import option_types, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
@@ -127,8 +127,7 @@ def _every(exp: Experiment, name: str) -> int:
 
 def _flag(options: Any, name: str, key: str) -> bool:
   value = options.get(key, True)
-  if not isinstance(value, bool):
-    raise ValueError(f'evals.{name}.{key} must be True or False, got {value!r}')
+  option_types.check_value(f'evals.{name}.{key}', bool, value)
   return value
 
 

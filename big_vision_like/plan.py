@@ -110,8 +110,6 @@ def _known_of_the_data(config: Config) -> tuple[LabelSpace | None, int | None]:
     ValueError or FileNotFoundError: of the vocabulary, or of the data.
   """
   space, num_examples = None, config.plan.num_examples
-  if num_examples is not None and num_examples < 1:
-    raise ValueError(f'plan.num_examples={num_examples} must be at least 1')
   if config.plan.vocabulary:
     space = _listed(config.plan.vocabulary)
   flat = settings.flat(config.to_dict())

@@ -10,13 +10,14 @@ import csv
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from big_vision_like.config.option_types import Count
 from big_vision_like.metrics import segmentation
 from big_vision_like.ops import confusion, interpolation
 from big_vision_like.parallel import constraints
@@ -26,7 +27,6 @@ from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import annotations
 from input_pipeline.files import atomic
 
-SIZES = ('original', 'input')
 BACKGROUND = 'background'
 
 
@@ -59,14 +59,12 @@ class Evaluator:
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
-    size: str = 'original',
+    size: Literal['original', 'input'] = 'original',
     per_class: bool = True,
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
-    if size not in SIZES:
-      raise ValueError(f'{ctx.where}.size={size!r}; valid: {", ".join(SIZES)}')
     self._ctx = ctx
     self._predict = context.choose(predict, predict_fn, ctx)
     self._at_original = size == 'original'

@@ -20,9 +20,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
 from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
 
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   special: dict[str, dict[str, Any]] = {
     'merge_rows': dict(action='store_true', default=None),
     'holdout_percent': dict(type=float),
-    'hierarchy_unlisted': dict(choices=hierarchy.UNLISTED),
+    'hierarchy_unlisted': dict(choices=get_args(hierarchy.Unlisted)),
     'hierarchy_max_depth': dict(type=int),
   }
   for name, text in _SOURCE_OPTIONS.items():
@@ -171,7 +171,7 @@ def _value(source_class: Callable[..., Any], name: str, text: str) -> Any:
     candidates.append(_WORDS[text.lower()])
   for value in (*candidates, text, text.split(',')):
     with contextlib.suppress(ValueError):
-      plugins.check_types('', source_class, {name: value})
+      option_types.check('', source_class, {name: value})
       return value
   return text
 

@@ -11,11 +11,12 @@ first, chance takes its part of what they leave. docs/subsets.md.
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
+from big_vision_like.config.option_types import Between, Count, NonEmpty
 from input_pipeline.labels import (
   arrays,
   hash_order,
@@ -28,7 +29,7 @@ from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.restriction import Restriction
 from input_pipeline.labels.vocabulary import Vocabulary
 
-_UNLABELLED = ('drop', 'keep')
+_Fraction = Annotated[float, Between(0, 1, open='low')]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,51 +49,20 @@ class Options:
       'background' where the masks have one.
   """
 
-  fraction: float | None = None
-  num_images: int | None = None
+  fraction: _Fraction | None = None
+  num_images: Count | None = None
   seed: int | None = None
-  labels: str | Sequence[str] | None = None
-  unlabelled: str | None = None
+  labels: str | Annotated[Sequence[str], NonEmpty()] | None = None
+  unlabelled: Literal['drop', 'keep'] | None = None
   fill_in: bool | None = None
   keep_ids: bool | None = None
-  other_pixels: str | None = None
+  other_pixels: label_restriction.OtherPixels | None = None
 
 
 def _parse(options: Mapping[str, Any], where: str) -> Options:
   """Checked options; ValueError names key, value and what is valid."""
-  names = [field.name for field in dataclasses.fields(Options)]
-  for name in options:
-    if name not in names:
-      raise ValueError(
-        f'{where}: unknown option {name!r}{plugins.suggest(name, names)}; '
-        f'valid: {", ".join(names)}'
-      )
+  plugins.check_kwargs(where, Options, options)
   parsed = Options(**options)
-
-  def refuse(name: str, valid: str) -> None:
-    raise ValueError(f'{where}.{name}={getattr(parsed, name)!r} must {valid}')
-
-  for name in ('num_images', 'seed'):
-    value = getattr(parsed, name)
-    if value is not None and type(value) is not int:
-      refuse(name, 'be an integer')
-  for name in ('fill_in', 'keep_ids'):
-    if not isinstance(getattr(parsed, name), bool | None):
-      refuse(name, 'be True or False')
-  if parsed.num_images is not None and parsed.num_images < 1:
-    refuse('num_images', 'be at least 1')
-  check_fraction(parsed.fraction, f'{where}.fraction')
-  if parsed.unlabelled not in (None, *_UNLABELLED):
-    refuse('unlabelled', f'be one of {", ".join(_UNLABELLED)}')
-  if parsed.other_pixels not in (None, *label_restriction.OTHER_PIXELS):
-    valid = ', '.join(label_restriction.OTHER_PIXELS)
-    refuse('other_pixels', f'be one of {valid}')
-  labels = parsed.labels
-  if labels is not None and not isinstance(labels, str):
-    if isinstance(labels, Mapping) or not isinstance(labels, Sequence):
-      refuse('labels', f"be '{label_restriction.IMAGENET}', a file or a list")
-    if not labels or not all(isinstance(name, str) for name in labels):
-      refuse('labels', 'be a list of names, at least one')
   given = {n: v for n, v in dataclasses.asdict(parsed).items() if v is not None}
   if 'fraction' in given and 'num_images' in given:
     raise ValueError(f'{where}: give fraction or num_images, not both')
@@ -102,13 +72,6 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
     if name in given and 'labels' not in given:
       raise ValueError(f'{where}.{name}: needs labels')
   return parsed
-
-
-def check_fraction(fraction: Any, where: str) -> None:
-  """ValueError unless it is None or a number in (0, 1]."""
-  number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-  if fraction is not None and not (number and 0 < fraction <= 1):
-    raise ValueError(f'{where}={fraction!r} must be in (0, 1]')
 
 
 class Subset:
@@ -198,7 +161,7 @@ def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
   Raises:
     ValueError: a fraction outside (0, 1].
   """
-  check_fraction(fraction, where)
+  option_types.check_value(where, _Fraction, fraction)
   return _choose(source, Options(fraction=fraction), where)
 
 
@@ -262,7 +225,7 @@ def _restriction(source: Any, options: Options, where: str) -> Restriction:
   if options.fill_in and source.hierarchy is None:
     raise ValueError(f'{where}.fill_in: the data set has no hierarchy')
   background = getattr(source, 'background', None) is not False
-  other_pixels = options.other_pixels or label_restriction.OTHER_PIXELS[0]
+  other_pixels = options.other_pixels or 'void'
   if other_pixels == 'background' and not background:
     raise ValueError(
       f"{where}.other_pixels='background': the masks of the data have none "
@@ -336,7 +299,7 @@ def _identity(
     parts += [options.unlabelled == 'keep', bool(options.fill_in)]
     parts += [bool(options.keep_ids), restriction.kept.tolist()]
     if masks or options.other_pixels is not None:
-      parts.append(options.other_pixels or label_restriction.OTHER_PIXELS[0])
+      parts.append(options.other_pixels or 'void')
   digest = hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
   return f'{num}:{digest}'
 

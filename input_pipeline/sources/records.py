@@ -49,7 +49,7 @@ class Source:
     split: str = 'train',
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
   ):
     self.path = os.fspath(path)
     self.split = split

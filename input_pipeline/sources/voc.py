@@ -43,7 +43,7 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    task: str = 'segmentation',
+    task: voc.Task = 'segmentation',
     trainaug_list: str | None = None,
     trainaug_masks: str | None = None,
     scratch: str | None = None,

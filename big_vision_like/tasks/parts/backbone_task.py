@@ -5,11 +5,12 @@ pure functions of them (docs/add-a-task.md).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import Count, OneOf
 from big_vision_like.models.parts import heads
 from big_vision_like.protocols import Kind, Prediction, Scores
 from big_vision_like.tasks.parts import backbone_contract
@@ -23,9 +24,10 @@ PIXELS = {
   'inception': (0.5, 0.5),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+Pixels = Annotated[str, OneOf(tuple(PIXELS))]
 
 
-def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
+def scale_pixels(image: jax.Array, pixels: Pixels = 'inception') -> jax.Array:
   """uint8 [0, 255] -> float32.
 
   Args:
@@ -75,12 +77,10 @@ class BackboneTask:
     *,
     endpoints: Mapping[str, str],
     space: LabelSpace,
-    pixels: str = 'inception',
+    pixels: Pixels = 'inception',
     taps: Sequence[str] = (),
   ):
     assert heads.keys() == endpoints.keys() and 'backbone' not in heads
-    if pixels not in PIXELS:
-      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
     self.space = space
     self.num_classes = space.num_classes
     self._pixels = pixels
@@ -180,14 +180,10 @@ class Classifier(BackboneTask):
     self,
     backbone: Any,
     space: LabelSpace,
-    class_multiple: int,
-    prior: float | None = None,
-    pixels: str = 'inception',
+    class_multiple: Count,
+    prior: heads.Prior | None = None,
+    pixels: Pixels = 'inception',
   ):
-    if class_multiple < 1:
-      raise ValueError(
-        f'task.class_multiple={class_multiple} must be at least 1'
-      )
     head = heads.ClassifierHead(
       num_classes=space.num_classes,
       class_multiple=class_multiple,
