@@ -20,6 +20,7 @@ from big_vision_like.checkpoints import compatibility, folders, manager, reading
 from big_vision_like.config import settings
 from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
+from big_vision_like.protocols import Evaluator, Source
 from big_vision_like.runtime import distributed, figures, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
@@ -34,7 +35,7 @@ class Scheduled:
   """An evaluator and the steps at which it runs."""
 
   name: str
-  evaluator: Any
+  evaluator: Evaluator
   every_steps: int
   at_start: bool
   at_end: bool
@@ -56,7 +57,7 @@ class Scheduled:
 def from_config(
   exp: Experiment,
   workdir: str,
-  train_source: Callable[[], Any],
+  train_source: Callable[[], Source],
   classes: str | None = None,
 ) -> dict[str, Scheduled]:
   """Builds the evaluators of a config; every argument is checked now.
@@ -210,9 +211,9 @@ def run(
       f"classes; the config's is {config.task.type!r} with "
       f'task.num_classes={wanted}'
     )
-  source: list[Any] = []
+  source: list[Source] = []
 
-  def train_source() -> Any:
+  def train_source() -> Source:
     if not source:
       source.append(pipeline.open_train(config))
     return source[0]
@@ -243,7 +244,7 @@ def run(
   return figures
 
 
-def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
+def _num_examples(config: Config, source: Callable[[], Source]) -> int | None:
   """Size of the training set, if some duration is in epochs."""
   flat = settings.flat(config.to_dict())
   epochs = [k for k, v in flat.items() if k.endswith('_epochs') and v]

@@ -26,6 +26,7 @@ from big_vision_like.checkpoints import (
 from big_vision_like.config import settings
 from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
+from big_vision_like.protocols import Source
 from big_vision_like.runtime import (
   distributed,
   figures,
@@ -305,7 +306,7 @@ def _check_resume(
     )
 
 
-def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
+def _headline(exp: Experiment, source: Source, folder: pathlib.Path) -> str:
   devices = exp.mesh.devices.flatten()
   num = sum(
     int(np.prod(x.shape)) for x in jax.tree.leaves(exp.abstract_state.params)

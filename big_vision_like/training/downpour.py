@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from big_vision_like.protocols import Task
 from big_vision_like.training import step
 from big_vision_like.training.state import TrainState, Workers
 
@@ -91,7 +92,7 @@ def make_init(
 
 
 def make_train_step(
-  task: Any,
+  task: Task,
   tx: optax.GradientTransformation,
   options: Options,
   *,

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Source
 from input_pipeline.prepared import beam_worker, preparation, progress
 from input_pipeline.prepared.preparation import Done, Task, WorkersFailed
 from input_pipeline.prepared.recipe import Recipe
@@ -55,7 +56,7 @@ _ORDER_FILE = 'order.npy'
 _STOP_FILE = 'stop'
 _POLL_S = 0.2
 
-OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
+OpenSources = Callable[[argparse.Namespace], Mapping[str, Source]]
 
 
 class WriteShard(beam.DoFn):
