@@ -21,9 +21,11 @@ def declared(op: object) -> TypeGuard[Declaring]:
   """
   if not isinstance(op, Declaring):
     return False
-  op_class: type = op if inspect.isclass(op) else type(op)
+  op_class = op if inspect.isclass(op) else type(op)
   order = [
-    c for c in op_class.__mro__ if {'reads', '__call__'} & vars(c).keys()
+    c
+    for c in inspect.getmro(op_class)
+    if {'reads', '__call__'} & vars(c).keys()
   ]
   says = next((c for c in order if 'reads' in vars(c)), op_class)
   does = next((c for c in order if '__call__' in vars(c)), op_class)

@@ -96,7 +96,7 @@ def count(path: str, kind: str) -> int:
 
 
 def _write_array_record(path: str, rows: Rows) -> None:
-  from array_record.python import array_record_module
+  from array_record.python import array_record_module  # type: ignore[attr-defined]
 
   writer = array_record_module.ArrayRecordWriter(
     path, 'group_size:1,uncompressed'
