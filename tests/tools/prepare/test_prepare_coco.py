@@ -173,6 +173,20 @@ def test_what_is_known_of_keypoints_comes_with_the_data(coco, tmp_path, capsys):
   assert prepare(coco, out, '--task', 'both') == 0
 
 
+def test_other_keypoints_are_not_taken_for_those_of_persons(coco, tmp_path):
+  for split in IMAGES:
+    path = coco / 'annotations' / f'person_keypoints_{split}.json'
+    found = json.loads(path.read_text())
+    for entry in found['annotations']:
+      entry['keypoints'] = entry['keypoints'][: 3 * 5]
+    path.write_text(json.dumps(found))
+  out = tmp_path / 'out'
+  assert prepare(coco, out, '--task', 'both') == 0
+  found = by_key(out, 'train')['train2017/000000000009.jpg']
+  assert found['keypoints'].shape == (3, 5, 3)
+  assert LabelSpace.of_source(Source(path=str(out))).keypoints is None
+
+
 def test_keypoints_of_persons_are_those_of_coco():
   """Tolerances as in pycocotools; names say left and right."""
   expected = Params('keypoints').kpt_oks_sigmas
