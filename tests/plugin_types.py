@@ -19,8 +19,10 @@ from evaluators import (
   semantic_segmentation,
 )
 from evaluators.harness.context import EvalContext
-from input_pipeline.labels.space import LabelSpace
+from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.subset import Subset
+from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.ops import decode, geometry, labels, noise, targets
 from input_pipeline.ops.context import OpContext
 from input_pipeline.publishers.coco import source as coco
@@ -57,8 +59,24 @@ class DeclaredOp(protocols.Declaring, protocols.Deterministic, Protocol):
   """An op that says all of itself, as those of the project do."""
 
 
+class LabelledSource(protocols.Source, Protocol):
+  """A source, as protocols.py cannot say it: that imports nothing of ours."""
+
+  @property
+  def vocabulary(self) -> Vocabulary: ...
+  @property
+  def hierarchy(self) -> Hierarchy | None: ...
+
+
+class WithSkeleton(protocols.WithKeypoints, Protocol):
+  """What a source says of keypoints, likewise."""
+
+  @property
+  def keypoints(self) -> Skeleton | None: ...
+
+
 # How they are built; the rest of the arguments are options.
-SourceClass = Callable[..., protocols.Source]
+SourceClass = Callable[..., LabelledSource]
 ModelClass = Callable[..., protocols.Backbone]
 TaskClass = Callable[
   Concatenate[protocols.Backbone, LabelSpace, ...], protocols.Task
@@ -143,7 +161,7 @@ MASKS: list[Callable[..., protocols.WithMasks]] = [
   synthetic.Source,
   voc_kit.Source,
 ]
-KEYPOINTS: list[Callable[..., protocols.WithKeypoints]] = [
+KEYPOINTS: list[Callable[..., WithSkeleton]] = [
   coco.Source,
   records.Source,
   synthetic.Source,

@@ -2,7 +2,10 @@
 
 import ast
 import inspect
+import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -110,3 +113,44 @@ def test_every_protocol_is_compared_with_something():
     if inspect.isclass(value) and getattr(value, '_is_runtime_protocol', False)
   }
   assert found == OFFERED.keys()
+
+
+FOREIGN = """
+from collections.abc import Callable
+from big_vision_like.protocols import Source
+from input_pipeline.labels.vocabulary import Vocabulary
+
+class Mine:
+  hierarchy = None
+  vocabulary = Vocabulary(('a',))
+  def __len__(self): return 1
+  def __getitem__(self, index): return {}
+  def key(self, index) -> KEY: return KEY()
+  def fingerprint(self): return ''
+
+source: Callable[..., Source] = Mine
+"""
+
+
+def test_the_type_checker_compares_a_foreign_source(tmp_path):
+  """Its signature with the protocol, and what is asked of one."""
+  (tmp_path / 'good.py').write_text(FOREIGN.replace('KEY', 'str'))
+  (tmp_path / 'bad.py').write_text(FOREIGN.replace('KEY', 'int'))
+  asking = 'from big_vision_like.protocols import Source\n'
+  asking += 'def pairs(source: Source): return source.keypoint_pairs\n'
+  (tmp_path / 'asking.py').write_text(asking)
+  settings = {'typeCheckingMode': 'basic', 'extraPaths': [str(ROOT)]}
+  (tmp_path / 'pyrightconfig.json').write_text(json.dumps(settings))
+  checker = pathlib.Path(sys.executable).parent / 'basedpyright'
+  done = subprocess.run(
+    [checker, '--outputjson', '--pythonpath', sys.executable],
+    cwd=tmp_path, capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  found = json.loads(done.stdout)['generalDiagnostics']
+  errors = {
+    (pathlib.Path(one['file']).name, one['message'].split('\n')[0])
+    for one in found
+    if one['severity'] == 'error'
+  }
+  assert {name for name, _ in errors} == {'bad.py', 'asking.py'}, errors
+  assert any('"keypoint_pairs"' in message for _, message in errors)
