@@ -113,7 +113,7 @@ def _scan(source: Source, num_read: int) -> Any:
 
 def _write(
   out: str,
-  sources: Sequence[Any],
+  sources: Sequence[Source],
   scans: Sequence[Any],
   summaries: Sequence[Mapping[str, Any]],
 ) -> None:
