@@ -22,6 +22,7 @@ from big_vision_like.config import option_types, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
+from big_vision_like.protocols import Evaluator, Source
 from big_vision_like.runtime import distributed, figures, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
@@ -36,7 +37,7 @@ class Scheduled:
   """An evaluator and the steps at which it runs."""
 
   name: str
-  evaluator: Any
+  evaluator: Evaluator
   every_steps: int
   at_start: bool
   at_end: bool
@@ -58,7 +59,7 @@ class Scheduled:
 def from_config(
   exp: Experiment,
   workdir: str,
-  train_source: Callable[[str], Any],
+  train_source: Callable[[str], Source],
   classes: str | None = None,
 ) -> dict[str, Scheduled]:
   """Builds the evaluators of a config; every argument is checked now.
@@ -258,7 +259,9 @@ def run(
   return figures
 
 
-def _num_examples(config: Config, source: Callable[[str], Any]) -> int | None:
+def _num_examples(
+  config: Config, source: Callable[[str], Source]
+) -> int | None:
   """Size of the training set, if some duration is in epochs."""
   flat = settings.flat(config.to_dict())
   epochs = [k for k, v in flat.items() if k.endswith('_epochs') and v]

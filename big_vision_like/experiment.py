@@ -192,7 +192,7 @@ def build(
   )
 
 
-def _optim(config: Config, task: Any) -> dict[str, Any]:
+def _optim(config: Config, task: Task) -> dict[str, Any]:
   """The section `optim`, freezing what the model freezes besides."""
   frozen = task.frozen_parameters
   section = dict(config.optim)
@@ -202,7 +202,7 @@ def _optim(config: Config, task: Any) -> dict[str, Any]:
 
 
 def _step_fns(
-  config: Config, task: Any, tx: optax.GradientTransformation
+  config: Config, task: Task, tx: optax.GradientTransformation
 ) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
   """(init, train_step), pure, of train.mode."""
   ema = config.train.ema_decay

@@ -21,6 +21,7 @@ from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline, streams
 from input_pipeline.labels import vocabulary
 from input_pipeline.labels.space import LabelSpace
@@ -128,7 +129,7 @@ def _listed(path: str) -> LabelSpace:
     raise type(error)(f'plan.vocabulary: {error}') from None
 
 
-def _opened(config: Config) -> Any:
+def _opened(config: Config) -> Source:
   try:
     return pipeline.open_train(config)
   except FileNotFoundError as error:

@@ -26,6 +26,7 @@ from evaluators.harness import context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import annotations
 from input_pipeline.files import atomic
+from input_pipeline.labels.space import LabelSpace
 
 BACKGROUND = 'background'
 
@@ -136,7 +137,7 @@ class Evaluator:
         f'{self._ctx.where}: the prediction has {num_outputs} classes, the '
         f'vocabulary {len(names)}, with a background {len(names) + 1}'
       )
-    background = getattr(self._data.source, 'background', None)
+    background = LabelSpace.of_source(self._data.source).background
     if background is not None and background != bool(extra):
       raise ValueError(
         f'{self._ctx.where}.data: background={background}, but the prediction '

@@ -22,6 +22,7 @@ import grain
 import numpy as np
 
 from big_vision_like.config import plugins, stream_names
+from big_vision_like.protocols import Records, Source
 from input_pipeline import ops as example_ops
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
@@ -29,6 +30,7 @@ from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 from input_pipeline.ops.context import OpContext
 
@@ -41,7 +43,7 @@ def open_source(
   where: str = 'input.source',
   *,
   fraction: float = 1.0,
-) -> Any:
+) -> Source:
   """Builds the source that `dict(type=..., **options)` describes.
 
   Args:
@@ -62,7 +64,7 @@ def open_source(
 
 def checked_source(
   config: Mapping[str, Any], where: str
-) -> tuple[Callable[..., Any], dict[str, Any], Any]:
+) -> tuple[Callable[..., Source], dict[str, Any], Any]:
   """(class, options, subset) of a source; names and types are checked.
 
   Raises:
@@ -81,8 +83,8 @@ def checked_source(
 
 
 def make_source(
-  source_class: Callable[..., Any], options: Mapping[str, Any], where: str
-) -> Any:
+  source_class: Callable[..., Source], options: Mapping[str, Any], where: str
+) -> Source:
   """The source itself; what it refuses names the key or flag given for it.
 
   Sources know their options only: 'path=...: no such folder' of one becomes
@@ -102,7 +104,7 @@ def make_source(
     raise
 
 
-def open_train(config: Any, where: str = 'input.source') -> Any:
+def open_train(config: Any, where: str = 'input.source') -> Source:
   """The training source of a config, or the subset that it asks for.
 
   Args:
@@ -116,7 +118,7 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
   source = open_source(
     config.input.source, where, fraction=config.input.fraction
   )
-  found = getattr(source, 'background', None)
+  found = LabelSpace.of_source(source).background
   if found is not None:
     task_class = plugins.get('task', config.task.type)
     if 'background' in plugins.option_names(task_class)[0]:
@@ -131,16 +133,10 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
 
 
 def build_ops(
-  specs: Sequence[Mapping[str, Any]], source: Any, where: str = 'input.ops'
+  specs: Sequence[Mapping[str, Any]], source: Source, where: str = 'input.ops'
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
-  context = OpContext(
-    vocabulary=source.vocabulary,
-    hierarchy=source.hierarchy,
-    background=getattr(source, 'background', None) is not False,
-    keypoint_pairs=getattr(source, 'keypoint_pairs', None),
-    where=where,
-  )
+  context = OpContext.of_space(LabelSpace.of_source(source), where)
   return example_ops.build(specs, context)
 
 
@@ -152,7 +148,9 @@ class TrainIterator:
   `bad` counts the records that could not be used.
   """
 
-  def __init__(self, iterator: Iterator[Example], source: Any, bad: BadRecords):
+  def __init__(
+    self, iterator: Iterator[Example], source: Records, bad: BadRecords
+  ):
     self._iterator = iterator
     self._source = source
     self.bad = bad
@@ -182,7 +180,7 @@ class TrainIterator:
 
 
 def train(
-  source: Any,
+  source: Records,
   ops: Sequence[Op],
   *,
   batch_size: int,
@@ -239,7 +237,7 @@ class Evaluation:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     *,
     batch_size: int,
@@ -279,7 +277,9 @@ class Evaluation:
         close()
 
 
-def evaluation(source: Any, ops: Sequence[Op], **options: Any) -> Evaluation:
+def evaluation(
+  source: Records, ops: Sequence[Op], **options: Any
+) -> Evaluation:
   """See `Evaluation`."""
   return Evaluation(source, ops, **options)
 
@@ -320,7 +320,7 @@ class _Load:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     spec: Example,
     seed: int,

@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import stream_names
+from big_vision_like.protocols import LabelReader, Source
 from input_pipeline.files import atomic
 
 from .cli import command, config_flags, output_folder
 
 
-def counted_vocabulary(source: Any, found: Any) -> Any:
+def counted_vocabulary(source: Source, found: Any) -> Any:
   """The vocabulary with the images counted, and parents where known."""
   vocabulary, hierarchy = source.vocabulary, source.hierarchy
   parents = vocabulary.parents
@@ -81,7 +82,7 @@ def run(
   sources = [subset.take(whole, f, '--fractions') for f in fractions]
   if label_statistics.has_states(whole):
     print('records hold negatives or confidences: whole records are read')
-  elif not hasattr(whole, 'labels'):
+  elif not isinstance(whole, LabelReader):
     print('this source has no labels(index): whole records are read')
   scans, summaries = [], []
   for source, fraction in zip(sources, fractions):
@@ -97,7 +98,7 @@ def run(
   return summaries
 
 
-def _scan(source: Any, num_read: int) -> Any:
+def _scan(source: Source, num_read: int) -> Any:
   """Counts `num_read` records, evenly spread, under a progress bar."""
   from tqdm import tqdm
 
@@ -113,7 +114,7 @@ def _scan(source: Any, num_read: int) -> Any:
 
 def _write(
   out: str,
-  sources: Sequence[Any],
+  sources: Sequence[Source],
   scans: Sequence[Any],
   summaries: Sequence[Mapping[str, Any]],
 ) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from big_vision_like.config import option_types, plugins
+from big_vision_like.protocols import Source
 from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
 
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(f'--{name}', help=text, **special.get(name, {}))
 
 
-def open_sources(args: argparse.Namespace) -> dict[str, Any]:
+def open_sources(args: argparse.Namespace) -> dict[str, Source]:
   """split -> source."""
   from input_pipeline import pipeline
 

@@ -16,7 +16,7 @@ from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
 from big_vision_like.config import settings
 from big_vision_like.config.stream_names import MAIN
-from big_vision_like.protocols import Prediction, Task
+from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
 from input_pipeline import pipeline
 from input_pipeline.labels import vocabulary
@@ -66,6 +66,21 @@ class StoredModel:
       rng=unused,
       ema=unused,
       nonfinite_step=unused,
+    )
+
+  @property
+  def background(self) -> bool:
+    """Whether id 0 of its masks is a background, before the labels.
+
+    Raises:
+      ValueError: the task does not say it.
+    """
+    task = self.task
+    if isinstance(task, WithMasks) and task.background is not None:
+      return task.background
+    raise ValueError(
+      f'task {self.config.task.type!r} predicts masks, but has no attribute '
+      'background that says whether their id 0 is one'
     )
 
   @functools.cached_property

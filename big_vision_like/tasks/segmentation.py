@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from big_vision_like.config.option_types import Count, Distinct, NonEmpty
 from big_vision_like.models.parts import deeplab, layers
 from big_vision_like.ops import interpolation
-from big_vision_like.tasks.parts import backbone_task
+from big_vision_like.protocols import Backbone, WithConv
+from big_vision_like.tasks.parts import backbone_contract, backbone_task
 from input_pipeline.labels.space import LabelSpace
 
 VOID = 255  # of a mask: unknown, counts nowhere
@@ -48,7 +49,7 @@ class Task(backbone_task.BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
     *,
     background: bool | None = None,
@@ -68,8 +69,10 @@ class Task(backbone_task.BackboneTask):
     head = deeplab.AtrousPyramid(
       num_classes=num_outputs,
       rates=tuple(rates),
-      method=layers.resolve_conv(getattr(backbone, 'conv', 'native')),
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      method=layers.resolve_conv(
+        backbone.conv if isinstance(backbone, WithConv) else 'native'
+      ),
+      dtype=backbone_contract.compute_dtype(backbone),
     )
     super().__init__(
       backbone,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from big_vision_like.config.option_types import AtLeast, Count
 from big_vision_like.losses import classification
+from big_vision_like.protocols import Backbone
 from big_vision_like.tasks.parts import backbone_task
 from input_pipeline.labels.space import LabelSpace
 
@@ -28,7 +29,7 @@ class Task(backbone_task.Classifier):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
     *,
     class_multiple: Count = 1,

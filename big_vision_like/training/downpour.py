@@ -20,6 +20,7 @@ import optax
 
 from big_vision_like.config import option_types
 from big_vision_like.config.option_types import AtLeast, Count
+from big_vision_like.protocols import Task
 from big_vision_like.training import step
 from big_vision_like.training.state import TrainState, Workers
 
@@ -78,7 +79,7 @@ def make_init(
 
 
 def make_train_step(
-  task: Any,
+  task: Task,
   tx: optax.GradientTransformation,
   options: Options,
   *,

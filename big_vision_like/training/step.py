@@ -14,6 +14,7 @@ import optax
 
 from big_vision_like.config import stream_names
 from big_vision_like.config.stream_names import MAIN, SHOWN
+from big_vision_like.protocols import Task
 from big_vision_like.training import optim
 from big_vision_like.training.state import TrainState
 
@@ -22,7 +23,7 @@ Metrics = dict[str, jax.Array]
 
 
 def make_init(
-  task: Any, tx: optax.GradientTransformation, *, ema: bool
+  task: Task, tx: optax.GradientTransformation, *, ema: bool
 ) -> Callable[[jax.Array, Batch], TrainState]:
   """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only."""
 
@@ -61,7 +62,7 @@ class Result(NamedTuple):
 
 
 def make_train_step(
-  task: Any,
+  task: Task,
   tx: optax.GradientTransformation,
   *,
   accum_steps: int = 1,
@@ -94,7 +95,7 @@ def make_train_step(
 
 
 def make_gradients(
-  task: Any, *, accum_steps: int = 1
+  task: Task, *, accum_steps: int = 1
 ) -> Callable[[Any, Any, Batch, jax.Array], Result]:
   """gradients(params, extra, batch, rng) -> Result; see `make_train_step`."""
 

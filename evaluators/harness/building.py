@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from big_vision_like.config import plugins
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Evaluator, Prediction
 from evaluators.harness.context import EvalContext, plain
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
@@ -20,7 +20,7 @@ def from_config(
   evals: Mapping[str, Mapping[str, Any]],
   predict: Mapping[str, Prediction],
   ctx_for: Callable[[str], EvalContext],
-) -> dict[str, Any]:
+) -> dict[str, Evaluator]:
   """Builds the evaluators of config.evals; all their options are checked.
 
   Args:
@@ -63,7 +63,7 @@ def of_stream(
 
 def checked(
   evals: Mapping[str, Mapping[str, Any]], name: str
-) -> tuple[Callable[..., Any], dict[str, Any]]:
+) -> tuple[Callable[..., Evaluator], dict[str, Any]]:
   """(class, options) of an evaluator; names and types of options are checked.
 
   Raises:

@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from big_vision_like.config import plugins
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Prediction, Source
 from input_pipeline.labels.space import LabelSpace
 
 Outputs = dict[str, Any]
@@ -35,7 +35,7 @@ class EvalContext:
   workdir: str | None
   name: str
   space: LabelSpace
-  train_source: Callable[[], Any] = lambda: None
+  train_source: Callable[[], Source | None] = lambda: None
   classes: str | None = None
   process_index: int = 0
   stream: str = ''

@@ -17,6 +17,7 @@ import numpy as np
 
 from big_vision_like.config import option_types, plugins
 from big_vision_like.config.option_types import Between, Count, NonEmpty
+from big_vision_like.protocols import Described, Source
 from input_pipeline.labels import (
   arrays,
   hash_order,
@@ -27,6 +28,7 @@ from input_pipeline.labels import (
 from input_pipeline.labels.arrays import LabelIndex
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.restriction import Restriction
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 
 _Fraction = Annotated[float, Between(0, 1, open='low')]
@@ -79,7 +81,7 @@ class Subset:
 
   Attributes:
     vocabulary, hierarchy: those of the labels kept.
-    background: of the masks, as the source says it; None where it does not.
+    space: of the labels kept; masks and keypoints are the source's.
     in_hash_order: records come in hash order, so a prefix is a random subset.
     description: what it is of the whole, for people.
   """
@@ -89,7 +91,7 @@ class Subset:
 
   def __init__(
     self,
-    source: Any,
+    source: Source,
     chosen: np.ndarray | range,
     restriction: Restriction | None,
     *,
@@ -99,16 +101,30 @@ class Subset:
     description: str,
   ):
     self._source = source
+    self._read_labels = arrays.reader(source)
     self._chosen = chosen
     self._restriction = restriction
     self._identity = identity
-    self.background = getattr(source, 'background', None)
-    self.keypoint_pairs = getattr(source, 'keypoint_pairs', None)
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction
     self.vocabulary = dataclasses.replace(labels.vocabulary, counts=counts)
     self.hierarchy = labels.hierarchy
+    self.space = self._space(LabelSpace.of_source(source))
+    self.background = self.space.background
+
+  def _space(self, whole: LabelSpace) -> LabelSpace:
+    """The source's, with the labels kept."""
+    external = whole.external_ids
+    if external is not None and len(self.vocabulary) < len(external):
+      assert self._restriction is not None
+      external = tuple(external[i] for i in self._restriction.kept.tolist())
+    return dataclasses.replace(
+      whole,
+      vocabulary=self.vocabulary,
+      hierarchy=self.hierarchy,
+      external_ids=external,
+    )
 
   def __len__(self) -> int:
     return len(self._chosen)
@@ -127,10 +143,7 @@ class Subset:
   def labels(self, index: int) -> np.ndarray:
     """Raw label ids, without decoding where the source can."""
     original = self._original(index)
-    if hasattr(self._source, 'labels'):
-      labels = self._source.labels(original)
-    else:
-      labels = np.asarray(self._source[original]['labels'], np.int32)
+    labels = self._read_labels(original)
     if self._restriction is None:
       return labels
     return self._restriction.labels(labels, self._source.key(original))
@@ -155,7 +168,9 @@ class Subset:
     return int(self._chosen[int(index)])
 
 
-def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
+def take(
+  source: Source, fraction: float, where: str = 'input.fraction'
+) -> Source:
   """The source, or the subset of it that a fraction in (0, 1] keeps.
 
   Raises:
@@ -165,7 +180,9 @@ def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
   return _choose(source, Options(fraction=fraction), where)
 
 
-def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
+def select(
+  source: Source, options: Mapping[str, Any] | None, where: str
+) -> Source:
   """The records and labels of a source that `options` choose; see Options.
 
   Raises:
@@ -176,7 +193,7 @@ def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
   return _choose(source, _parse(dict(options or {}), where), where)
 
 
-def _choose(source: Any, options: Options, where: str) -> Any:
+def _choose(source: Source, options: Options, where: str) -> Source:
   restriction, index = None, None
   chosen: np.ndarray | range = range(len(source))
   if options.labels is not None:
@@ -195,7 +212,7 @@ def _choose(source: Any, options: Options, where: str) -> Any:
   if not drawn and restriction is None:
     return source
   seed = options.seed or 0
-  in_hash_order = getattr(source, 'in_hash_order', False)
+  in_hash_order = hash_order.stored(source)
   if drawn:
     available = len(chosen)
     chosen = hash_order.first(source, chosen, num, seed)
@@ -211,20 +228,24 @@ def _choose(source: Any, options: Options, where: str) -> Any:
     counts=_counts(source, restriction, index, chosen, share),
     in_hash_order=in_hash_order,
     identity=_identity(
-      num, seed if drawn else None, options, restriction, _has_masks(source)
+      num,
+      seed if drawn else None,
+      options,
+      restriction,
+      LabelSpace.of_source(source).background is not None,
     ),
     description=_describe(source, num, seed if drawn else None, restriction),
   )
 
 
-def _restriction(source: Any, options: Options, where: str) -> Restriction:
+def _restriction(source: Source, options: Options, where: str) -> Restriction:
   assert options.labels is not None
   kept = label_restriction.chosen_ids(
     source.vocabulary, options.labels, f'{where}.labels'
   )
   if options.fill_in and source.hierarchy is None:
     raise ValueError(f'{where}.fill_in: the data set has no hierarchy')
-  background = getattr(source, 'background', None) is not False
+  background = LabelSpace.of_source(source).background is not False
   other_pixels = options.other_pixels or 'void'
   if other_pixels == 'background' and not background:
     raise ValueError(
@@ -260,7 +281,7 @@ def _num_drawn(
 
 
 def _counts(
-  source: Any,
+  source: Source,
   restriction: Restriction | None,
   index: LabelIndex | None,
   chosen: np.ndarray | range,
@@ -279,11 +300,6 @@ def _counts(
     blocks = arrays.blocks(index, chosen)
     return arrays.counts(blocks, len(vocabulary))
   return restriction.counts(index, chosen)
-
-
-def _has_masks(source: Any) -> bool:
-  """Whether the source says that it has."""
-  return getattr(source, 'background', None) is not None
 
 
 def _identity(
@@ -305,9 +321,9 @@ def _identity(
 
 
 def _describe(
-  source: Any, num: int, seed: int | None, restriction: Restriction | None
+  source: Source, num: int, seed: int | None, restriction: Restriction | None
 ) -> str:
-  before = getattr(source, 'description', '')
+  before = source.description if isinstance(source, Described) else ''
   text = f'{num:,} of {len(source):,} records'
   if seed is not None:
     text += f', drawn by hash with seed {seed}'

@@ -8,8 +8,8 @@ segmentation; its boxes by `type='voc', task='detection'`.
 import os
 import pathlib
 import re
-from typing import Any
 
+from big_vision_like import protocols
 from big_vision_like.config import plugins
 from input_pipeline.files import shard_names
 from input_pipeline.image_sets import holdout
@@ -125,7 +125,7 @@ class Source:
     vocabulary: str | None = None,
     holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     """Opens it.
 
     Args:

@@ -24,8 +24,8 @@ from input_pipeline.synthetic_world.render import (
   MAX_SIZE,
   MIN_SIZE,
   Rendered,
-  keypoint_pairs,
   largest_class,
+  skeleton,
 )
 from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
@@ -132,9 +132,7 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self.background = True if annotations else None  # id 0 of the masks
-    self.keypoint_pairs = (
-      keypoint_pairs(int(num_keypoints)) if annotations else None
-    )
+    self.keypoints = skeleton(int(num_keypoints)) if annotations else None
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Op, Source
+
 MAX_SCANNED = 200_000  # records looked through for those of some classes
 
 
@@ -28,8 +30,8 @@ class Feed:
   """
 
   key: str
-  source: Any
-  ops: Sequence[Any]
+  source: Source
+  ops: Sequence[Op]
   spec: Mapping[str, np.ndarray]
   described: Mapping[str, Any]
   seed: int | None
@@ -189,11 +191,10 @@ def with_classes(
 ) -> Iterator[tuple[int, int]]:
   """Those of the first records that have one of the labels, fill-in counted."""
   from input_pipeline.examples.errors import BadExample
+  from input_pipeline.labels import arrays
 
   source = feed.source
-  labels_of = getattr(source, 'labels', None) or (
-    lambda index: source[index]['labels']
-  )
+  labels_of = arrays.reader(source)
   for epoch, index in itertools.islice(places, MAX_SCANNED):
     try:
       ids = np.asarray(labels_of(index))

@@ -26,8 +26,11 @@ def write(
   import jax
   from jax import export
 
+  outputs = export_check.outputs(
+    _portable_task(model), state, model.space.num_classes
+  )
   program = export.export(
-    jax.jit(export_check.outputs(_portable_task(model), state)),
+    jax.jit(outputs),
     platforms=PLATFORMS,
   )(
     jax.ShapeDtypeStruct(

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from big_vision_like import protocols
 from big_vision_like.config.option_types import Count, OneOf
 from big_vision_like.models.parts import heads
-from big_vision_like.protocols import Kind, Prediction, Scores
+from big_vision_like.protocols import Backbone, Kind, Prediction, Scores
 from big_vision_like.tasks.parts import backbone_contract
 from input_pipeline.labels.space import LabelSpace
 
@@ -72,7 +73,7 @@ class BackboneTask:
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     heads: Mapping[str, Any],
     *,
     endpoints: Mapping[str, str],
@@ -84,7 +85,9 @@ class BackboneTask:
     self.space = space
     self.num_classes = space.num_classes
     self._pixels = pixels
-    frozen = getattr(backbone, 'frozen_parameters', tuple)()
+    frozen = ()
+    if isinstance(backbone, protocols.Freezing):
+      frozen = backbone.frozen_parameters()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
     self.heads = dict(heads)
@@ -178,7 +181,7 @@ class Classifier(BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
     class_multiple: Count,
     prior: heads.Prior | None = None,
@@ -187,7 +190,7 @@ class Classifier(BackboneTask):
     head = heads.ClassifierHead(
       num_classes=space.num_classes,
       class_multiple=class_multiple,
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      dtype=backbone_contract.compute_dtype(backbone),
       prior=prior,
     )
     super().__init__(

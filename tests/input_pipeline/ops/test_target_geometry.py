@@ -10,7 +10,7 @@ from input_pipeline import pipeline
 from input_pipeline.examples import outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
-from input_pipeline.publishers.coco.source import KEYPOINT_PAIRS
+from input_pipeline.publishers.coco.source import PERSON
 from input_pipeline.sources.synthetic import Source
 
 CHAINS = {
@@ -34,7 +34,7 @@ CHAINS = {
 
 
 def build(specs):
-  return example_ops.build(specs, OpContext(keypoint_pairs=KEYPOINT_PAIRS))
+  return example_ops.build(specs, OpContext(keypoint_pairs=PERSON.pairs))
 
 
 def run(specs, example, seed=0):
@@ -106,7 +106,7 @@ def test_keypoints_lie_where_the_pixels_went(name):
   specs = CHAINS[name]
   rng = np.random.default_rng(4)
   order = np.arange(17)
-  for a, b in KEYPOINT_PAIRS:
+  for a, b in PERSON.pairs:
     order[[a, b]] = b, a
   for seed in range(6):
     y, x = rng.integers(3, 77), rng.integers(3, 97)
