@@ -7,7 +7,7 @@ ids; which records are kept is decided in subset.py.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 IMAGENET = 'imagenet'
-OTHER_PIXELS = ('void', 'background')
+OtherPixels = Literal['void', 'background']
 _NO_CLASS = -1  # of a mask id that stands for nothing
 
 

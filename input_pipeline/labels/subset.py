@@ -11,11 +11,13 @@ first, chance takes its part of what they leave. docs/subsets.md.
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
+from big_vision_like.config.option_types import Between, Count, NonEmpty
+from big_vision_like.protocols import Described, Source
 from input_pipeline.labels import (
   arrays,
   hash_order,
@@ -26,9 +28,10 @@ from input_pipeline.labels import (
 from input_pipeline.labels.arrays import LabelIndex
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.restriction import Restriction
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 
-_UNLABELLED = ('drop', 'keep')
+_Fraction = Annotated[float, Between(0, 1, open='low')]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,51 +51,20 @@ class Options:
       'background' where the masks have one.
   """
 
-  fraction: float | None = None
-  num_images: int | None = None
+  fraction: _Fraction | None = None
+  num_images: Count | None = None
   seed: int | None = None
-  labels: str | Sequence[str] | None = None
-  unlabelled: str | None = None
+  labels: str | Annotated[Sequence[str], NonEmpty()] | None = None
+  unlabelled: Literal['drop', 'keep'] | None = None
   fill_in: bool | None = None
   keep_ids: bool | None = None
-  other_pixels: str | None = None
+  other_pixels: label_restriction.OtherPixels | None = None
 
 
 def _parse(options: Mapping[str, Any], where: str) -> Options:
   """Checked options; ValueError names key, value and what is valid."""
-  names = [field.name for field in dataclasses.fields(Options)]
-  for name in options:
-    if name not in names:
-      raise ValueError(
-        f'{where}: unknown option {name!r}{plugins.suggest(name, names)}; '
-        f'valid: {", ".join(names)}'
-      )
+  plugins.check_kwargs(where, Options, options)
   parsed = Options(**options)
-
-  def refuse(name: str, valid: str) -> None:
-    raise ValueError(f'{where}.{name}={getattr(parsed, name)!r} must {valid}')
-
-  for name in ('num_images', 'seed'):
-    value = getattr(parsed, name)
-    if value is not None and type(value) is not int:
-      refuse(name, 'be an integer')
-  for name in ('fill_in', 'keep_ids'):
-    if not isinstance(getattr(parsed, name), bool | None):
-      refuse(name, 'be True or False')
-  if parsed.num_images is not None and parsed.num_images < 1:
-    refuse('num_images', 'be at least 1')
-  check_fraction(parsed.fraction, f'{where}.fraction')
-  if parsed.unlabelled not in (None, *_UNLABELLED):
-    refuse('unlabelled', f'be one of {", ".join(_UNLABELLED)}')
-  if parsed.other_pixels not in (None, *label_restriction.OTHER_PIXELS):
-    valid = ', '.join(label_restriction.OTHER_PIXELS)
-    refuse('other_pixels', f'be one of {valid}')
-  labels = parsed.labels
-  if labels is not None and not isinstance(labels, str):
-    if isinstance(labels, Mapping) or not isinstance(labels, Sequence):
-      refuse('labels', f"be '{label_restriction.IMAGENET}', a file or a list")
-    if not labels or not all(isinstance(name, str) for name in labels):
-      refuse('labels', 'be a list of names, at least one')
   given = {n: v for n, v in dataclasses.asdict(parsed).items() if v is not None}
   if 'fraction' in given and 'num_images' in given:
     raise ValueError(f'{where}: give fraction or num_images, not both')
@@ -104,19 +76,12 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
   return parsed
 
 
-def check_fraction(fraction: Any, where: str) -> None:
-  """ValueError unless it is None or a number in (0, 1]."""
-  number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-  if fraction is not None and not (number and 0 < fraction <= 1):
-    raise ValueError(f'{where}={fraction!r} must be in (0, 1]')
-
-
 class Subset:
   """Some records of a source, perhaps with fewer labels; itself a source.
 
   Attributes:
     vocabulary, hierarchy: those of the labels kept.
-    background: of the masks, as the source says it; None where it does not.
+    space: of the labels kept; masks and keypoints are the source's.
     in_hash_order: records come in hash order, so a prefix is a random subset.
     description: what it is of the whole, for people.
   """
@@ -126,7 +91,7 @@ class Subset:
 
   def __init__(
     self,
-    source: Any,
+    source: Source,
     chosen: np.ndarray | range,
     restriction: Restriction | None,
     *,
@@ -136,16 +101,30 @@ class Subset:
     description: str,
   ):
     self._source = source
+    self._read_labels = arrays.reader(source)
     self._chosen = chosen
     self._restriction = restriction
     self._identity = identity
-    self.background = getattr(source, 'background', None)
-    self.keypoint_pairs = getattr(source, 'keypoint_pairs', None)
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction
     self.vocabulary = dataclasses.replace(labels.vocabulary, counts=counts)
     self.hierarchy = labels.hierarchy
+    self.space = self._space(LabelSpace.of_source(source))
+    self.background = self.space.background
+
+  def _space(self, whole: LabelSpace) -> LabelSpace:
+    """The source's, with the labels kept."""
+    external = whole.external_ids
+    if external is not None and len(self.vocabulary) < len(external):
+      assert self._restriction is not None
+      external = tuple(external[i] for i in self._restriction.kept.tolist())
+    return dataclasses.replace(
+      whole,
+      vocabulary=self.vocabulary,
+      hierarchy=self.hierarchy,
+      external_ids=external,
+    )
 
   def __len__(self) -> int:
     return len(self._chosen)
@@ -164,10 +143,7 @@ class Subset:
   def labels(self, index: int) -> np.ndarray:
     """Raw label ids, without decoding where the source can."""
     original = self._original(index)
-    if hasattr(self._source, 'labels'):
-      labels = self._source.labels(original)
-    else:
-      labels = np.asarray(self._source[original]['labels'], np.int32)
+    labels = self._read_labels(original)
     if self._restriction is None:
       return labels
     return self._restriction.labels(labels, self._source.key(original))
@@ -192,17 +168,21 @@ class Subset:
     return int(self._chosen[int(index)])
 
 
-def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
+def take(
+  source: Source, fraction: float, where: str = 'input.fraction'
+) -> Source:
   """The source, or the subset of it that a fraction in (0, 1] keeps.
 
   Raises:
     ValueError: a fraction outside (0, 1].
   """
-  check_fraction(fraction, where)
+  option_types.check_value(where, _Fraction, fraction)
   return _choose(source, Options(fraction=fraction), where)
 
 
-def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
+def select(
+  source: Source, options: Mapping[str, Any] | None, where: str
+) -> Source:
   """The records and labels of a source that `options` choose; see Options.
 
   Raises:
@@ -213,7 +193,7 @@ def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
   return _choose(source, _parse(dict(options or {}), where), where)
 
 
-def _choose(source: Any, options: Options, where: str) -> Any:
+def _choose(source: Source, options: Options, where: str) -> Source:
   restriction, index = None, None
   chosen: np.ndarray | range = range(len(source))
   if options.labels is not None:
@@ -232,7 +212,7 @@ def _choose(source: Any, options: Options, where: str) -> Any:
   if not drawn and restriction is None:
     return source
   seed = options.seed or 0
-  in_hash_order = getattr(source, 'in_hash_order', False)
+  in_hash_order = hash_order.stored(source)
   if drawn:
     available = len(chosen)
     chosen = hash_order.first(source, chosen, num, seed)
@@ -248,21 +228,25 @@ def _choose(source: Any, options: Options, where: str) -> Any:
     counts=_counts(source, restriction, index, chosen, share),
     in_hash_order=in_hash_order,
     identity=_identity(
-      num, seed if drawn else None, options, restriction, _has_masks(source)
+      num,
+      seed if drawn else None,
+      options,
+      restriction,
+      LabelSpace.of_source(source).background is not None,
     ),
     description=_describe(source, num, seed if drawn else None, restriction),
   )
 
 
-def _restriction(source: Any, options: Options, where: str) -> Restriction:
+def _restriction(source: Source, options: Options, where: str) -> Restriction:
   assert options.labels is not None
   kept = label_restriction.chosen_ids(
     source.vocabulary, options.labels, f'{where}.labels'
   )
   if options.fill_in and source.hierarchy is None:
     raise ValueError(f'{where}.fill_in: the data set has no hierarchy')
-  background = getattr(source, 'background', None) is not False
-  other_pixels = options.other_pixels or label_restriction.OTHER_PIXELS[0]
+  background = LabelSpace.of_source(source).background is not False
+  other_pixels = options.other_pixels or 'void'
   if other_pixels == 'background' and not background:
     raise ValueError(
       f"{where}.other_pixels='background': the masks of the data have none "
@@ -297,7 +281,7 @@ def _num_drawn(
 
 
 def _counts(
-  source: Any,
+  source: Source,
   restriction: Restriction | None,
   index: LabelIndex | None,
   chosen: np.ndarray | range,
@@ -318,11 +302,6 @@ def _counts(
   return restriction.counts(index, chosen)
 
 
-def _has_masks(source: Any) -> bool:
-  """Whether the source says that it has."""
-  return getattr(source, 'background', None) is not None
-
-
 def _identity(
   num: int,
   seed: int | None,
@@ -336,15 +315,15 @@ def _identity(
     parts += [options.unlabelled == 'keep', bool(options.fill_in)]
     parts += [bool(options.keep_ids), restriction.kept.tolist()]
     if masks or options.other_pixels is not None:
-      parts.append(options.other_pixels or label_restriction.OTHER_PIXELS[0])
+      parts.append(options.other_pixels or 'void')
   digest = hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
   return f'{num}:{digest}'
 
 
 def _describe(
-  source: Any, num: int, seed: int | None, restriction: Restriction | None
+  source: Source, num: int, seed: int | None, restriction: Restriction | None
 ) -> str:
-  before = getattr(source, 'description', '')
+  before = source.description if isinstance(source, Described) else ''
   text = f'{num:,} of {len(source):,} records'
   if seed is not None:
     text += f', drawn by hash with seed {seed}'

@@ -8,11 +8,12 @@ segmentation; its boxes by `type='voc', task='detection'`.
 import os
 import pathlib
 import re
-from typing import Any
 
+from big_vision_like import protocols
 from big_vision_like.config import plugins
 from input_pipeline.files import shard_names
-from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.image_sets import holdout
+from input_pipeline.labels.hierarchy import Hierarchy, Unlisted
 from input_pipeline.sources import masks
 
 _TABLES = ('.csv', '.tsv', '.jsonl')
@@ -120,11 +121,11 @@ class Source:
     path: str,
     split: str = 'train',
     hierarchy: str | None = None,
-    hierarchy_unlisted: str | None = None,
+    hierarchy_unlisted: Unlisted | None = None,
     vocabulary: str | None = None,
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     """Opens it.
 
     Args:

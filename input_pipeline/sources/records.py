@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.stored_labels import StoredLabels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records
@@ -24,7 +25,7 @@ class Source:
 
   Attributes:
     background: whether id 0 of the masks is a background; None: not known.
-    keypoint_pairs: numbers of left and right keypoints; None: not known.
+    keypoints: which there are; None: not known.
     in_hash_order: whether the records are stored by a hash of (seed, key), so
       that the first m of them are a random subset.
 
@@ -49,7 +50,7 @@ class Source:
     split: str = 'train',
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
   ):
     self.path = os.fspath(path)
     self.split = split
@@ -67,7 +68,7 @@ class Source:
       unlisted=hierarchy_unlisted,
     )
     self.background = manifest.options.get('background')
-    self.keypoint_pairs = manifest.options.get('keypoint_pairs')
+    self.keypoints = _keypoints(manifest)
     self.in_hash_order = manifest.options.get('order') == manifests.ORDER
     self._shards = manifest.splits[split]
     self._ends = list(itertools.accumulate(s.records for s in self._shards))
@@ -157,3 +158,11 @@ class Source:
         hashlib.sha256(self.hierarchy.ancestors.values.tobytes()).hexdigest()
       )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+
+
+def _keypoints(manifest: manifests.Manifest) -> Skeleton | None:
+  """Those of a data set; older ones say the pairs only, or nothing."""
+  if 'keypoints' in manifest.options:
+    return Skeleton.from_json(manifest.options['keypoints'])
+  pairs = manifest.options.get('keypoint_pairs')
+  return None if pairs is None else Skeleton.of_pairs(pairs)

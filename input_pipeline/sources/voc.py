@@ -9,6 +9,7 @@ augmented training set, is a split of its own, never what `train` means.
 import os
 from typing import Any
 
+from big_vision_like import protocols
 from input_pipeline.files import archives, image_files
 from input_pipeline.publishers.voc import devkit
 from input_pipeline.publishers.voc import source as voc
@@ -43,11 +44,11 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    task: str = 'segmentation',
+    task: voc.Task = 'segmentation',
     trainaug_list: str | None = None,
     trainaug_masks: str | None = None,
     scratch: str | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     path = image_files.check_path('path', path)
     voc.check_options(task, trainaug_list, trainaug_masks)
     if not os.path.exists(path):

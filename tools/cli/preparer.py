@@ -32,7 +32,9 @@ from typing import Any
 
 import tqdm
 
+from big_vision_like.protocols import Source
 from input_pipeline.files import file_lock
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import (
   finishing,
   local_runner,
@@ -49,7 +51,7 @@ _LOCK_FILE = '.lock'
 _NUM_SHOWN = 10
 
 
-OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
+OpenSources = Callable[[argparse.Namespace], Mapping[str, Source]]
 RunShards = Callable[..., Generator[preparation.Done, None, None]]
 
 
@@ -215,7 +217,8 @@ def prepare(
   with _locked(args.output):
     if os.path.exists(os.path.join(args.output, manifests.FILE_NAME)):
       manifest = manifests.load(args.output)
-      before = {k: v for k, v in manifest.options.items() if k != 'order'}
+      added = ('order', 'keypoints')  # by the last step
+      before = {k: v for k, v in manifest.options.items() if k not in added}
       progress.check_settings(args.output, before, settings)
       for split in manifest.splits:
         manifests.check(args.output, manifest, split)
@@ -237,7 +240,7 @@ def prepare(
     )
 
 
-def _check_sources(sources: Mapping[str, Any]) -> None:
+def _check_sources(sources: Mapping[str, Source]) -> None:
   """The splits have file names, images, and the same labels."""
   first, labels = next(
     (split, source.vocabulary) for split, source in sources.items()
@@ -254,15 +257,15 @@ def _check_sources(sources: Mapping[str, Any]) -> None:
       )
 
 
-def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, Any]:
   """All that decides the bytes of the output, as plain data."""
   settings = dataclasses.asdict(recipe)
   settings['input'] = {s: source.fingerprint() for s, source in sources.items()}
-  background = getattr(next(iter(sources.values())), 'background', None)
-  if background is not None:  # what an id in a mask means
-    settings['background'] = background
-  pairs = getattr(next(iter(sources.values())), 'keypoint_pairs', None)
-  if pairs is not None:  # which keypoints a mirror image exchanges
+  space = LabelSpace.of_source(next(iter(sources.values())))
+  if space.background is not None:  # what an id in a mask means
+    settings['background'] = space.background
+  if space.keypoints is not None:  # which of them a mirror image exchanges
+    pairs = space.keypoints.pairs
     settings['keypoint_pairs'] = [list(pair) for pair in pairs]
   return settings
 
@@ -303,7 +306,7 @@ def _locked(folder: str) -> Iterator[None]:
 def _write_shards(
   args: argparse.Namespace,
   recipe: Recipe,
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   record: progress.Progress,
   write_shards: RunShards,
 ) -> int:
@@ -372,7 +375,7 @@ class _Budget:
   """Counts bad images of each split against --max_bad_fraction."""
 
   def __init__(
-    self, fraction: float, sources: Mapping[str, Any], recipe: Recipe
+    self, fraction: float, sources: Mapping[str, Source], recipe: Recipe
   ):
     self._fraction = fraction
     self._totals = {

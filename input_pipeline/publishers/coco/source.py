@@ -21,6 +21,7 @@ from input_pipeline.files import archives
 from input_pipeline.files.archives import Files
 from input_pipeline.image_sets import fingerprint
 from input_pipeline.labels import text_lines
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.coco import annotations as coco_annotations
 from input_pipeline.publishers.coco.annotations import Annotations
@@ -29,9 +30,21 @@ TASKS = ('instances', 'keypoints', 'both')
 YEARS = (2017, 2014)
 MINIVAL = 'minival'
 TRAINVAL_MINUS_MINIVAL = 'trainval_minus_minival'
-# Left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-KEYPOINT_PAIRS = (
-  (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
+# Of persons; the sigmas are those of pycocotools.
+PERSON = Skeleton(
+  names=(
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder',
+    'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist',
+    'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
+    'right_ankle',
+  ),
+  pairs=(
+    (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
+  ),
+  sigmas=(
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062,
+    0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+  ),
 )  # fmt: skip
 _PREFIXES = {'instances': 'instances', 'keypoints': 'person_keypoints'}
 _MAX_JSON_BYTES = 4 << 30
@@ -79,7 +92,8 @@ class Source:
           f'{first.origin} and {other.origin} have different categories'
         )
     self.vocabulary = Vocabulary(first.categories)
-    self.keypoint_pairs = None if first.keypoints is None else KEYPOINT_PAIRS
+    points = 0 if first.keypoints is None else first.keypoints.shape[1]
+    self.keypoints = PERSON if points == len(PERSON.names) else None
     self._ends = np.cumsum([len(part.rows) for part in parts])
 
   def __len__(self) -> int:

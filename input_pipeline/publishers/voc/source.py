@@ -13,7 +13,7 @@ year and file name: 'VOC2012/2007_000027.jpg'.
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.voc import annotation_xml, devkit
 from input_pipeline.publishers.voc.devkit import Year
 
-TASKS = ('detection', 'segmentation')
+Task = Literal['detection', 'segmentation']
+TASKS = get_args(Task)
 TRAINAUG = 'trainaug'
 LISTS = {'detection': 'Main', 'segmentation': 'Segmentation'}
 _DEFAULT_SPLITS = {
@@ -193,9 +194,7 @@ def open_splits(
 def check_options(
   task: str, trainaug_list: str | None, trainaug_masks: str | None
 ) -> None:
-  """ValueError for an unknown task, or options that are not for it."""
-  if task not in TASKS:
-    raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
+  """ValueError for options that are not for a task."""
   for name, value in (
     ('trainaug_list', trainaug_list), ('trainaug_masks', trainaug_masks),
   ):  # fmt: skip
