@@ -6,8 +6,9 @@ eleven points of 2007; difficult boxes count neither way. In percent.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from big_vision_like.config.option_types import AtLeast, Count
 from big_vision_like.metrics import voc_detection
 from big_vision_like.protocols import Prediction
 from evaluators.harness import context
@@ -41,11 +42,11 @@ class Evaluator:
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'detections',
     per_class: bool = True,
     inclusive: bool = False,
-    num_worst: int = 24,
+    num_worst: Annotated[int, AtLeast(0)] = 24,
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self._per_class = per_class

@@ -9,14 +9,16 @@ from typing import Concatenate, Protocol
 
 from big_vision_like import protocols
 from big_vision_like.models import resnet
-from big_vision_like.tasks import multilabel, segmentation, softmax
+from big_vision_like.tasks import detection, multilabel, segmentation, softmax
 from evaluators import (
   classification,
+  coco_detection,
   fewshot,
   knn,
   linear_probe,
   multilabel_map,
   semantic_segmentation,
+  voc_detection,
 )
 from evaluators.harness.context import EvalContext
 from input_pipeline.labels.hierarchy import Hierarchy
@@ -112,6 +114,7 @@ MODELS: dict[str, ModelClass] = {
   'tests.fixtures.my_package.my_model': my_model.Model,
 }
 TASKS: dict[str, TaskClass] = {
+  'big_vision_like.tasks.detection': detection.Task,
   'big_vision_like.tasks.multilabel': multilabel.Task,
   'big_vision_like.tasks.segmentation': segmentation.Task,
   'big_vision_like.tasks.softmax': softmax.Task,
@@ -119,11 +122,13 @@ TASKS: dict[str, TaskClass] = {
 }
 EVALUATORS: dict[str, EvaluatorClass] = {
   'evaluators.classification': classification.Evaluator,
+  'evaluators.coco_detection': coco_detection.Evaluator,
   'evaluators.fewshot': fewshot.Evaluator,
   'evaluators.knn': knn.Evaluator,
   'evaluators.linear_probe': linear_probe.Evaluator,
   'evaluators.multilabel_map': multilabel_map.Evaluator,
   'evaluators.semantic_segmentation': semantic_segmentation.Evaluator,
+  'evaluators.voc_detection': voc_detection.Evaluator,
   'tests.fixtures.broken_evaluator': broken_evaluator.Evaluator,
   'tests.fixtures.my_package.my_evaluator': my_evaluator.Evaluator,
 }

@@ -8,12 +8,20 @@ TensorFlow Object Detection API as it was when the paper was written.
 There is one block4, that of the classification checkpoint.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import (
+  Above,
+  Constraint,
+  Count,
+  Fraction,
+  NonEmpty,
+)
 from big_vision_like.losses import detection as losses
 from big_vision_like.models.parts import region_heads
 from big_vision_like.ops.boxes import (
@@ -24,7 +32,7 @@ from big_vision_like.ops.boxes import (
   proposals,
   targets,
 )
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Backbone, Prediction
 from big_vision_like.tasks.parts import backbone_contract, backbone_task
 from big_vision_like.tasks.parts.backbone_task import Batch
 from input_pipeline.labels.space import LabelSpace
@@ -36,6 +44,22 @@ _POSITIVES = (0.5, 0.25)  # at most this share of them
 _WEIGHTS = (1.0, 2.0)  # of class and location, in both stages
 _MAP, _STAGE = 'block3', 'block4'
 _MARKS = ('box_crowd', 'box_difficult')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Even(Constraint):
+  """A positive even number."""
+
+  def admits(self, value: Any) -> bool:
+    return value > 0 and value % 2 == 0
+
+  def __str__(self) -> str:
+    return ', positive and even'
+
+
+Positive = Annotated[float, Above(0)]
+Sides = Annotated[Sequence[Positive], NonEmpty()]
+Even = Annotated[int, _Even()]
 
 
 class Task(backbone_task.BackboneTask):
@@ -71,30 +95,30 @@ class Task(backbone_task.BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
     *,
-    preset: str = 'paper',
-    anchors_per_image: int | None = None,
-    boxes_per_image: int | None = None,
-    anchor_base: float = 256.0,
-    anchor_scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
-    anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    preset: Literal['paper', 'tfod'] = 'paper',
+    anchors_per_image: Count | None = None,
+    boxes_per_image: Count | None = None,
+    anchor_base: Positive = 256.0,
+    anchor_scales: Sides = (0.25, 0.5, 1.0, 2.0),
+    anchor_ratios: Sides = (0.5, 1.0, 2.0),
     prune_anchors: bool = True,
-    num_proposals: int = 300,
-    pre_nms_top_k: int | None = None,
-    crop_size: int = 14,
-    crops: str = 'auto',
-    rpn_channels: int = 512,
-    crowd: str = 'ignore',
-    difficult: str = 'train',
-    proposal_iou: float = 0.7,
-    box_iou: float = 0.6,
-    score: float = 0.0,
-    per_class: int = 100,
-    max_detections: int = 300,
-    max_log_size: float | None = 4.135,
-    pixels: str = 'inception',
+    num_proposals: Count = 300,
+    pre_nms_top_k: Count | None = None,
+    crop_size: Even = 14,
+    crops: Literal['auto', 'gather', 'matmul'] = 'auto',
+    rpn_channels: Count = 512,
+    crowd: Literal['ignore', 'as_box', 'drop'] = 'ignore',
+    difficult: Literal['train', 'ignore'] = 'train',
+    proposal_iou: Fraction = 0.7,
+    box_iou: Fraction = 0.6,
+    score: Fraction = 0.0,
+    per_class: Count = 100,
+    max_detections: Count = 300,
+    max_log_size: Positive | None = 4.135,
+    pixels: backbone_task.Pixels = 'inception',
   ):
     sides = anchors.cell(anchor_base, anchor_scales, anchor_ratios)
     stride = min(getattr(backbone, 'output_stride', 16), 16)
@@ -116,13 +140,15 @@ class Task(backbone_task.BackboneTask):
     self._samples = anchors_per_image or first, boxes_per_image or second
     self._sides, self._stride = sides, stride
     self._prune = prune_anchors
-    self._propose = dict(
+    self._propose: dict[str, Any] = dict(
       k=num_proposals, iou=proposal_iou, pre_nms_top_k=pre_nms_top_k
     )
-    self._crop = dict(stride=stride, size=crop_size, method=crops)
-    self._rules = dict(crowd=crowd, difficult=difficult)
+    self._crop: dict[str, Any] = dict(
+      stride=stride, size=crop_size, method=crops
+    )
+    self._rules: dict[str, Any] = dict(crowd=crowd, difficult=difficult)
     self._max_log_size = max_log_size
-    self._detect = dict(
+    self._detect: dict[str, Any] = dict(
       iou=box_iou,
       score=score,
       per_class=per_class,
@@ -283,7 +309,8 @@ class Task(backbone_task.BackboneTask):
     return out.mean((1, 2), dtype=jnp.float32), extra
 
   def _anchors(self, batch: Batch, features: jax.Array) -> Any:
-    return anchors.grid(features.shape[1:3], self._stride, self._sides)
+    _, height, width, _ = features.shape
+    return anchors.grid((height, width), self._stride, self._sides)
 
   def _truth(self, batch: Batch) -> matching.Truth:
     marks = [batch[n] if n in self._marks else None for n in _MARKS]

@@ -82,8 +82,10 @@ class BoxEvaluation:
     found = image_lists.Collector(_FIELDS)
     seen = []
     for outputs, batch in run_over(self._predict, state, self._data):
-      broken = ~np.isfinite(outputs['scores']).all(1)
-      broken |= ~np.isfinite(outputs['boxes']).all((1, 2))
+      numbers = np.concatenate(
+        [outputs['boxes'], outputs['scores'][..., None]], axis=2
+      ).reshape(len(batch['_id']), -1)
+      broken = np.array([not np.isfinite(row).all() for row in numbers], bool)
       self._data.refuse(broken, batch['_id'], 'detections are not finite in {}')
       found.add(outputs, batch['_id'])
       seen.append(batch['_id'])
