@@ -99,8 +99,13 @@ def suppressors_of_classes(
   rng = np.random.default_rng(1)
   images = [crowded(rng, num, clustered) for _ in range(classes)]
   boxes, scores = (np.stack(x) for x in zip(*images))
+  mask = np.ones(scores.shape, bool)
   of = functools.partial(suppression.suppress, iou=0.6, k=k)
-  ours = ready(jax.vmap(of), boxes, scores, np.ones(scores.shape, bool))
+  # As detections.detect has it.
+  batch = functools.partial(
+    suppression.suppress_batch, iou=0.6, k=k, first=2 * k
+  )
+  ours = ready(batch, boxes, scores, mask)
   tensors = [tuple(torch.from_numpy(x) for x in image) for image in images]
   loop = lambda: [torchvision.ops.nms(*pair, 0.6)[:k] for pair in tensors]
   flat = (
@@ -112,6 +117,7 @@ def suppressors_of_classes(
     assert equal(jax.tree.map(lambda x, n=number: x[n], ours()), theirs)
   return {
     'ours': ours,
+    'ours, all boxes sorted': ready(jax.vmap(of), boxes, scores, mask),
     'torchvision nms, a loop over classes': loop,
     'torchvision batched_nms': lambda: torchvision.ops.batched_nms(
       *flat, label, 0.6
