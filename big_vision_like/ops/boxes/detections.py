@@ -97,7 +97,7 @@ def _of_classes(
   score: float,
   max_log_size: float | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Boxes [C, P, 4] of an image, scores [C, P], and which count, bool [C, P]."""
+  """Boxes [C, P, 4] of an image, their scores, and which count: [C, P] each."""
   scores = jax.nn.softmax(logits.astype(jnp.float32))[:, 1:].T
   codes = jnp.swapaxes(codes.astype(jnp.float32), 0, 1)  # [C, P, 4]
   boxes = coding.decode(codes, proposals.boxes, max_log_size)
