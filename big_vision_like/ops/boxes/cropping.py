@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from big_vision_like.ops import interpolation
+from big_vision_like.ops.boxes import own_images
 
 METHODS = ('auto', 'gather', 'matmul')
 
@@ -63,9 +64,15 @@ def crop_and_resize(
   Returns:
     [B, R, size, size, C] in the type of the features.
   """
-  rows, columns = _points(boxes, image_size, features.shape, stride, size)
   crop = _gather if resolve(method) == 'gather' else _matmul
-  return crop(features, rows, columns)
+
+  def own(
+    features: jax.Array, boxes: jax.Array, image_size: jax.Array
+  ) -> jax.Array:
+    points = _points(boxes, image_size, features.shape, stride, size)
+    return crop(features, *points)
+
+  return own_images.run(own, features, boxes, image_size)
 
 
 def crop_and_pool(

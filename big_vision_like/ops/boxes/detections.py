@@ -5,6 +5,7 @@ score above the threshold, decoded and clipped, of which no two of the class
 overlap too much; of all classes together the best.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from big_vision_like.ops.boxes import (
   suppression,
 )
 from big_vision_like.ops.boxes.proposals import Proposals
+
+_FIRST = 2  # times as many boxes as are kept almost always hold those kept
 
 
 class Detections(NamedTuple):
@@ -65,48 +68,61 @@ def detect(
   Returns:
     [B, k] each.
   """
-  one = lambda *image: _of_image(
-    *image,
-    iou=iou,
-    score=score,
-    per_class=per_class,
-    in_all=in_all,
-    max_log_size=max_log_size,
-  )
-  return own_images.mapped(
-    one, logits, codes, proposals, image_size, original_size
+
+  def found(logits, codes, proposals, image_size, original_size):
+    decode = functools.partial(
+      _of_classes, score=score, max_log_size=max_log_size
+    )
+    boxes, scores, mask = jax.vmap(decode)(logits, codes, proposals, image_size)
+    # Classes of all images side by side: one decision for all of them.
+    flat = (x.reshape(-1, *x.shape[2:]) for x in (boxes, scores, mask))
+    kept = suppression.suppress_batch(
+      *flat, iou=iou, k=per_class, first=_FIRST * per_class
+    )
+    kept = jax.tree.map(lambda x: x.reshape(*mask.shape[:2], per_class), kept)
+    best = functools.partial(_best, in_all=in_all)
+    return jax.vmap(best)(boxes, scores, kept, image_size, original_size)
+
+  return own_images.run(
+    found, logits, codes, proposals, image_size, original_size
   )
 
 
-def _of_image(
+def _of_classes(
   logits: jax.Array,
   codes: jax.Array,
   proposals: Proposals,
   image_size: jax.Array,
-  original_size: jax.Array,
   *,
-  iou: float,
   score: float,
-  per_class: int,
-  in_all: int,
   max_log_size: float | None,
-) -> Detections:
-  scores = jax.nn.softmax(logits.astype(jnp.float32))[:, 1:].T  # [C, P]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Boxes [C, P, 4] of an image, their scores, and which count: [C, P] each."""
+  scores = jax.nn.softmax(logits.astype(jnp.float32))[:, 1:].T
   codes = jnp.swapaxes(codes.astype(jnp.float32), 0, 1)  # [C, P, 4]
   boxes = coding.decode(codes, proposals.boxes, max_log_size)
   boxes = geometry.clip(boxes, image_size)
-  mask = proposals.mask & (scores > score)
-  kept = jax.vmap(
-    lambda *of_class: suppression.suppress(*of_class, iou=iou, k=per_class)
-  )(boxes, scores, mask)  # [C, per_class]
-  kept_boxes = jnp.take_along_axis(boxes, kept.index[..., None], axis=1)
-  kept_scores = jnp.take_along_axis(scores, kept.index, axis=1)
-  ranked = jnp.where(kept.mask, kept_scores, -1.0).ravel()
+  return boxes, scores, proposals.mask & (scores > score)
+
+
+def _best(
+  boxes: jax.Array,
+  scores: jax.Array,
+  kept: suppression.Kept,
+  image_size: jax.Array,
+  original_size: jax.Array,
+  *,
+  in_all: int,
+) -> Detections:
+  """Of all survivors of an image, [C, per_class], the best."""
+  boxes = jnp.take_along_axis(boxes, kept.index[..., None], axis=1)
+  scores = jnp.take_along_axis(scores, kept.index, axis=1)
+  ranked = jnp.where(kept.mask, scores, -1.0).ravel()
   num = min(in_all, ranked.shape[0])
   best, place = jax.lax.top_k(ranked, num)
   mask = best >= 0
   found = geometry.rescale(
-    kept_boxes.reshape(-1, 4)[place], image_size, original_size
+    boxes.reshape(-1, 4)[place], image_size, original_size
   )
   labels = (place // kept.index.shape[1]).astype(jnp.int32)
   fill = lambda array, value: jnp.pad(

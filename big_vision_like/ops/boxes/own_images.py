@@ -1,9 +1,10 @@
-"""Loops over the boxes of images, on the device that has the images.
+"""Work on the boxes of images, on the device that has the images.
 
 How often a loop runs that suppresses or assigns boxes depends on the images.
 Mapped over a batch it runs until the last image is done; split over devices by
-the compiler, all would ask each other at every turn whether they are. So each
-device works off its own images.
+the compiler, all would ask each other at every turn whether they are, and a
+map that is read at places of its own would travel. So each device works off its
+own images.
 """
 
 from collections.abc import Callable

@@ -132,7 +132,7 @@ def _by_tiles(
   tile = min(tile, num)
   num_tiles = -(-num // tile)
   pad = num_tiles * tile - num
-  boxes = jnp.pad(boxes, ((0, pad), (0, 0)))
+  boxes = jnp.pad(boxes.T, ((0, 0), (0, pad)))  # coordinates side by side
   mask = jnp.pad(mask, (0, pad))
   order = jnp.pad(order.astype(jnp.int32), (0, pad))
   left = mask.reshape(num_tiles, tile).any(axis=1)  # tiles with a box to meet
@@ -140,10 +140,11 @@ def _by_tiles(
   earlier = jnp.arange(tile)[:, None] < jnp.arange(tile)
 
   def overlap(a: jax.Array, b: jax.Array) -> jax.Array:
-    """bool [n, m]: IoU of a [n, 4] and b [m, 4] above the limit."""
-    shared = geometry.intersection(a[:, None], b)
-    sides_a, sides_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
-    area_a, area_b = sides_a.prod(axis=1), sides_b.prod(axis=1)
+    """bool [n, m]: IoU of a [4, n] and b [4, m] above the limit."""
+    height = jnp.minimum(a[2, :, None], b[2]) - jnp.maximum(a[0, :, None], b[0])
+    width = jnp.minimum(a[3, :, None], b[3]) - jnp.maximum(a[1, :, None], b[1])
+    shared = jnp.maximum(height, 0.0) * jnp.maximum(width, 0.0)
+    area_a, area_b = ((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
     return shared / (area_a[:, None] + area_b - shared) > limit
 
   def goes_on(state):
@@ -153,7 +154,7 @@ def _by_tiles(
   def meet(state):
     number, count, kept, kept_index = state
     start = number * tile
-    here = jax.lax.dynamic_slice_in_dim(boxes, start, tile)
+    here = jax.lax.dynamic_slice_in_dim(boxes, start, tile, axis=1)
     index = jax.lax.dynamic_slice_in_dim(order, start, tile)
     alive = jax.lax.dynamic_slice_in_dim(mask, start, tile)
     # Places not taken yet hold boxes of no area, which overlap nothing.
@@ -169,12 +170,12 @@ def _by_tiles(
       lambda state: state[1], settle, (alive, jnp.bool_(True))
     )
     place = jnp.where(standing, count + jnp.cumsum(standing) - 1, k)
-    kept = kept.at[place].set(here, mode='drop')
+    kept = kept.at[:, place].set(here, mode='drop')
     kept_index = kept_index.at[place].set(index, mode='drop')
     count = jnp.minimum(count + standing.sum(dtype=jnp.int32), k)
     return number + 1, count, kept, kept_index
 
   zero = jnp.int32(0)
-  start = zero, zero, jnp.zeros((k, 4), boxes.dtype), jnp.zeros(k, jnp.int32)
+  start = zero, zero, jnp.zeros((4, k), boxes.dtype), jnp.zeros(k, jnp.int32)
   _, count, _, index = jax.lax.while_loop(goes_on, meet, start)
   return Kept(index, jnp.arange(k) < count)

@@ -60,6 +60,8 @@ def _plain(logits, codes, boxes, mask, b, iou, score, per_class, in_all):
   [
     dict(iou=0.6, score=0.0, per_class=100, in_all=300),
     dict(iou=0.3, score=0.1, per_class=4, in_all=9),
+    # Of twice 8 boxes of a class the others have to be looked at too.
+    dict(iou=0.1, score=0.0, per_class=8, in_all=24),
   ],
 )
 def test_plain_loop(options):

@@ -1,4 +1,4 @@
-"""Loops over boxes on several devices: equal results, and nobody asks."""
+"""Work on boxes on several devices: equal results, and nobody asks."""
 
 import functools
 
@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from big_vision_like.ops.boxes import anchors as grids
 from big_vision_like.ops.boxes import (
+  cropping,
   matching,
   own_images,
   proposals,
@@ -68,6 +69,36 @@ def test_devices_work_off_their_own_images():
   text = program.as_text()
   for word in ('all-reduce', 'all-gather', 'all-to-all', 'collective'):
     assert word not in text, word
+
+
+@pytest.mark.parametrize('method', ['gather', 'matmul'])
+def test_crops_and_their_gradient_stay_on_their_device(method):
+  rng = np.random.default_rng(1)
+  boxes = np.stack([plain.random_boxes(rng, 3, extent=64) for _ in range(8)])
+  batch = (
+    rng.normal(size=(8, 4, 4, 3)).astype(np.float32),
+    boxes,
+    np.full((8, 2), 64, np.int32),
+  )
+  loss = lambda *batch: jnp.square(
+    cropping.crop_and_pool(*batch, stride=16, size=6, method=method)
+  ).sum(axis=(1, 2, 3, 4))
+
+  def program(*batch):
+    pulled = jax.vjp(lambda features: loss(features, *batch[1:]), batch[0])
+    return pulled[0], pulled[1](jnp.ones(8))
+
+  expected = jax.jit(program)(*batch)
+  mesh = jax.make_mesh((4, 2), ('data', 'model'), (AxisType.Auto,) * 2)
+  with jax.set_mesh(mesh):
+    split = jax.device_put(batch, NamedSharding(mesh, P(('data', 'model'))))
+    compiled = jax.jit(program).lower(*split).compile()
+    found = compiled(*split)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+    found, expected,
+  )  # fmt: skip
+  assert 'all-' not in compiled.as_text()
 
 
 def test_a_batch_that_the_devices_do_not_divide():
