@@ -277,7 +277,7 @@ class Task(Protocol):
   def loss(
     self, params: Any, extra: Any, batch: Any, rng: Any, train: bool, /
   ) -> tuple[Any, Any, dict[str, Any]]:
-    """(per-example loss [B], new extra, aux of [B] values)."""
+    """(per-example loss [B], or those of each stream; new extra; aux [B])."""
     ...
 
 

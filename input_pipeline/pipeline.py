@@ -11,7 +11,6 @@ the order and the looks of all others stay, it is counted and listed by key, and
 the run stops above `max_bad_fraction`.
 """
 
-import dataclasses
 import itertools
 import math
 import re
@@ -22,9 +21,10 @@ from typing import Any
 import grain
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import plugins, stream_names
 from big_vision_like.protocols import Records, Source
 from input_pipeline import ops as example_ops
+from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
@@ -36,9 +36,6 @@ from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
-_MIN_BAD_BASE = 10_000
-_NUM_KEYS_SHOWN = 10
-_MAX_KEYS_KEPT = 10_000
 
 
 def open_source(
@@ -143,36 +140,6 @@ def build_ops(
   return example_ops.build(specs, context)
 
 
-@dataclasses.dataclass
-class BadRecords:
-  """Count and list of the unusable records met so far by this process."""
-
-  max_fraction: float
-  num_records: int
-  seen: int = 0
-  count: int = 0
-  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
-
-  def update(self, keys: Sequence[str], reasons: Sequence[str], seen: int):
-    """Adds a batch of `seen` records, of which `keys` were bad."""
-    self.seen += seen
-    self.count += len(keys)
-    for key, reason in zip(keys, reasons):
-      if len(self.reasons) < _MAX_KEYS_KEPT:
-        self.reasons[key] = reason
-    base = max(self.seen, min(self.num_records, _MIN_BAD_BASE))
-    if self.count > self.max_fraction * base:
-      raise ValueError(
-        f'input.max_bad_fraction={self.max_fraction:g} exceeded: {self.count} '
-        f'of the {self.seen} records read so far cannot be used:\n'
-        f'{self.listing(_NUM_KEYS_SHOWN)}'
-      )
-
-  def listing(self, num: int) -> str:
-    """The first `num` keys with their reasons, one a line."""
-    return '\n'.join(f'  {k}: {r}' for k, r in list(self.reasons.items())[:num])
-
-
 class TrainIterator:
   """Endless host batches from `start_step` on; see the module docstring.
 
@@ -195,11 +162,15 @@ class TrainIterator:
     batch = dict(next(self._iterator))
     reasons = batch.pop('_reason')
     rows = np.flatnonzero(~batch['_mask'])
-    keys = [self._source.key(int(batch['_id'][row])) for row in rows]
+    keys = [self.key(int(batch['_id'][row])) for row in rows]
     self.bad.update(
       keys, [_decode_reason(reasons[r]) for r in rows], len(batch['_mask'])
     )
     return batch
+
+  def key(self, index: int) -> str:
+    """That of a record, with its stream."""
+    return stream_names.record(self.bad.stream, self._source.key(index))
 
   def close(self) -> None:
     """Stops workers and threads."""
@@ -221,6 +192,7 @@ def train(
   max_bad_fraction: float = 1e-3,
   process_index: int = 0,
   process_count: int = 1,
+  stream: str = stream_names.MAIN,
 ) -> TrainIterator:
   """Batches of step `start_step + 1` on (one global batch is a step).
 
@@ -236,6 +208,7 @@ def train(
     max_bad_fraction: of records that may be unusable.
     process_index: which part of each global batch is read here.
     process_count: number of such parts.
+    stream: whose data they are, for messages; `seed` decides all else.
   """
   _check_divides(batch_size, process_count)
   num = len(source)
@@ -245,10 +218,11 @@ def train(
     batch_size,
     _rows(batch_size, process_index, process_count),
   )
-  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
+  spec = example_spec(ops, f'{stream_names.config_key(stream)}.ops')
+  load = _Load(source, ops, spec, _mixed(seed, 1), stream=stream)
   batches = grain.MapDataset.range(start_step, _ENDLESS).map(order).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
-  bad = BadRecords(max_bad_fraction, num)
+  bad = BadRecords(max_bad_fraction, num, stream)
   return TrainIterator(iterator, source, bad)
 
 
@@ -351,6 +325,7 @@ class _Load:
     spec: Example,
     seed: int,
     strict: bool = False,
+    stream: str = stream_names.MAIN,
   ):
     self._source = source
     self._ops = ops
@@ -358,6 +333,7 @@ class _Load:
     self._spec = spec
     self._seed = seed
     self._strict = strict
+    self._stream = stream
     self._num = len(source)
 
   def __call__(self, positions: Sequence[tuple[int, int]]) -> Example:
@@ -392,12 +368,12 @@ class _Load:
     except BadExample as bad:
       if self._strict:
         raise ValueError(
-          f'evaluation needs every record, and {self._source.key(index)} '
-          f'cannot be used: {bad.reason}'
+          f'evaluation needs every record, and {self._key(index)} cannot be '
+          f'used: {bad.reason}'
         ) from bad
       return self._spec, bad.reason
     except ValueError as error:
-      error.add_note(f'in record {self._source.key(index)}')
+      error.add_note(f'in record {self._key(index)}')
       raise
     self._check(example, index)
     return example, ''
@@ -409,9 +385,12 @@ class _Load:
     )
     if not fits:
       raise ValueError(
-        f'record {self._source.key(index)} gives {_shapes(example)} where the '
-        f'ops promise {_shapes(self._spec)}'
+        f'record {self._key(index)} gives {_shapes(example)} where the ops '
+        f'promise {_shapes(self._spec)}'
       )
+
+  def _key(self, index: int) -> str:
+    return stream_names.record(self._stream, self._source.key(index))
 
 
 def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:

@@ -134,6 +134,12 @@ def suggest(name: str, valid: Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
+def parameters(fn: Callable[..., Any]) -> list[str]:
+  """Names of what a class or function is called with by position."""
+  found = inspect.signature(fn).parameters.values()
+  return [p.name for p in found if p.kind == p.POSITIONAL_OR_KEYWORD]
+
+
 def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
   """(all, required) option names of a class or function.
 

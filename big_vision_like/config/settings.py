@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import expected, plugins
+from big_vision_like.config import expected, plugins, stream_names
 from configs import common
 
 # A ConfigDict; its keys have no static types.
@@ -27,7 +27,7 @@ OPEN_SECTIONS = (
 )  # fmt: skip
 # The length of a run: 0, all that a command line can say, is 'not given'.
 LENGTH = ('total_steps', 'total_epochs', 'total_examples')
-# Keys whose change leaves the training of a run as it was.
+# Keys whose change leaves the training of a run as it was, in any stream.
 FREE_SECTIONS = (
   *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
@@ -65,7 +65,9 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
         f'unknown config key {name!r}{plugins.suggest(key, table)}; valid: '
         f'{", ".join(prefix + k for k in table)}'
       )
-    if name in OPEN_SECTIONS:
+    if name == 'input.also':
+      _merge_streams(table[key], value)
+    elif stream_names.as_main(name) in OPEN_SECTIONS:
       if not isinstance(value, Mapping | ConfigDict):
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       with table.unlocked():
@@ -76,6 +78,22 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
       _merge(table[key], ConfigDict(_plain(value)), f'{name}.')
     else:
       _set(table, key, value, name)
+
+
+def _merge_streams(table: Config, given: Any) -> None:
+  if not isinstance(given, Mapping | ConfigDict):
+    raise ValueError(f"config key 'input.also' must be a dict, got {given!r}")
+  stream_names.check([*given])
+  for name in given:
+    key = stream_names.config_key(name)
+    if not isinstance(given[name], Mapping | ConfigDict):
+      raise ValueError(
+        f'config key {key!r} must be a dict, got {given[name]!r}'
+      )
+    section = common.stream()
+    _merge(section, ConfigDict(_plain(given[name])), f'{key}.')
+    with table.unlocked():
+      table[name] = section
 
 
 def _of_plugin(defaults: dict[str, Any], given: dict[str, Any]) -> ConfigDict:
@@ -111,7 +129,6 @@ def _plain(value: Any) -> dict[str, Any]:
 def _check_ranges(config: Config) -> None:
   positive = {
     'log_every_steps': config.log_every_steps,
-    'input.batch_size': config.input.batch_size,
     'input.threads': config.input.threads,
     'input.prefetch': config.input.prefetch,
     'ckpt.every_steps': config.ckpt.every_steps,
@@ -123,11 +140,8 @@ def _check_ranges(config: Config) -> None:
   for name, value in positive.items():
     if value < 1:
       raise ValueError(f'config key {name!r} must be at least 1, got {value}')
-  bad = config.input.max_bad_fraction
-  if not 0 <= bad <= 1:
-    raise ValueError(
-      f"config key 'input.max_bad_fraction' must be in [0, 1], got {bad}"
-    )
+  for name, section in stream_names.sections(config).items():
+    _check_stream(stream_names.config_key(name), section, config)
   for name, seconds in (
     ('input.timeout_s', config.input.timeout_s),
     ('train.step_timeout_s', config.train.step_timeout_s),
@@ -147,22 +161,9 @@ def _check_ranges(config: Config) -> None:
     raise ValueError(
       f"config key 'seed' must be in [0, 2**63), got {config.seed}"
     )
-  if config.input.threads > 256 or config.input.workers > 1024:
-    raise ValueError(
-      f'input.threads={config.input.threads} and input.workers='
-      f'{config.input.workers} are at most 256 and 1024'
-    )
+  if config.input.threads > 256:
+    raise ValueError(f'input.threads={config.input.threads} is at most 256')
   _check_patterns('init_from.reinit', config.init_from.reinit)
-  if config.input.workers < 0:
-    raise ValueError(
-      f"config key 'input.workers' must not be negative, got "
-      f'{config.input.workers}'
-    )
-  if config.input.batch_size % config.train.accum_steps:
-    raise ValueError(
-      f'train.accum_steps={config.train.accum_steps} does not divide '
-      f'input.batch_size={config.input.batch_size}'
-    )
   if config.train.mode not in TRAIN_MODES:
     raise ValueError(
       f'train.mode={config.train.mode!r}; valid: {", ".join(TRAIN_MODES)}'
@@ -170,6 +171,27 @@ def _check_ranges(config: Config) -> None:
   if config.on_eval_error not in ('raise', 'log'):
     raise ValueError(
       f'on_eval_error={config.on_eval_error!r}; valid: raise, log'
+    )
+
+
+def _check_stream(key: str, section: Config, config: Config) -> None:
+  size, accum = section.batch_size, config.train.accum_steps
+  if size < 1:
+    raise ValueError(
+      f"config key '{key}.batch_size' must be at least 1, got {size}"
+    )
+  bad = section.max_bad_fraction
+  if not 0 <= bad <= 1:
+    raise ValueError(
+      f"config key '{key}.max_bad_fraction' must be in [0, 1], got {bad}"
+    )
+  if not 0 <= (section.workers or 0) <= 1024:
+    raise ValueError(
+      f"config key '{key}.workers' must be in [0, 1024], got {section.workers}"
+    )
+  if size % accum:
+    raise ValueError(
+      f'train.accum_steps={accum} does not divide {key}.batch_size={size}'
     )
 
 
@@ -235,7 +257,8 @@ def differences(old: Config, new: Config) -> list[str]:
   a, b = (flat(json.loads(c.to_json())) for c in (old, new))
   lines = []
   for key in sorted(a.keys() | b.keys()):
-    if any(key == s or key.startswith(f'{s}.') for s in FREE_SECTIONS):
+    plain = stream_names.as_main(key)
+    if any(plain == s or plain.startswith(f'{s}.') for s in FREE_SECTIONS):
       continue
     if a.get(key) != b.get(key):
       lines.append(f'  {key}: {a.get(key)!r} -> {b.get(key)!r}')

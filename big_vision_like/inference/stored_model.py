@@ -15,6 +15,7 @@ import numpy as np
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
 from big_vision_like.config import settings
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
 from input_pipeline import pipeline
@@ -30,8 +31,8 @@ class StoredModel:
   Attributes:
     path: folder of the checkpoint.
     config: of the run, complete.
-    space: the labels; their number alone where an old checkpoint does not say
-      more.
+    spaces: the labels of each stream that it was trained on; their number
+      alone where an old checkpoint does not say more.
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
@@ -39,10 +40,15 @@ class StoredModel:
 
   path: pathlib.Path
   config: Any
-  space: LabelSpace
+  spaces: Mapping[str, LabelSpace]
   task: Task
   step: int
   meta: Mapping[str, Any]
+
+  @property
+  def space(self) -> LabelSpace:
+    """The labels of the main stream."""
+    return self.spaces[MAIN]
 
   def state(self, sharding: Any) -> Any:
     """A state for `task.predictions`: weights (averages where kept) alone.
@@ -180,9 +186,9 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   path = folders.find(checkpoint_path, where)
   meta = reading.read_meta(path)
   config = settings.complete(meta['config'])
-  space = reading.label_space(meta, path)
-  task = experiment.build_task(config, space)
-  return StoredModel(path, config, space, task, int(path.name), meta)
+  spaces = reading.label_spaces(meta, path)
+  task = experiment.build_task(config, spaces)
+  return StoredModel(path, config, spaces, task, int(path.name), meta)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

@@ -27,6 +27,8 @@ class EvalContext:
     classes: fingerprint of the names of the classes that the checkpoint was
       trained on (Vocabulary.fingerprint); None where that is not known.
     process_index: this process; the first one talks.
+    stream: the stream of training data whose labels it scores; '' is the main
+      one.
   """
 
   mesh: Mesh | None
@@ -36,6 +38,7 @@ class EvalContext:
   train_source: Callable[[], Source | None] = lambda: None
   classes: str | None = None
   process_index: int = 0
+  stream: str = ''
 
   @property
   def num_classes(self) -> int:

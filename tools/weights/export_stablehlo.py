@@ -70,4 +70,4 @@ def _portable_task(model: Any) -> Any:
   config = copy.deepcopy(model.config)
   config.unlock()
   config.model.conv = 'native'
-  return experiment.build_task(config, model.space)
+  return experiment.build_task(config, model.spaces)

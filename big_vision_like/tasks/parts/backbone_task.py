@@ -107,9 +107,9 @@ class BackboneTask:
       params[name] = head['params']
     return params, variables
 
-  def scaled(self, batch: Batch) -> jax.Array:
+  def scaled(self, batch: Batch, field: str = 'image') -> jax.Array:
     """The images as the backbone takes them, float32 [B, H, W, 3]."""
-    return scale_pixels(batch['image'], self._pixels)
+    return scale_pixels(batch[field], self._pixels)
 
   def logits(
     self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool

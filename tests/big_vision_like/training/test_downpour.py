@@ -12,8 +12,10 @@ import pytest
 from big_vision_like.training import downpour, optim, step
 from tests.big_vision_like.training.test_step import (
   LinearTask,
+  TwoStreams,
   make_batch,
   reference,
+  two_batches,
 )
 
 LR, MOMENTUM = 0.1, 0.9
@@ -79,6 +81,26 @@ def test_round_robin(num):
   assert got[2][num:] == [num - 1] * (12 - num)
   assert got[2][:num] == list(range(num))
   agrees(got, rollout(got[3], num, momentum=MOMENTUM))
+
+
+@pytest.mark.parametrize('num', [1, 3])
+def test_a_push_is_of_a_batch_of_every_stream(num):
+  """Two steps: of one worker, and of two that hold the first weights."""
+  options, tx = downpour.Options(num), optax.sgd(LR)
+  train_step = downpour.make_train_step(TwoStreams(), tx, options)
+  main, other, batch = two_batches()
+  state, held = start(options, tx), np.array([1.0, 2.0, 3.0, 0.0])
+  weights = held
+  for _ in range(2):
+    state, metrics = train_step(state, batch)
+    own = weights if num == 1 else held
+    losses, dw, db = zip(
+      *(reference(x, own[:3], own[3]) for x in (main, other)), strict=True
+    )
+    weights = weights - LR * np.append(sum(dw), sum(db))
+    np.testing.assert_allclose(metrics['loss'], sum(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics['other/loss'], losses[1], rtol=1e-5)
+  np.testing.assert_allclose(flat(state.params), weights, rtol=1e-5)
 
 
 def test_random_draws_every_worker_and_never_in_turn():
