@@ -347,10 +347,15 @@ def test_bad_input():
   for label in (4, -2):
     with pytest.raises(ValueError, match=rf'label ids {label} of images 7'):
       _accumulator().add_full(_SCORES[:1], np.array([[label]]), np.array([7]))
-  with pytest.raises(ValueError, match='k must be at least 1'):
+  with pytest.raises(ValueError, match='k=0 must be int of at least 1'):
     RankingOptions(k=0)
-  for name in ('vocab', 'axis', 'cut', 'denominator'):
-    with pytest.raises(ValueError, match=f"{name} must be .* got 'klass'"):
+  for name, valid in (
+    ('vocab', 'annotated, all'),
+    ('axis', 'class, image, pooled'),
+    ('cut', 'per_image, per_class, none'),
+    ('denominator', 'all_positives, min_n_k, retrieved'),
+  ):
+    with pytest.raises(ValueError, match=f"^{name}='klass'; valid: {valid}$"):
       RankingOptions(**{name: 'klass'})
   with pytest.raises(ValueError, match='needs a cut at k'):
     RankingOptions(cut='none', denominator='min_n_k')

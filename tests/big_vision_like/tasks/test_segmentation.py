@@ -228,7 +228,7 @@ def test_labels_that_do_not_fit_are_named(options, message):
     )
 
 
-RATES = 'must be list of int of at least 1, not empty, each once'
+NUMBERS = 'must be list of int of at least 1, not empty, each once'
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ RATES = 'must be list of int of at least 1, not empty, each once'
   [
     (dict(loss_at='all'), "task.loss_at='all'; valid: grid, pixels"),
     (dict(normalise='pixel'), "task.normalise='pixel'; valid: batch, image"),
-    (dict(rates=()), f'task.rates=() {RATES}'),
-    (dict(rates=(6, 6)), f'task.rates=(6, 6) {RATES}'),
-    (dict(rates=(0, 6)), f'task.rates=(0, 6) {RATES}'),
+    (dict(rates=()), f'task.rates=() {NUMBERS}'),
+    (dict(rates=(6, 6)), f'task.rates=(6, 6) {NUMBERS}'),
+    (dict(rates=(0, 6)), f'task.rates=(0, 6) {NUMBERS}'),
     (dict(pixels='caffe'), "task.pixels='caffe'; valid: inception, imagenet"),
   ],
 )

@@ -138,7 +138,9 @@ def test_unlisted_nodes_are_an_error_unless_asked_for():
   assert rows(dag.parents.ends, dag.parents.values) == [[], [], [1]]
   assert dag.depth.tolist() == [3, 0, 1]  # through nodes without an id
   assert dag.statistics.num_unlisted == 2
-  with pytest.raises(ValueError, match="must be 'error' or 'traverse'"):
+  with pytest.raises(
+    ValueError, match="unlisted='add'; valid: error, traverse"
+  ):
     Hierarchy.from_edges(labels, EDGES, unlisted='add')
 
 
