@@ -13,7 +13,6 @@ the run stops above `max_bad_fraction`.
 
 import dataclasses
 import itertools
-import math
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,13 +22,14 @@ import grain
 import numpy as np
 
 from big_vision_like.config import plugins
+from input_pipeline import canvases
 from input_pipeline import ops as example_ops
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
-from input_pipeline.ops import chains
+from input_pipeline.ops import canvas, chains
 from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
@@ -241,14 +241,14 @@ def train(
   """
   _check_divides(batch_size, process_count)
   num = len(source)
-  order = _Shuffled(
-    num,
-    _mixed(seed, 0) % 2**32,
-    batch_size,
-    _rows(batch_size, process_index, process_count),
-  )
-  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
-  batches = grain.MapDataset.range(start_step, _ENDLESS).map(order).map(load)
+  rows = _rows(batch_size, process_index, process_count)
+  chosen = canvases.choose(source, ops)
+  order_seed = _mixed(seed, 0) % 2**32
+  order: Any = _Shuffled(num, order_seed, batch_size, rows)
+  if len(chosen.sizes) > 1:
+    order = canvases.Shuffled(chosen, order_seed, batch_size, rows)
+  load = canvases.Batches(order, _loaders(source, ops, chosen, _mixed(seed, 1)))
+  batches = grain.MapDataset.range(start_step, _ENDLESS).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
   bad = BadRecords(max_bad_fraction, num)
   return TrainIterator(iterator, source, bad)
@@ -257,7 +257,8 @@ def train(
 class Evaluation:
   """Every record of a source exactly once, in order; can be iterated again.
 
-  Batches all have the same size: the last is padded with blanks whose `_mask`
+  With several canvases (canvases.py) in order on each. Batches all have the
+  same number of rows: the last of a canvas is padded with blanks whose `_mask`
   is False. All processes see the same number of batches. A record that cannot
   be used is an error; with `strict=False` it is masked, and `bad` has its key
   and the reason once its batch is out.
@@ -279,19 +280,19 @@ class Evaluation:
     _check_divides(batch_size, process_count)
     self.source = source
     self.bad: dict[str, str] = {}
-    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=strict)
-    self._batch_size = batch_size
-    self._process = (process_index, process_count)
+    chosen = canvases.choose(source, ops)
+    rows = _rows(batch_size, process_index, process_count)
+    self._order = canvases.InOrder(chosen, batch_size, rows)
+    loaders = _loaders(source, ops, chosen, 0, strict, where)
+    self._load = canvases.Batches(self._order, loaders)
     self._threads = threads
     self._workers = workers
 
   def __len__(self) -> int:
-    return math.ceil(len(self.source) / self._batch_size)
+    return len(self._order)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-    rows = _rows(self._batch_size, *self._process)
-    order = _InOrder(self._batch_size, rows)
-    batches = grain.MapDataset.range(len(self)).map(order).map(self._load)
+    batches = grain.MapDataset.range(len(self)).map(self._load)
     iterator = _iterate(batches, self._workers, self._threads, 2)
     try:
       for batch in iterator:
@@ -325,16 +326,20 @@ class _Shuffled:
     return [(p // self._num, int(self._order[p])) for p in positions]  # type: ignore[arg-type]
 
 
-class _InOrder:
-  """Number of an evaluation batch -> (0, index) of this process's rows."""
-
-  def __init__(self, batch_size: int, rows: range):
-    self._batch_size = batch_size
-    self._rows = rows
-
-  def __call__(self, number: int) -> list[tuple[int, int]]:
-    first = int(number) * self._batch_size
-    return [(0, first + row) for row in self._rows]
+def _loaders(
+  source: Any,
+  ops: Sequence[Op],
+  chosen: canvases.Canvases,
+  seed: int,
+  strict: bool = False,
+  where: str = 'input.ops',
+) -> list['_Load']:
+  """What makes the batches of each canvas."""
+  fixed = [canvas.fixed(ops, size) for size in chosen.sizes]
+  specs = [example_spec(one, where) for one in fixed]
+  return [
+    _Load(source, one, spec, seed, strict) for one, spec in zip(fixed, specs)
+  ]
 
 
 class _Load:

@@ -124,6 +124,11 @@ class Restriction:
     self._up = Ragged.of_pairs(*pairs, len(vocabulary))
     self.carries = self._up.lengths > 0
 
+  def of_labels(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Of one value a label of the data set, those of the new vocabulary."""
+    whole = len(self.vocabulary) == self._num_labels  # also with keep_ids
+    return tuple(values if whole else (values[i] for i in self.kept.tolist()))
+
   def labels(self, raw: np.ndarray, where: str = 'example') -> np.ndarray:
     """Kept labels, int32 [n], of raw ones: in their order, or, filled in,
     ascending."""

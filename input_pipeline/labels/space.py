@@ -97,7 +97,7 @@ class LabelSpace:
 
   @classmethod
   def of_source(cls, source: Any) -> 'LabelSpace':
-    """The space of a source: its own, or one of its vocabulary."""
+    """The space of a source: its own, or one of what it says of its labels."""
     space = getattr(source, 'space', None)
     if space is not None:
       return space
@@ -105,6 +105,7 @@ class LabelSpace:
       source.vocabulary,
       source.hierarchy,
       getattr(source, 'background', None),
+      external_ids=getattr(source, 'external_ids', None),
     )
 
   @property

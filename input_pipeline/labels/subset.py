@@ -141,6 +141,9 @@ class Subset:
     self._identity = identity
     self.background = getattr(source, 'background', None)
     self.keypoint_pairs = getattr(source, 'keypoint_pairs', None)
+    self.external_ids = getattr(source, 'external_ids', None)
+    if self.external_ids is not None and restriction is not None:
+      self.external_ids = restriction.of_labels(self.external_ids)
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction
@@ -181,6 +184,24 @@ class Subset:
     if self._restriction is not None:
       return self._restriction.index(whole, self._chosen)
     return arrays.taken(whole, self._chosen)
+
+  def sizes(self) -> np.ndarray | None:
+    """int32 [n, 2] height and width of the stored images, where known."""
+    return self._of_records('sizes')
+
+  def image_ids(self) -> np.ndarray | None:
+    """int64 [n] numbers of the images where they come from, where known."""
+    return self._of_records('image_ids')
+
+  def _of_records(self, name: str) -> np.ndarray | None:
+    read = getattr(self._source, name, None)
+    whole = None if read is None else read()
+    return None if whole is None else whole[np.asarray(self._chosen)]
+
+  def report_lines(self) -> list[str]:
+    """What the whole source says of itself."""
+    read = getattr(self._source, 'report_lines', None)
+    return [] if read is None else list(read())
 
   def fingerprint(self) -> str:
     """That of the whole source, and what was chosen of it."""

@@ -18,7 +18,7 @@ from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
 
-_GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
+GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
 
 # What every box has; the rest of a box's fields are made where asked for.
 _BOXES = frozenset({'boxes', 'box_labels'})
@@ -259,7 +259,7 @@ class Pad(Declared):
     context: OpContext,
     *,
     size: int | Sequence[int],
-    fill: int | Sequence[int] = _GREY,
+    fill: int | Sequence[int] = GREY,
   ):
     self.where = context.where
     self.height, self.width = geometry.parse_size(context.where, size)
@@ -271,6 +271,9 @@ class Pad(Declared):
         f'{context.where}: fill must be a level 0 to 255 or three, got {fill!r}'
       )
     self.fill = np.array(levels, np.uint8)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = self.height, self.width
