@@ -1,8 +1,12 @@
 """Image files by their suffixes: paths given by the user, bytes read whole."""
 
 import errno
+import io
 import os
+import warnings
 from typing import Any
+
+from PIL import Image
 
 from input_pipeline.examples.errors import BadExample
 
@@ -34,6 +38,21 @@ def read_image(path: bytes) -> bytes:
   if len(data) > MAX_IMAGE_BYTES:
     raise BadExample(f'larger than {MAX_IMAGE_BYTES:,} bytes')
   return data
+
+
+def header_size(file: bytes | str | os.PathLike[str]) -> tuple[int, int] | None:
+  """(height, width) that the head of an image states; None: it has none.
+
+  Pixels are not decoded and the EXIF orientation is not looked at.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # of sizes: those who decode have limits
+    try:
+      source = io.BytesIO(file) if isinstance(file, bytes) else file
+      with Image.open(source) as picture:
+        return picture.height, picture.width
+    except Exception:  # a parser meets hostile bytes: any failure
+      return None
 
 
 def check_path(name: str, value: Any) -> str:

@@ -137,6 +137,26 @@ def open_years(
   return dict(sorted(years.items()))
 
 
+def is_devkit(paths: Sequence[str]) -> bool:
+  """Whether any of what `open_years` takes looks like the publisher's."""
+  return any(_looks_like_one(path) for path in paths)
+
+
+def _looks_like_one(path: str) -> bool:
+  """A folder VOC20xx or VOCdevkit, one with such, or an archive with such."""
+  if not os.path.exists(path):
+    return True  # opening it says so
+  if not os.path.isdir(path):
+    return next(_roots(archives.open_files(path), path), None) is not None
+  own = os.path.basename(os.path.abspath(path))
+  names = (own, *os.listdir(path))
+  archive = re.compile(r'VOC.*\.(tar|tar\.gz)')
+  return any(
+    name == 'VOCdevkit' or _YEAR.fullmatch(name) or archive.fullmatch(name)
+    for name in names
+  )
+
+
 def _archives(path: str) -> list[str]:
   """The path itself, or the downloads in it where nothing is unpacked."""
   if not os.path.isdir(path):
