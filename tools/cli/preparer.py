@@ -264,6 +264,20 @@ def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
   pairs = getattr(next(iter(sources.values())), 'keypoint_pairs', None)
   if pairs is not None:  # which keypoints a mirror image exchanges
     settings['keypoint_pairs'] = [list(pair) for pair in pairs]
+  ids = {
+    split: list(map(int, source.external_ids))
+    for split, source in sources.items()
+    if getattr(source, 'external_ids', None) is not None
+  }
+  if ids:  # of the labels where the data come from
+    settings['external_ids'] = ids
+  untold = [
+    split
+    for split, source in sources.items()
+    if not getattr(source, 'has_truth', True)
+  ]
+  if untold:  # lists of images for a test server
+    settings['without_truth'] = untold
   return settings
 
 
