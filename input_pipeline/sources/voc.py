@@ -29,7 +29,8 @@ class Source:
       folder that holds one of these. Images of all years there are taken.
       For detection also any folder of images and XML in VOC's form with
       classes of its own (publishers/voc/own_folder.py).
-    task: 'segmentation' (masks) or 'detection' (boxes).
+    task: 'segmentation' (masks) or 'detection' (boxes); default: masks where a
+      development kit has any.
     split: name of a list: 'train', 'val', 'trainval', ..., or 'trainaug'; of
       an own folder one of its splits; 'all' takes every image with XML.
     vocabulary: file of the classes, for detection; default: VOC's, or of an
@@ -52,7 +53,7 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    task: str = 'segmentation',
+    task: str | None = None,
     vocabulary: str | None = None,
     holdout_percent: float | None = None,
     trainaug_list: str | None = None,
@@ -60,9 +61,13 @@ class Source:
     scratch: str | None = None,
   ) -> Any:
     path = image_files.check_path('path', path)
-    voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
+    if task is not None:
+      voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
     if not os.path.exists(path):
       raise FileNotFoundError(f'path={path!r}: no such file or folder')
+    if task is None:
+      task = _task_of(path, scratch)
+      voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
     if trainaug_list is not None and split in ('train', 'trainval'):
       raise ValueError(
         f'trainaug_list={trainaug_list!r} makes the split {voc.TRAINAUG!r}; '
@@ -87,6 +92,16 @@ class Source:
     )
     found.add_note(_NOT_KEPT[task])
     return found
+
+
+def _task_of(path: str, scratch: str | None) -> str:
+  """What lies there is read for."""
+  if not devkit.is_devkit([path]):
+    return 'detection'
+  years = devkit.open_years([path], scratch).values()
+  lists = any(year.list_names()['Segmentation'] for year in years)
+  masks = any(year.has('SegmentationClass') for year in years)
+  return 'segmentation' if lists or masks else 'detection'
 
 
 def _unknown(

@@ -20,6 +20,7 @@ from input_pipeline.publishers.coco.annotations import Annotations
 SPLIT = '{split}'
 PREFIXES = {'instances': 'instances', 'keypoints': 'person_keypoints'}
 _MAX_JSON_BYTES = 4 << 30
+_HEAD_BYTES = 1 << 16
 _NUM_LOOKED_FOR = 100  # images of a list
 # Lists of images without truth, and the folder that holds the images.
 _LISTS = {'test': 'test', 'test-dev': 'test', 'unlabeled': 'unlabeled'}
@@ -174,5 +175,17 @@ def _image_places(
 
 def has_one(root: str, splits: Sequence[str], year: int) -> bool:
   """Whether a folder looks like a COCO data set with one of the splits."""
-  names = [n for s in splits for n in annotation_names(s, 'instances', year)]
-  return any(os.path.isfile(os.path.join(root, n)) for n in names)
+  names = (n for s in splits for n in annotation_names(s, 'instances', year))
+  return any(
+    _looks_like_one(os.path.join(root, name)) for name in dict.fromkeys(names)
+  ) or os.path.isfile(os.path.join(root, _zip_of('train', year)))
+
+
+def _looks_like_one(path: str) -> bool:
+  """Whether a file begins as one with COCO's lists does."""
+  if not os.path.isfile(path):
+    return False
+  with open(path, 'rb') as file:
+    head = file.read(_HEAD_BYTES)
+  keys = b'"images"', b'"annotations"', b'"categories"'
+  return head.lstrip().startswith(b'{') and any(key in head for key in keys)

@@ -73,6 +73,14 @@ class Year:
     # Main has a list for each class too: aeroplane_train.txt.
     return {k: sorted(n for n in v if '_' not in n) for k, v in found.items()}
 
+  def has(self, folder: str) -> bool:
+    """Whether there are files in a folder like 'SegmentationClass'."""
+    return any(
+      name.startswith(f'{prefix}{folder}/')
+      for files, prefix in self._roots
+      for name in files.names
+    )
+
   def image_list(self, kind: str, split: str) -> list[str] | None:
     """Names of a list like ('Main', 'trainval'), None where there is none."""
     found = self.read_text(f'ImageSets/{kind}/{split}.txt')
