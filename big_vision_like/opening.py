@@ -34,7 +34,7 @@ from big_vision_like.runtime import (
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import device, pipeline
+from input_pipeline import canvases, device, pipeline
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
@@ -81,6 +81,8 @@ def open_run(
   stack.callback(ckpt.close)
   data_id = source.fingerprint()
   console.say(_headline(exp, source, folder))
+  for line in canvases.report(source, ops):
+    console.say(f'  {line}')
   if exp.servers:
     console.say(exp.servers)
   state = _restore(exp, ckpt, data_id, console)

@@ -82,6 +82,14 @@ def choose(source: Any, ops: Sequence[Any]) -> Canvases:
   )
 
 
+def report(source: Any, ops: Sequence[Any]) -> list[str]:
+  """What people should know before a run: of the data, and of the canvases."""
+  read = getattr(source, 'report_lines', None)
+  lines = [] if read is None else list(read())
+  text = choose(source, ops).report
+  return [*lines, text] if text else lines
+
+
 def _one(op: canvas.Canvas, num_records: int, reason: str) -> Canvases:
   """One canvas for all images."""
   text = f'one canvas of {_text(op.around)} for all images: {reason}'

@@ -201,7 +201,8 @@ class Subset:
   def report_lines(self) -> list[str]:
     """What the whole source says of itself."""
     read = getattr(self._source, 'report_lines', None)
-    return [] if read is None else list(read())
+    lines = [] if read is None else read()
+    return [f'of all {len(self._source):,} records: {line}' for line in lines]
 
   def fingerprint(self) -> str:
     """That of the whole source, and what was chosen of it."""

@@ -9,7 +9,9 @@ import pytest
 
 from input_pipeline import canvases, pipeline
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.labels import subset
 from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.sources import synthetic
 
 SIZES = [[12, 20], [20, 12]]
 OPS = [
@@ -308,3 +310,27 @@ def test_the_specification_is_of_the_largest_canvas():
     [dict(op='canvas', sizes=[[700, 900], [650, 650]])], Sized(2)
   )
   assert pipeline.example_spec(ops)['image'].shape == (700, 900, 3)
+
+
+def test_the_report_of_a_run_has_the_data_and_the_canvases():
+  source = Sized(40)
+  source.report_lines = lambda: ['40 boxes']
+  found = canvases.report(source, pipeline.build_ops(OPS, source))
+  assert found[0] == '40 boxes' and found[1].startswith('canvases: ')
+  part = subset.take(source, 0.5)
+  found = canvases.report(part, pipeline.build_ops(OPS[:2], part))
+  assert found == ['of all 40 records: 40 boxes']
+
+
+def test_boxes_of_the_synthetic_world():
+  """Detection's world: ten classes and more, five objects, distractors."""
+  options = dict(num_classes=12, depth=0, max_objects=5, annotations=True)
+  source = synthetic.Source(image_size=48, num_images=30, **options)
+  chain = pipeline.build_ops(OPS, source)
+  assert canvases.choose(source, chain).sizes == ((12, 20),)  # all are square
+  counts, labels = set(), set()
+  for i in range(30):
+    example = source[i]
+    counts.add(len(example['boxes']))
+    labels |= {*example['box_labels'].tolist()}
+  assert max(counts) == 5 and len(labels) >= 10 and max(labels) < 12
