@@ -104,7 +104,9 @@ def _size_after(ops: Sequence[Any], height: int, width: int) -> Size | None:
   """Size of an image after some ops; None where one does not say."""
   size: Size | None = height, width
   for op in ops:
-    if hasattr(op, 'size_after'):
+    # What a user's own op inherits from ours was not said of it.
+    known = chains.declared(op) and hasattr(op, 'size_after')
+    if known:
       size = op.size_after(*size)
     elif not chains.declared(op) or 'image' in op.makes:
       size = None

@@ -97,13 +97,30 @@ def pair(files: Files, suffix: str, passed_over: Sequence[str] = ()) -> Pairs:
 
 
 def splits(paths: Sequence[str]) -> dict[str, list[str]]:
-  """Split -> the common paths in it; {} where there is no split `train`."""
+  """Split -> the common paths in it; {} where there is no split `train`.
+
+  One folder around all of them, as archives have it, is none.
+  """
+  start = _around(paths)
   found: dict[str, list[str]] = {}
   for path in paths:
-    first, slash, _ = path.partition('/')
+    first, slash, _ = path[len(start) :].partition('/')
     if slash:
       found.setdefault(first, []).append(path)
   return found if any(name in found for name in names('train')) else {}
+
+
+def _around(paths: Sequence[str]) -> str:
+  """'mine/' where all paths lie in one folder that is no split; else ''."""
+  start = ''
+  while True:
+    first = {path[len(start) :].partition('/')[:2] for path in paths}
+    if len(first) != 1:
+      return start
+    ((name, slash),) = first
+    if not slash or any(name in names(split) for split in _ALIASES):
+      return start
+    start += f'{name}/'
 
 
 def names(split: str) -> tuple[str, ...]:

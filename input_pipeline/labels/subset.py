@@ -141,6 +141,7 @@ class Subset:
     self._identity = identity
     self.background = getattr(source, 'background', None)
     self.keypoint_pairs = getattr(source, 'keypoint_pairs', None)
+    self.has_truth = getattr(source, 'has_truth', True)
     self.external_ids = getattr(source, 'external_ids', None)
     if self.external_ids is not None and restriction is not None:
       self.external_ids = restriction.of_labels(self.external_ids)

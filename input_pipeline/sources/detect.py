@@ -88,31 +88,35 @@ def _kind_of_boxes(place: pathlib.Path) -> str | None:
     for name in (*yolo_files.YAML_FILES, *yolo_files.NAME_FILES)
   )
   for folder in _folders(place):
-    files = sorted(_entries(folder, files=True))[:_NUM_LOOKED_AT]
-    for file in files:
-      if file.suffix.lower() == '.xml' and _is_annotation(file):
-        return 'voc'
-      if file.suffix.lower() == '.txt' and named and _is_labels(file):
-        return 'yolo'
+    names = _names(folder, files=True)
+    for suffix, kind, looks_so in (
+      ('.xml', 'voc', _is_annotation), ('.txt', 'yolo', _is_labels),
+    ):  # fmt: skip
+      if kind == 'voc' or named:
+        found = sorted(n for n in names if n.lower().endswith(suffix))
+        if any(looks_so(folder / n) for n in found[:_NUM_LOOKED_AT]):
+          return kind
   return None
 
 
 def _folders(place: pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder, and those in it down to the second level; few of each."""
   yield place
-  for inner in sorted(_entries(place, files=False))[:_NUM_LOOKED_AT]:
+  for name in sorted(_names(place, files=False))[:_NUM_LOOKED_AT]:
+    inner = place / name
     yield inner
-    yield from sorted(_entries(inner, files=False))[:_NUM_LOOKED_AT]
+    below = sorted(_names(inner, files=False))[:_NUM_LOOKED_AT]
+    yield from (inner / each for each in below)
 
 
-def _entries(folder: pathlib.Path, files: bool) -> list[pathlib.Path]:
-  """Files, or folders, of a folder but those that begin with a dot."""
+def _names(folder: pathlib.Path, files: bool) -> list[str]:
+  """Of files, or of folders, in a folder but those that begin with a dot."""
   try:
     with os.scandir(folder) as found:
       return [
-        folder / entry.name
+        entry.name
         for entry in found
-        if entry.is_file() == files and not entry.name.startswith('.')
+        if not entry.name.startswith('.') and entry.is_file() == files
       ]
   except OSError:
     return []

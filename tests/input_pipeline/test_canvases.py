@@ -11,6 +11,7 @@ from input_pipeline import canvases, pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
 from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.ops import geometry
 from input_pipeline.sources import synthetic
 
 SIZES = [[12, 20], [20, 12]]
@@ -244,6 +245,21 @@ def test_an_op_that_hides_the_size():
   ops = [OPS[0], dict(op='central_crop', fraction=0.5), *OPS[1:]]
   chosen = canvases.choose(source, pipeline.build_ops(ops, source))
   assert chosen.sizes == ((20, 20),)
+  assert 'does not say what size it makes' in chosen.report
+
+
+class Doubled(geometry.ResizeSmall):
+  """An op of a user's own that extends one of ours."""
+
+  def __call__(self, example, rng):
+    return super().__call__(example, rng)
+
+
+def test_what_a_users_own_op_inherits_is_not_believed():
+  source = Sized(20)
+  name = f'{__name__}.Doubled'
+  ops = [OPS[0], OPS[1] | {'op': name}, *OPS[2:]]
+  chosen = canvases.choose(source, pipeline.build_ops(ops, source))
   assert 'does not say what size it makes' in chosen.report
 
 

@@ -79,9 +79,9 @@ def test_in_a_zip(tmp_path):
   made(tmp_path / 'mine', 'splits above')
   with zipfile.ZipFile(tmp_path / 'mine.zip', 'w') as archive:
     for path in (tmp_path / 'mine').rglob('*.*'):
-      archive.write(path, path.relative_to(tmp_path / 'mine'))
+      archive.write(path, path.relative_to(tmp_path))
   source = opened(tmp_path / 'mine.zip')
-  check(source, {n: f'train/images/{n}.jpg' for n in 'ab'})
+  check(source, {n: f'mine/train/images/{n}.jpg' for n in 'ab'})
 
 
 def test_what_publishers_call_val(tmp_path):
