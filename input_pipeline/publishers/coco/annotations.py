@@ -181,7 +181,8 @@ class _Reader:
         reason = str(error)
       else:
         continue
-      raise ValueError(f'{self._lists.where(offset)}: {key}: {reason}')
+      which = _which(entry) if key == 'annotations' else ''
+      raise ValueError(f'{self._lists.where(offset)}: {key}: {reason}{which}')
     for key in ('images', 'categories'):
       if not self._lists.has(key):
         raise ValueError(
@@ -323,6 +324,13 @@ class _Reader:
     places = zip(ends[:-1][order].tolist(), ends[1:][order].tolist())
     joined = b''.join(self._outlines[a:b] for a, b in places)
     return joined, ragged.ends_of(np.diff(ends)[order])
+
+
+def _which(entry: Any) -> str:
+  """' (annotation 7 of image 3)', as far as an entry says it."""
+  if not isinstance(entry, dict) or not {'id', 'image_id'} <= entry.keys():
+    return ''
+  return f' (annotation {entry["id"]!r:.20} of image {entry["image_id"]!r:.20})'
 
 
 def _whole(value: Any) -> int:

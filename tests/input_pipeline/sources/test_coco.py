@@ -287,7 +287,7 @@ def altered(name, **change):
     (altered('annotations', category_id=1), 'category_id 1 is not in the file'),
     (altered('annotations', image_id=1), 'image_id 1 is not in the file'),
     (altered('annotations', bbox=[3, 3, -1, 4]),
-     r'annotations: bbox \[3, 3, -1, 4\] has a negative width'),
+     r'bbox \[3, 3, -1, 4\] has a negative .* \(annotation 1 of image 7\)'),
     (altered('annotations', bbox=[3, 3, float('nan'), 4]), 'NaN is not a JSON'),
     (altered('annotations', bbox=[3, 3, 4]), 'must be 4 finite numbers'),
     (altered('categories', id=99), 'category_id 24 is not in the file'),
