@@ -59,6 +59,8 @@ def choose(source: Any, ops: Sequence[Any]) -> Canvases:
   stored = source.sizes() if hasattr(source, 'sizes') else None
   if stored is None:
     return _one(op, num, 'the source does not know the sizes of its images')
+  # An image without a size cannot be decoded: any canvas will do.
+  stored = np.maximum(stored, 1)
   pairs, of_record = np.unique(stored, axis=0, return_inverse=True)
   after = [_size_after(before, *pair) for pair in pairs.tolist()]
   if None in after:
