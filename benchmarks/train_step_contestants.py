@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from big_vision_like.protocols import Task
 from input_pipeline.labels.space import LabelSpace
 
 CLASSES = 18_291
@@ -75,7 +76,7 @@ def make_ours(options: Options) -> Step:
   return our_step(task, tx, state, batch)
 
 
-def our_step(task: Any, tx: Any, state: Any, batch: Any) -> Step:
+def our_step(task: Task, tx: Any, state: Any, batch: Any) -> Step:
   """The project's train step, jitted, as a call that waits for its loss."""
   import jax
 

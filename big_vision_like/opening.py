@@ -5,10 +5,10 @@ Everything that can go wrong early goes wrong here, before the first step.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import platform
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -23,8 +23,9 @@ from big_vision_like.checkpoints import (
   reading,
   warm_start,
 )
-from big_vision_like.config import settings
+from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
 from big_vision_like.runtime import (
   distributed,
@@ -34,7 +35,7 @@ from big_vision_like.runtime import (
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import canvases, device, pipeline
+from input_pipeline import canvases, device, streams
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
@@ -47,10 +48,9 @@ class Run:
   ckpt: manager.Checkpointer
   writer: writers.MetricWriter
   evals: dict[str, evaluate.Scheduled]
-  data: pipeline.TrainIterator
+  data: streams.Batches
   state: TrainState
   meta: dict[str, Any]
-  key: Callable[[int], str]
   workdir: str
 
 
@@ -66,12 +66,16 @@ def open_run(
   start = None
   if config.init_from.path:
     start = folders.find(config.init_from.path, say=console.say)
-  source = pipeline.open_train(config)
-  ops = pipeline.build_ops(config.input.ops, source)
-  space = LabelSpace.of_source(source)
-  exp = experiment.build(config, space, num_examples=len(source))
+  opened = streams.open_all(config)
+  spaces = streams.spaces(opened)
+  exp = experiment.build(
+    config,
+    spaces[MAIN],
+    spaces=spaces,
+    num_examples=len(opened[MAIN].source),
+  )
   folder = _prepare(workdir, exp.config, stack)
-  evals = evaluate.from_config(exp, workdir, lambda: source)
+  evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
   _set_incomplete_aside(workdir, console)
   ckpt = manager.Checkpointer(
     workdir,
@@ -79,10 +83,11 @@ def open_run(
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
   stack.callback(ckpt.close)
-  data_id = source.fingerprint()
-  console.say(_headline(exp, source, folder))
-  for line in canvases.report(source, ops):
-    console.say(f'  {line}')
+  data_id = streams.fingerprint(opened)
+  console.say(_headline(exp, opened, folder))
+  for name, stream in opened.items():
+    for line in canvases.report(stream.source, stream.ops):
+      console.say(f'  {name}: {line}' if name else f'  {line}')
   if exp.servers:
     console.say(exp.servers)
   state = _restore(exp, ckpt, data_id, console)
@@ -107,31 +112,31 @@ def open_run(
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
   evals = evaluate.without_finished(evals, workdir)
-  part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
-  data = pipeline.train(
-    source,
-    ops,
-    batch_size=exp.batch_size,
-    seed=exp.config.seed,
+  data = streams.train(
+    opened,
+    exp.config,
     start_step=int(state.step),
-    workers=exp.config.input.workers,
-    threads=exp.config.input.threads,
-    prefetch=exp.config.input.prefetch,
-    max_bad_fraction=exp.config.input.max_bad_fraction,
-    process_index=part,
-    process_count=num_parts,
+    part=functools.partial(device.process_part, exp.batch_sharding),
   )
   stack.callback(data.close)
   meta = {
     'config': json.loads(exp.config.to_json()),
     'data': data_id,
-    'num_classes': space.num_classes,
-    'classes': space.fingerprint(),
-    'space': space.to_json(),
+    **_told_of(exp.space),
+    'also': {n: _told_of(s) for n, s in exp.spaces.items() if n != MAIN},
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  return Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
+  return Run(exp, ckpt, writer, evals, data, state, meta, workdir)
+
+
+def _told_of(space: LabelSpace) -> dict[str, Any]:
+  """What a checkpoint holds of the labels of a stream."""
+  return {
+    'num_classes': space.num_classes,
+    'classes': space.fingerprint(),
+    'space': space.to_json(),
+  }
 
 
 def _prepare(
@@ -237,18 +242,21 @@ def _restore(
   try:
     meta = ckpt.meta(step)
     if meta['data'] != data_id and not exp.config.resume.accept_data_change:
+      changed = '\n'.join(streams.differences(meta['data'], data_id))
       raise ValueError(
-        f'the data set is not the one that {path} was trained on '
-        f'(fingerprint {meta["data"]} -> {data_id}); '
+        f'the data set is not the one that {path} was trained on; '
         '--config.resume.accept_data_change=True goes on with the new one, in '
-        'its own order'
+        f'its own order. Fingerprints:\n{changed}'
       )
     _check_resume(exp, meta, step, path, console)
-    if compatibility.classes_differ(meta, exp.space):
-      console.say(
-        'the classes have other names, or another order, than those that '
-        f'{path} was trained on'
-      )
+    for name, told in reading.by_stream(meta).items():
+      space = exp.spaces.get(name)
+      if space is not None and compatibility.classes_differ(told, space):
+        of = f' of {stream_names.config_key(name)}' if name else ''
+        console.say(
+          f'the classes{of} have other names, or another order, than those '
+          f'that {path} was trained on'
+        )
     console.say(f'resuming from step {step} of {path}')
     return ckpt.restore(exp.abstract_state, step)
   except folders.DamagedError as error:
@@ -300,14 +308,20 @@ def _check_resume(
       f'{exp.total_steps}: a schedule that follows the length changes'
     )
   # Padded heads of equal width may still hold different classes.
-  if meta['num_classes'] != exp.space.num_classes:
-    raise ValueError(
-      f'checkpoint {path} has {meta["num_classes"]} classes, the config '
-      f'{exp.space.num_classes} (task.num_classes, or those of input.source)'
-    )
+  for name, told in reading.by_stream(meta).items():
+    before, space = told['num_classes'], exp.spaces.get(name)
+    if space is not None and before != space.num_classes:
+      key = stream_names.config_key(name)
+      raise ValueError(
+        f'checkpoint {path} has {before} classes, the config '
+        f'{space.num_classes} ({key if name else "task"}.num_classes, or those '
+        f'of {key}.source)'
+      )
 
 
-def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
+def _headline(
+  exp: Experiment, opened: streams.Streams, folder: pathlib.Path
+) -> str:
   devices = exp.mesh.devices.flatten()
   num = sum(
     int(np.prod(x.shape)) for x in jax.tree.leaves(exp.abstract_state.params)
@@ -318,11 +332,19 @@ def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
     f'{"x".join(str(s) for s in exp.mesh.devices.shape)} '
     f'{exp.mesh.axis_names}\n'
     f'{num / 1e6:.2f}M parameters, {exp.space.num_classes} classes\n'
-    f'{len(source):,} training images of source '
-    f'{exp.config.input.source.type!r}, batch {exp.batch_size}, '
+    + ''.join(_of_stream(exp, *item) for item in opened.items())
+    + f'workdir {folder}'
+  )
+
+
+def _of_stream(exp: Experiment, name: str, stream: streams.Stream) -> str:
+  source, batch_size = stream.source, stream.section.batch_size
+  classes = f', {exp.spaces[name].num_classes} classes' if name else ''
+  return (
+    f'{f"{name}: " if name else ""}{len(source):,} training images of source '
+    f'{stream.section.source.type!r}, batch {batch_size}, '
     f'{exp.total_steps:,} steps '
-    f'({exp.total_steps * exp.batch_size / len(source):.2f} epochs)\n'
-    f'workdir {folder}'
+    f'({exp.total_steps * batch_size / len(source):.2f} epochs){classes}\n'
   )
 
 

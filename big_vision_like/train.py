@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from big_vision_like import evaluate, opening
-from big_vision_like.config import expected
+from big_vision_like.config import expected, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
   distributed,
@@ -78,13 +77,13 @@ def _loop(
 ) -> TrainState:
   exp, state = run.exp, run.state
   start = int(state.step)
-  clock = Clock(exp.total_steps, exp.batch_size, start)
+  clock = Clock(exp.total_steps, exp.images_per_step, start)
   recent = collections.deque(maxlen=_MAX_BATCHES_REMEMBERED)
   save_every = exp.config.ckpt.every_steps
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
   def save(step: int) -> None:
-    _check_finite(state, recent, run.key)
+    _check_finite(state, recent, run.data.key)
     run.ckpt.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
@@ -112,7 +111,8 @@ def _loop(
     begun = time.monotonic()
     with dog.phase('data'):
       host = next(run.data)
-    recent.append((step, host['_id']))
+    ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
+    recent.append((step, ids))
     batch = device.to_global(host, exp.batch_sharding)
     if running is None or running.is_ready():
       clock.spend('data_wait', time.monotonic() - begun)
@@ -142,7 +142,7 @@ def _loop(
     if due(step, exp.config.log_every_steps):
       with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        _check_finite(state, recent, run.key)
+        _check_finite(state, recent, run.data.key)
       run.ckpt.check()
       while recent and recent[0][0] <= step:
         recent.popleft()
@@ -191,8 +191,9 @@ def _log(
   line |= {
     'train/lr': lr,
     'train/examples': step * exp.batch_size,
-    'train/bad_records': run.data.bad.count,
   }
+  for name, bad in run.data.bad.items():
+    line[f'train/{stream_names.field(name, "bad_records")}'] = bad.count
   if exp.num_examples:
     line['train/epoch'] = step * exp.batch_size / exp.num_examples
   run.writer.write(step, line)
@@ -210,11 +211,13 @@ def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
-  bad = run.data.bad
-  if bad.count:
-    console.say(
-      f'{bad.count} of {bad.seen} records could not be used:\n{bad.listing(10)}'
-    )
+  for name, bad in run.data.bad.items():
+    if bad.count:
+      of = f' of {stream_names.config_key(name)}' if name else ''
+      console.say(
+        f'{bad.count} of {bad.seen} records{of} could not be used:\n'
+        f'{bad.listing(10)}'
+      )
 
 
 def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
@@ -227,16 +230,21 @@ def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
 
 
 def _check_finite(
-  state: TrainState, recent: collections.deque, key: Callable[[int], str]
+  state: TrainState, recent: collections.deque, key: Callable[[str, int], str]
 ) -> None:
   """Stops with the step and the records of the batch that broke the loss."""
   bad_step = int(state.nonfinite_step)
   if bad_step < 0:
     return
-  ids = next((ids for step, ids in recent if step == bad_step), np.array([]))
-  keys = '\n'.join(f'  {key(int(i))}' for i in ids[:_NUM_KEYS_SHOWN])
+  found = next((ids for step, ids in recent if step == bad_step), {})
+  keys = '\n'.join(
+    f'  {key(field, int(i))}'
+    for field, ids in found.items()
+    for i in ids[:_NUM_KEYS_SHOWN]
+  )
+  listed = '; '.join(f'({k}): {ids.tolist()}' for k, ids in found.items())
   raise FloatingPointError(
     f'loss, gradient or update is not finite at step {bad_step}; it was not '
-    f'applied and nothing was saved since. Records of the batch (_id): '
-    f'{ids.tolist()}; the first are\n{keys}'
+    f'applied and nothing was saved since. Records of the batch {listed}; the '
+    f'first are\n{keys}'
   )

@@ -40,6 +40,7 @@ def base() -> Any:
   c.input.fraction = 1.0  # of the records, nested: 0.1 lies within 0.3
   c.input.max_bad_fraction = 1e-3
   c.input.timeout_s = 600.0  # without a batch the run ends; 0: never
+  c.input.also = ConfigDict()  # further streams by name, each of `stream()`
 
   c.model = ConfigDict(dict(type='resnet'))
   c.task = ConfigDict(dict(type='multilabel'))
@@ -85,10 +86,27 @@ def base() -> Any:
   c.plan = ConfigDict()
   c.plan.num_devices = config_dict.placeholder(int)  # None: those present
   c.plan.device_memory_gib = config_dict.placeholder(float)  # does it fit?
+  # In the place of data that are not at hand.
+  c.plan.vocabulary = config_dict.placeholder(str)  # file, a class a line
+  c.plan.num_examples = config_dict.placeholder(int)
 
   # The figures that a run should reach: (low, high) over seeds and machines,
   # or one number that was published.
   c.expected = ConfigDict()
+  return c
+
+
+def stream(**given: Any) -> Any:
+  """One of `input.also`: the defaults of every key, and what is given."""
+  c: Any = ConfigDict()
+  c.source = ConfigDict()
+  c.ops = []
+  c.batch_size = 32  # global
+  c.num_classes = config_dict.placeholder(int)  # None: the source's
+  c.workers = config_dict.placeholder(int)  # None: as many as input.workers
+  c.fraction = 1.0
+  c.max_bad_fraction = 1e-3
+  c.update(given)
   return c
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from big_vision_like.config.option_types import Count
 from big_vision_like.metrics import classification
 from big_vision_like.ops import ranks
 from big_vision_like.protocols import Prediction
@@ -40,7 +41,7 @@ class Evaluator:
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):

@@ -6,20 +6,25 @@ definition and every option; big_vision_like/metrics/ranking.py computes it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.metrics import ranking
-from big_vision_like.metrics.average_precision import RankingOptions
+from big_vision_like.config.option_types import AtLeast, Count, EndsWith, OneOf
+from big_vision_like.metrics import average_precision, ranking
 from big_vision_like.ops import pick, topk
 from big_vision_like.protocols import Prediction
 from evaluators.harness import class_files, context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 
-_WEIGHTS = (*ranking.WEIGHTS, 'source')
+NotNegative = Annotated[int, AtLeast(0)]
+
+Weights = (
+  Annotated[str, OneOf((*ranking.WEIGHTS, 'source'))]
+  | Annotated[str, EndsWith(('.csv', '.jsonl'))]
+)
 
 
 class Evaluator:
@@ -54,27 +59,27 @@ class Evaluator:
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
-    k: int = 100,
-    vocab: str = 'annotated',
-    axis: str = 'class',
-    cut: str = 'per_image',
-    denominator: str = 'all_positives',
-    weights: str = 'gt_frequency',
+    k: Count = 100,
+    vocab: average_precision.Vocab = 'annotated',
+    axis: average_precision.Axis = 'class',
+    cut: average_precision.Cut = 'per_image',
+    denominator: average_precision.Denominator = 'all_positives',
+    weights: Weights = 'gt_frequency',
     normalise_weights: bool = True,
-    unknown: str = 'negative',
+    unknown: average_precision.Unknown = 'negative',
     close_ground_truth: bool = False,
     annotated: str | Sequence[str] | None = None,
     exclude_ids: str | Sequence[str | int] | None = None,
-    tail_below: int = 100,
-    head_from: int = 10_000,
+    tail_below: NotNegative = 100,
+    head_from: NotNegative = 10_000,
     train_counts: str | None = None,
   ):
     self._ctx = ctx
     self._predict = context.choose(predict, predict_fn, ctx)
     try:
-      self._options = RankingOptions(
+      self._options = average_precision.RankingOptions(
         k, vocab, axis, cut, denominator, normalise_weights, unknown
       )
     except ValueError as error:
@@ -186,11 +191,6 @@ class Evaluator:
       return vocabulary.weights
     if weights in ranking.WEIGHTS:
       return weights
-    if not isinstance(weights, str) or not weights.endswith(('.csv', '.jsonl')):
-      raise ValueError(
-        f'{where}.weights must be one of {", ".join(_WEIGHTS)} or a .csv or '
-        f'.jsonl file, got {weights!r}'
-      )
     return class_files.read_values(
       weights, vocabulary, ('weight', 'popularity_weight')
     )
@@ -236,9 +236,9 @@ class Evaluator:
   ) -> dict[str, np.ndarray]:
     """End of name -> bool [C], by training images after fill-in."""
     where = self._ctx.where
-    if not 0 <= tail_below <= head_from:
+    if tail_below > head_from:
       raise ValueError(
-        f'{where}: tail_below={tail_below} must lie between 0 and head_from='
+        f'{where}: tail_below={tail_below} must be at most head_from='
         f'{head_from}'
       )
     if self._options.axis != 'class':

@@ -8,18 +8,16 @@ of the fields.
 import functools
 import io
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.protocols import Example, Op
 from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import canvas, chains
-
-Example = dict[str, Any]
-Op = Callable[[Example, np.random.Generator], Example]
 
 
 def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:

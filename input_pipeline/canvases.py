@@ -19,6 +19,8 @@ from typing import Any
 import grain
 import numpy as np
 
+from big_vision_like import protocols
+from big_vision_like.protocols import Records
 from input_pipeline.ops import canvas, chains
 
 Size = tuple[int, int]
@@ -43,7 +45,7 @@ class Canvases:
   report: str
 
 
-def choose(source: Any, ops: Sequence[Any]) -> Canvases:
+def choose(source: Records, ops: Sequence[Any]) -> Canvases:
   """The canvases for the records of a source.
 
   They follow from the sizes of the stored images, `source.sizes()` int32
@@ -56,7 +58,8 @@ def choose(source: Any, ops: Sequence[Any]) -> Canvases:
   if op is None:
     return Canvases((None,), (range(num),), num, '')
   before = list(ops[: list(ops).index(op)])
-  stored = source.sizes() if hasattr(source, 'sizes') else None
+  sized = isinstance(source, protocols.WithSizes)
+  stored = source.sizes() if sized else None
   if stored is None:
     return _one(op, num, 'the source does not know the sizes of its images')
   # An image without a size cannot be decoded: any canvas will do.
@@ -84,10 +87,10 @@ def choose(source: Any, ops: Sequence[Any]) -> Canvases:
   )
 
 
-def report(source: Any, ops: Sequence[Any]) -> list[str]:
+def report(source: Records, ops: Sequence[Any]) -> list[str]:
   """What people should know before a run: of the data, and of the canvases."""
-  read = getattr(source, 'report_lines', None)
-  lines = [] if read is None else list(read())
+  told = isinstance(source, protocols.Reporting)
+  lines = list(source.report_lines()) if told else []
   text = choose(source, ops).report
   return [*lines, text] if text else lines
 
@@ -107,10 +110,11 @@ def _size_after(ops: Sequence[Any], height: int, width: int) -> Size | None:
   size: Size | None = height, width
   for op in ops:
     # What a user's own op inherits from ours was not said of it.
-    known = chains.declared(op) and hasattr(op, 'size_after')
-    if known:
+    if not chains.declared(op):
+      size = None
+    elif isinstance(op, protocols.Sizing):
       size = op.size_after(*size)
-    elif not chains.declared(op) or 'image' in op.makes:
+    elif 'image' in op.makes:
       size = None
     if size is None:
       return None

@@ -11,7 +11,6 @@ the order and the looks of all others stay, it is counted and listed by key, and
 the run stops above `max_bad_fraction`.
 """
 
-import dataclasses
 import itertools
 import re
 import signal
@@ -21,22 +20,22 @@ from typing import Any
 import grain
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import plugins, stream_names
+from big_vision_like.protocols import Records, Source
 from input_pipeline import canvases
 from input_pipeline import ops as example_ops
+from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import canvas, chains
 from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
-_MIN_BAD_BASE = 10_000
-_NUM_KEYS_SHOWN = 10
-_MAX_KEYS_KEPT = 10_000
 
 
 def open_source(
@@ -44,7 +43,7 @@ def open_source(
   where: str = 'input.source',
   *,
   fraction: float = 1.0,
-) -> Any:
+) -> Source:
   """Builds the source that `dict(type=..., **options)` describes.
 
   Args:
@@ -65,7 +64,7 @@ def open_source(
 
 def checked_source(
   config: Mapping[str, Any], where: str
-) -> tuple[Callable[..., Any], dict[str, Any], Any]:
+) -> tuple[Callable[..., Source], dict[str, Any], Any]:
   """(class, options, subset) of a source; names and types are checked.
 
   Raises:
@@ -84,8 +83,8 @@ def checked_source(
 
 
 def make_source(
-  source_class: Callable[..., Any], options: Mapping[str, Any], where: str
-) -> Any:
+  source_class: Callable[..., Source], options: Mapping[str, Any], where: str
+) -> Source:
   """The source itself; what it refuses names the key or flag given for it.
 
   Sources know their options only: 'path=...: no such folder' of one becomes
@@ -105,7 +104,7 @@ def make_source(
     raise
 
 
-def open_train(config: Any, where: str = 'input.source') -> Any:
+def open_train(config: Any, where: str = 'input.source') -> Source:
   """The training source of a config, or the subset that it asks for.
 
   Args:
@@ -119,7 +118,7 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
   source = open_source(
     config.input.source, where, fraction=config.input.fraction
   )
-  found = getattr(source, 'background', None)
+  found = LabelSpace.of_source(source).background
   if found is not None:
     task_class = plugins.get('task', config.task.type)
     if 'background' in plugins.option_names(task_class)[0]:
@@ -134,47 +133,11 @@ def open_train(config: Any, where: str = 'input.source') -> Any:
 
 
 def build_ops(
-  specs: Sequence[Mapping[str, Any]], source: Any, where: str = 'input.ops'
+  specs: Sequence[Mapping[str, Any]], source: Source, where: str = 'input.ops'
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
-  context = OpContext(
-    vocabulary=source.vocabulary,
-    hierarchy=source.hierarchy,
-    background=getattr(source, 'background', None) is not False,
-    keypoint_pairs=getattr(source, 'keypoint_pairs', None),
-    where=where,
-  )
+  context = OpContext.of_space(LabelSpace.of_source(source), where)
   return example_ops.build(specs, context)
-
-
-@dataclasses.dataclass
-class BadRecords:
-  """Count and list of the unusable records met so far by this process."""
-
-  max_fraction: float
-  num_records: int
-  seen: int = 0
-  count: int = 0
-  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
-
-  def update(self, keys: Sequence[str], reasons: Sequence[str], seen: int):
-    """Adds a batch of `seen` records, of which `keys` were bad."""
-    self.seen += seen
-    self.count += len(keys)
-    for key, reason in zip(keys, reasons):
-      if len(self.reasons) < _MAX_KEYS_KEPT:
-        self.reasons[key] = reason
-    base = max(self.seen, min(self.num_records, _MIN_BAD_BASE))
-    if self.count > self.max_fraction * base:
-      raise ValueError(
-        f'input.max_bad_fraction={self.max_fraction:g} exceeded: {self.count} '
-        f'of the {self.seen} records read so far cannot be used:\n'
-        f'{self.listing(_NUM_KEYS_SHOWN)}'
-      )
-
-  def listing(self, num: int) -> str:
-    """The first `num` keys with their reasons, one a line."""
-    return '\n'.join(f'  {k}: {r}' for k, r in list(self.reasons.items())[:num])
 
 
 class TrainIterator:
@@ -185,7 +148,9 @@ class TrainIterator:
   `bad` counts the records that could not be used.
   """
 
-  def __init__(self, iterator: Iterator[Example], source: Any, bad: BadRecords):
+  def __init__(
+    self, iterator: Iterator[Example], source: Records, bad: BadRecords
+  ):
     self._iterator = iterator
     self._source = source
     self.bad = bad
@@ -197,11 +162,15 @@ class TrainIterator:
     batch = dict(next(self._iterator))
     reasons = batch.pop('_reason')
     rows = np.flatnonzero(~batch['_mask'])
-    keys = [self._source.key(int(batch['_id'][row])) for row in rows]
+    keys = [self.key(int(batch['_id'][row])) for row in rows]
     self.bad.update(
       keys, [_decode_reason(reasons[r]) for r in rows], len(batch['_mask'])
     )
     return batch
+
+  def key(self, index: int) -> str:
+    """That of a record, with its stream."""
+    return stream_names.record(self.bad.stream, self._source.key(index))
 
   def close(self) -> None:
     """Stops workers and threads."""
@@ -211,7 +180,7 @@ class TrainIterator:
 
 
 def train(
-  source: Any,
+  source: Records,
   ops: Sequence[Op],
   *,
   batch_size: int,
@@ -223,6 +192,7 @@ def train(
   max_bad_fraction: float = 1e-3,
   process_index: int = 0,
   process_count: int = 1,
+  stream: str = stream_names.MAIN,
 ) -> TrainIterator:
   """Batches of step `start_step + 1` on (one global batch is a step).
 
@@ -238,6 +208,7 @@ def train(
     max_bad_fraction: of records that may be unusable.
     process_index: which part of each global batch is read here.
     process_count: number of such parts.
+    stream: whose data they are, for messages; `seed` decides all else.
   """
   _check_divides(batch_size, process_count)
   num = len(source)
@@ -247,10 +218,14 @@ def train(
   order: Any = _Shuffled(num, order_seed, batch_size, rows)
   if len(chosen.sizes) > 1:
     order = canvases.Shuffled(chosen, order_seed, batch_size, rows)
-  load = canvases.Batches(order, _loaders(source, ops, chosen, _mixed(seed, 1)))
+  where = f'{stream_names.config_key(stream)}.ops'
+  loaders = _loaders(
+    source, ops, chosen, _mixed(seed, 1), where=where, stream=stream
+  )
+  load = canvases.Batches(order, loaders)
   batches = grain.MapDataset.range(start_step, _ENDLESS).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
-  bad = BadRecords(max_bad_fraction, num)
+  bad = BadRecords(max_bad_fraction, num, stream)
   return TrainIterator(iterator, source, bad)
 
 
@@ -266,7 +241,7 @@ class Evaluation:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     *,
     batch_size: int,
@@ -283,7 +258,7 @@ class Evaluation:
     chosen = canvases.choose(source, ops)
     rows = _rows(batch_size, process_index, process_count)
     self._order = canvases.InOrder(chosen, batch_size, rows)
-    loaders = _loaders(source, ops, chosen, 0, strict, where)
+    loaders = _loaders(source, ops, chosen, 0, where=where, strict=strict)
     self._load = canvases.Batches(self._order, loaders)
     self._threads = threads
     self._workers = workers
@@ -306,7 +281,9 @@ class Evaluation:
         close()
 
 
-def evaluation(source: Any, ops: Sequence[Op], **options: Any) -> Evaluation:
+def evaluation(
+  source: Records, ops: Sequence[Op], **options: Any
+) -> Evaluation:
   """See `Evaluation`."""
   return Evaluation(source, ops, **options)
 
@@ -327,18 +304,19 @@ class _Shuffled:
 
 
 def _loaders(
-  source: Any,
+  source: Records,
   ops: Sequence[Op],
   chosen: canvases.Canvases,
   seed: int,
-  strict: bool = False,
-  where: str = 'input.ops',
+  *,
+  where: str,
+  **options: Any,
 ) -> list['_Load']:
   """What makes the batches of each canvas."""
   fixed = [canvas.fixed(ops, size) for size in chosen.sizes]
-  specs = [example_spec(one, where) for one in fixed]
   return [
-    _Load(source, one, spec, seed, strict) for one, spec in zip(fixed, specs)
+    _Load(source, one, example_spec(one, where), seed, **options)
+    for one in fixed
   ]
 
 
@@ -351,11 +329,12 @@ class _Load:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     spec: Example,
     seed: int,
     strict: bool = False,
+    stream: str = stream_names.MAIN,
   ):
     self._source = source
     self._ops = ops
@@ -363,6 +342,7 @@ class _Load:
     self._spec = spec
     self._seed = seed
     self._strict = strict
+    self._stream = stream
     self._num = len(source)
 
   def __call__(self, positions: Sequence[tuple[int, int]]) -> Example:
@@ -397,12 +377,12 @@ class _Load:
     except BadExample as bad:
       if self._strict:
         raise ValueError(
-          f'evaluation needs every record, and {self._source.key(index)} '
-          f'cannot be used: {bad.reason}'
+          f'evaluation needs every record, and {self._key(index)} cannot be '
+          f'used: {bad.reason}'
         ) from bad
       return self._spec, bad.reason
     except ValueError as error:
-      error.add_note(f'in record {self._source.key(index)}')
+      error.add_note(f'in record {self._key(index)}')
       raise
     self._check(example, index)
     return example, ''
@@ -414,9 +394,12 @@ class _Load:
     )
     if not fits:
       raise ValueError(
-        f'record {self._source.key(index)} gives {_shapes(example)} where the '
-        f'ops promise {_shapes(self._spec)}'
+        f'record {self._key(index)} gives {_shapes(example)} where the ops '
+        f'promise {_shapes(self._spec)}'
       )
+
+  def _key(self, index: int) -> str:
+    return stream_names.record(self._stream, self._source.key(index))
 
 
 def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:

@@ -30,6 +30,7 @@ PAGES = {
     'make_my_data.py', 'my_package/my_source.py', 'my_source_config.py',
   ),
   'add-a-task.md': ('my_package/my_task.py', 'my_task_config.py'),
+  'streams.md': ('my_streams_config.py', 'my_package/my_streams_task.py'),
 }  # fmt: skip
 
 
@@ -104,6 +105,21 @@ def test_the_command_for_a_task(folder):
   assert done.returncode == 0, done.stderr
   found = figures(folder / 'workdirs/mine', 'train/confidence')
   assert found and all(0 < x < 1 for x in found.values())
+
+
+@pytest.mark.slow
+def test_the_command_for_several_streams(folder):
+  (train_it,) = commands('streams.md')
+  train_it = [w.replace('config.py', 'config.py:tiny') for w in train_it]
+  done = run(train_it, folder)
+  assert done.returncode == 0, done.stderr
+  page = (ROOT / 'docs' / 'streams.md').read_text()
+  named = re.findall(r'`(train/(?:main|photos)/\w+)`', page)
+  assert len(named) == 4
+  for name in named:
+    assert figures(folder / 'workdirs/two', name)
+  again = run([*train_it, '--mode=eval'], folder)
+  assert again.returncode == 0 and 'photos/top1' in again.stdout
 
 
 def test_the_loss_of_the_task_page(monkeypatch):

@@ -122,7 +122,7 @@ def export(
     'preprocessing': ops,
     'step': model.step,
     'vocabulary': _VOCABULARY if classes else None,
-    **_of_masks(model.task),
+    **_of_masks(model),
     **found,
   }
   if classes:
@@ -138,11 +138,11 @@ def export(
   return content
 
 
-def _of_masks(task: Any) -> dict[str, Any]:
+def _of_masks(model: Any) -> dict[str, Any]:
   """What the logits of a segmentation mean; of other tasks nothing."""
-  if all(p.kind != 'mask' for p in task.predictions.values()):
+  if all(p.kind != 'mask' for p in model.task.predictions.values()):
     return {}
-  return {'background': bool(task.background)}
+  return {'background': model.background}
 
 
 def _differences(largest: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,8 +1,9 @@
 """Shows what the model sees: examples of a config after its whole pipeline.
 
   python -m tools.inspect_data --config configs/x.py[:args]
-      [--key input | evals.NAME] [--num 32] [--classes a,b] [--epoch 0]
-      [--seed 0] [--repeats 1] [--side 256] [--output sheet.html | sheet.png]
+      [--key input | input.also.NAME | evals.NAME] [--num 32] [--classes a,b]
+      [--epoch 0] [--seed 0] [--repeats 1] [--side 256]
+      [--output sheet.html | sheet.png]
 
 Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
@@ -277,7 +278,7 @@ def _define(values: Any) -> None:
 
   text = functools.partial(flags.DEFINE_string, flag_values=values)
   number = functools.partial(flags.DEFINE_integer, flag_values=values)
-  text('key', 'input', 'input, or evals.NAME')
+  text('key', 'input', 'input, input.also.NAME or evals.NAME')
   number('num', 32, 'records to show')
   text('classes', None, 'only records with one of these labels: a,b')
   number('epoch', 0, 'which look of the training records')

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from big_vision_like.checkpoints import formats, late_answers
 from big_vision_like.checkpoints.folders import DamagedError
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline.labels.space import LabelSpace
 
@@ -89,6 +90,18 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f'no key {key!r}')
   formats.check(meta, path)
   return meta
+
+
+def by_stream(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """Stream -> what a checkpoint tells of its labels, as of the main one."""
+  return {MAIN: meta, **meta.get('also', {})}
+
+
+def label_spaces(
+  meta: Mapping[str, Any], path: pathlib.Path
+) -> dict[str, LabelSpace]:
+  """The labels of each stream that a checkpoint was trained on."""
+  return {n: label_space(told, path) for n, told in by_stream(meta).items()}
 
 
 def label_space(meta: Mapping[str, Any], path: pathlib.Path) -> LabelSpace:

@@ -5,22 +5,20 @@ dotted name any importable module, so a user's evaluator needs no registry and
 no change here: `type='my_package.my_evaluator'`.
 """
 
-import collections.abc
 import dataclasses
 import difflib
 import importlib
 import importlib.util
 import inspect
-import numbers
 import os
 import pkgutil
 import sys
 import traceback
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
+
+from big_vision_like.config import option_types
 
 _PACKAGES = {
   'source': 'input_pipeline.sources',
@@ -134,6 +132,12 @@ def suggest(name: str, valid: Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
+def parameters(fn: Callable[..., Any]) -> list[str]:
+  """Names of what a class or function is called with by position."""
+  found = inspect.signature(fn).parameters.values()
+  return [p.name for p in found if p.kind == p.POSITIONAL_OR_KEYWORD]
+
+
 def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
   """(all, required) option names of a class or function.
 
@@ -160,7 +164,9 @@ def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
 def check_kwargs(
   where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
 ) -> None:
-  """Checks option names against the keyword-only parameters of `fn`.
+  """Checks options against the keyword-only parameters of `fn`.
+
+  Names, types, and what the types say of ranges and choices (option_types.py).
 
   Args:
     where: config key of the options, for the message ('evals.fasteval').
@@ -168,7 +174,8 @@ def check_kwargs(
     kwargs: the options given.
 
   Raises:
-    ValueError: unknown or missing option, naming it and the valid ones.
+    ValueError: unknown or missing option, or a value that is not valid; names
+      it and what is valid.
   """
   valid, required = option_names(fn)
   for name in kwargs:
@@ -177,7 +184,7 @@ def check_kwargs(
         f'{where}: unknown option {name!r}{suggest(name, valid)}; '
         f'valid: {", ".join(valid) or "none"}'
       )
-  check_types(where, fn, kwargs)
+  option_types.check(where, fn, kwargs)
   missing = [name for name in required if name not in kwargs]
   if missing:
     raise ValueError(
@@ -193,64 +200,3 @@ def option(fn: Callable[..., Any], given: Mapping[str, Any], name: str) -> Any:
   if dataclasses.is_dataclass(fn):
     return next(f.default for f in dataclasses.fields(fn) if f.name == name)
   return inspect.signature(fn).parameters[name].default
-
-
-def check_types(
-  where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
-) -> None:
-  """Checks plain options (numbers, text, flags, lists) by annotation.
-
-  An int serves as a float, True is no number. Options whose annotation is not
-  plain are left to what they configure.
-
-  Raises:
-    ValueError: naming the option, its value and the types it takes.
-  """
-  try:
-    hints = typing.get_type_hints(fn if _is_fields(fn) else _call(fn))
-  except (NameError, TypeError):
-    return
-  for name, value in kwargs.items():
-    kinds = _plain_types(hints.get(name))
-    if kinds and not _fits(value, kinds):
-      names = ' or '.join(sorted(k.__name__ for k in kinds))
-      raise ValueError(
-        f'{where}: {name} must be {names.replace("NoneType", "None")}, got '
-        f'{value!r}'
-      )
-
-
-def _is_fields(fn: Any) -> bool:
-  return dataclasses.is_dataclass(fn) or not inspect.isclass(fn)
-
-
-def _call(cls: Any) -> Any:
-  """The method whose signature holds a class's options."""
-  own_new = cls.__new__ is not object.__new__
-  return cls.__new__ if own_new else cls.__init__
-
-
-def _plain_types(hint: Any) -> set[type]:
-  """Types of an annotation of plain types only, else the empty set."""
-  parts = typing.get_args(hint)
-  union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-  found = set()
-  for part in parts if union else (hint,):
-    origin = typing.get_origin(part) or part
-    if origin in (collections.abc.Sequence, list, tuple):
-      found |= {list, tuple}
-    elif origin in (int, float, str, bool, type(None)):
-      found.add(origin)
-    else:
-      return set()
-  return found
-
-
-def _fits(value: Any, kinds: set[type]) -> bool:
-  if isinstance(value, bool):
-    return bool in kinds
-  if isinstance(value, numbers.Integral):
-    return bool(kinds & {int, float})
-  if isinstance(value, numbers.Real):
-    return float in kinds
-  return isinstance(value, tuple(kinds))

@@ -13,6 +13,7 @@ import numpy as np
 
 from big_vision_like.inference import stored_model
 from big_vision_like.inference.stored_predictor import StoredPredictor
+from big_vision_like.protocols import Source, WithoutChance
 from input_pipeline import ops as example_ops
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.ops import chains
@@ -83,7 +84,7 @@ class Embedder(StoredPredictor):
     return self.model.vocabulary
 
   def embed(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of the records of a source, in the order given, by batches.
 
@@ -103,7 +104,7 @@ class Embedder(StoredPredictor):
       yield chosen, outputs[self._name]
 
   def embed_all(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> tuple[np.ndarray, np.ndarray]:
     """The same in one piece: indices int64 [n], features float32 [n, D]."""
     parts = list(self.embed(source, indices))
@@ -129,20 +130,20 @@ def deterministic_ops(
   """
   wanted, kept = {'image'}, []
   for spec in reversed(specs):
-    op_class: Any = example_ops.find(_OPS, spec['op'])
+    op_class = example_ops.find(_OPS, spec['op'])
     if not chains.declared(op_class):
       raise _unknown(spec['op'])
     if not wanted.isdisjoint(op_class.makes):
-      wanted |= op_class.reads
+      wanted.update(op_class.reads)
       kept[:0] = _without_chance(op_class, dict(spec))
   return kept
 
 
 def _without_chance(
-  op_class: Any, spec: dict[str, Any]
+  op_class: object, spec: dict[str, Any]
 ) -> Sequence[dict[str, Any]]:
   """The configs that an op's becomes: none, itself or others."""
-  if hasattr(op_class, 'without_chance'):
+  if isinstance(op_class, WithoutChance):
     return op_class.without_chance(spec)
   for op in example_ops.build([spec], OpContext(where=_OPS)):
     if not chains.deterministic(op):

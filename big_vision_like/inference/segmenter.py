@@ -18,6 +18,7 @@ from big_vision_like.inference import embedder
 from big_vision_like.inference.stored_model import StoredModel
 from big_vision_like.inference.stored_predictor import StoredPredictor
 from big_vision_like.ops import interpolation
+from big_vision_like.protocols import ShowingWhole, Source
 from input_pipeline import ops as example_ops
 
 _TILE = 256  # pixels of a side
@@ -75,7 +76,7 @@ class Segmenter(StoredPredictor):
     self._fill = jax.jit(functools.partial(_tile, stride=stride))
 
   def masks(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> Iterator[Mask]:
     """Masks of the records of a source, in the order given.
 
@@ -129,7 +130,7 @@ def _tile(
 def _shows_whole(op: Mapping[str, Any]) -> bool:
   """Whether an op leaves the whole image, with its corner at the top left."""
   op_class = example_ops.find('ops', op['op'])
-  return getattr(op_class, 'shows_whole', False)
+  return isinstance(op_class, ShowingWhole) and op_class.shows_whole
 
 
 def whole_image_ops(config: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ import numpy as np
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
 from big_vision_like.config import settings
-from big_vision_like.protocols import Prediction, Task
+from big_vision_like.config.stream_names import MAIN
+from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
 from input_pipeline import pipeline
 from input_pipeline.labels import vocabulary
@@ -30,8 +31,8 @@ class StoredModel:
   Attributes:
     path: folder of the checkpoint.
     config: of the run, complete.
-    space: the labels; their number alone where an old checkpoint does not say
-      more.
+    spaces: the labels of each stream that it was trained on; their number
+      alone where an old checkpoint does not say more.
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
@@ -39,10 +40,15 @@ class StoredModel:
 
   path: pathlib.Path
   config: Any
-  space: LabelSpace
+  spaces: Mapping[str, LabelSpace]
   task: Task
   step: int
   meta: Mapping[str, Any]
+
+  @property
+  def space(self) -> LabelSpace:
+    """The labels of the main stream."""
+    return self.spaces[MAIN]
 
   def state(self, sharding: Any) -> Any:
     """A state for `task.predictions`: weights (averages where kept) alone.
@@ -60,6 +66,21 @@ class StoredModel:
       rng=unused,
       ema=unused,
       nonfinite_step=unused,
+    )
+
+  @property
+  def background(self) -> bool:
+    """Whether id 0 of its masks is a background, before the labels.
+
+    Raises:
+      ValueError: the task does not say it.
+    """
+    task = self.task
+    if isinstance(task, WithMasks) and task.background is not None:
+      return task.background
+    raise ValueError(
+      f'task {self.config.task.type!r} predicts masks, but has no attribute '
+      'background that says whether their id 0 is one'
     )
 
   @functools.cached_property
@@ -165,9 +186,9 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   path = folders.find(checkpoint_path, where)
   meta = reading.read_meta(path)
   config = settings.complete(meta['config'])
-  space = reading.label_space(meta, path)
-  task = experiment.build_task(config, space)
-  return StoredModel(path, config, space, task, int(path.name), meta)
+  spaces = reading.label_spaces(meta, path)
+  task = experiment.build_task(config, spaces)
+  return StoredModel(path, config, spaces, task, int(path.name), meta)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from big_vision_like.config import plugins
 from big_vision_like.inference.stored_model import StoredModel
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.protocols import Source
 from big_vision_like.training.state import TrainState
 from input_pipeline import device, pipeline
 from input_pipeline import ops as example_ops
@@ -121,7 +122,7 @@ class StoredPredictor:
       return self._run(self._state, placed)
 
   def batches(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> Iterator[
     tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
   ]:
@@ -160,7 +161,7 @@ class StoredPredictor:
 class _Chosen:
   """Some records of a source, as a source without labels of its own."""
 
-  def __init__(self, source: Any, indices: Any):
+  def __init__(self, source: Source, indices: Any):
     num = len(source)
     self._source = source
     self._indices = np.arange(num) if indices is None else _checked(indices)

@@ -18,12 +18,14 @@ block3, a detector looks for boxes on block3 and runs block4 on crops of it.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Above, Between, Count, OneOf
 from big_vision_like.models.parts import layers
 
 # Bottleneck units in block1..block4. 14 and 26 are for tests and small data.
@@ -35,12 +37,13 @@ UNITS = {
   152: (3, 8, 36, 3),
 }
 # What `freeze` freezes: all up to and including this part of the paper's names.
-FREEZE = ('none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone')
+Freeze = Literal['none', 'conv1', 'conv2', 'conv3', 'conv4', 'backbone']
+FREEZE = get_args(Freeze)
 BLOCKS = ('block1', 'block2', 'block3', 'block4')
 _STAGES = ('stem', *BLOCKS)
 # What a call without taps returns.
 ENDPOINTS = ('conv1', *BLOCKS, 'pooled')
-STRIDE_PLACEMENTS = ('last_unit_3x3', 'first_unit_1x1', 'first_unit_3x3')
+StrideIn = Literal['last_unit_3x3', 'first_unit_1x1', 'first_unit_3x3']
 _STEM_STRIDE = 4
 
 
@@ -60,7 +63,7 @@ def unit_specs(
   Args:
     units: number of units in each of the four blocks.
     output_stride: input pixels per feature of the last block.
-    stride_in: one of STRIDE_PLACEMENTS.
+    stride_in: a StrideIn.
   """
   last = stride_in == 'last_unit_3x3'
   in_1x1 = stride_in == 'first_unit_1x1'
@@ -93,7 +96,7 @@ def stage_specs(
     stride: of the block, 1 or 2, in the unit and the convolution where
       `stride_in` puts it; None: each unit's own.
     rate: dilation of every 3x3, at least 1; None: each unit's own.
-    stride_in: one of STRIDE_PLACEMENTS.
+    stride_in: a StrideIn.
 
   Raises:
     ValueError: on another stride or rate.
@@ -207,22 +210,22 @@ class Model(nn.Module, kw_only=True):
   # Options that change what the same arrays compute: a warm start compares.
   LAYOUT = ('stride_in', 'pool_padding')
 
-  depth: int = 50
-  width: int = 64
-  output_stride: int = 32
-  stride_in: str = 'last_unit_3x3'
-  pool_padding: str = 'same'
-  bn: str = 'batch'
-  bn_group: int = 32
-  bn_decay: float = 0.997
-  bn_epsilon: float = 1e-5
-  compute_dtype: str = 'float32'
-  conv: str = 'auto'
+  depth: Annotated[int, OneOf(tuple(UNITS))] = 50
+  width: Count = 64
+  output_stride: Literal[8, 16, 32] = 32
+  stride_in: StrideIn = 'last_unit_3x3'
+  pool_padding: layers.PoolPadding = 'same'
+  bn: layers.BatchNormMode = 'batch'
+  bn_group: Count = 32
+  bn_decay: Annotated[float, Between(0, 1, open='high')] = 0.997
+  bn_epsilon: Annotated[float, Above(0)] = 1e-5
+  compute_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  conv: layers.ConvMethod = 'auto'
   remat: bool = False
-  freeze: str = 'none'
+  freeze: Freeze = 'none'
 
   def __post_init__(self):
-    _check(self)
+    option_types.check_fields('model', self)
     super().__post_init__()
 
   def frozen_parameters(self) -> tuple[str, ...]:
@@ -361,32 +364,3 @@ class Model(nn.Module, kw_only=True):
   def _border(self, x: jax.Array, stage: int) -> jax.Array:
     """What a frozen stage gives has no gradient."""
     return jax.lax.stop_gradient(x) if self._is_frozen(stage) else x
-
-
-_CHOICES = {
-  'depth': tuple(UNITS),
-  'output_stride': (8, 16, 32),
-  'stride_in': STRIDE_PLACEMENTS,
-  'pool_padding': layers.POOL_PADDINGS,
-  'bn': layers.BATCH_NORMS,
-  'compute_dtype': ('float32', 'bfloat16'),
-  'conv': layers.CONV_METHODS,
-  'remat': (False, True),
-  'freeze': FREEZE,
-}
-
-
-def _check(model: Model) -> None:
-  for name, valid in _CHOICES.items():
-    value = getattr(model, name)
-    if value not in valid:
-      choices = ', '.join(map(repr, valid))
-      raise ValueError(f'model.{name}: {value!r} is not one of {choices}')
-  for name in ('width', 'bn_group'):
-    value = getattr(model, name)
-    if not isinstance(value, int) or value < 1:
-      raise ValueError(f'model.{name}: {value!r} is not a positive integer')
-  if not 0 <= model.bn_decay < 1:
-    raise ValueError(f'model.bn_decay: {model.bn_decay!r} is not in [0, 1)')
-  if not model.bn_epsilon > 0:
-    raise ValueError(f'model.bn_epsilon: {model.bn_epsilon!r} is not above 0')

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from big_vision_like.pages import html_page
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import record_named
 
@@ -25,7 +26,7 @@ def spread(total: int, num: int) -> frozenset[int]:
 
 def write(
   path: str,
-  source: Any,
+  source: Source,
   shown: Sequence[tuple[int, dict[str, Any]]],
   embedder: Any,
   counts: collections.Counter[str],

@@ -40,11 +40,6 @@ def shape(config: Mapping[str, int], num_devices: int) -> tuple[int, int]:
     ValueError: sizes that do not multiply to the number of devices.
   """
   sizes = {axis: int(config[axis]) for axis in AXES}
-  for axis, size in sizes.items():
-    if size != -1 and size < 1:
-      raise ValueError(
-        f'mesh.{axis}={size} must be positive, or -1 for the rest'
-      )
   free = [axis for axis, size in sizes.items() if size == -1]
   if len(free) > 1:
     raise ValueError('only one of mesh.data, mesh.model may be -1')

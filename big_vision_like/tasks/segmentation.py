@@ -7,19 +7,19 @@ DeepLab v2 does, or all of them against interpolated logits.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import Count, Distinct, NonEmpty
 from big_vision_like.models.parts import deeplab, layers
 from big_vision_like.ops import interpolation
-from big_vision_like.tasks.parts import backbone_task
+from big_vision_like.protocols import Backbone, WithConv
+from big_vision_like.tasks.parts import backbone_contract, backbone_task
 from input_pipeline.labels.space import LabelSpace
 
 VOID = 255  # of a mask: unknown, counts nowhere
-LOSS_AT = ('grid', 'pixels')
-NORMALISE = ('batch', 'image')
 
 
 class Task(backbone_task.BackboneTask):
@@ -49,21 +49,15 @@ class Task(backbone_task.BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
     *,
     background: bool | None = None,
-    rates: Sequence[int] = deeplab.RATES,
-    loss_at: str = 'grid',
-    normalise: str = 'batch',
-    pixels: str = 'inception',
+    rates: Annotated[Sequence[Count], NonEmpty(), Distinct()] = deeplab.RATES,
+    loss_at: Literal['grid', 'pixels'] = 'grid',
+    normalise: Literal['batch', 'image'] = 'batch',
+    pixels: backbone_task.Pixels = 'inception',
   ):
-    for name, value, valid in (
-      ('loss_at', loss_at, LOSS_AT),
-      ('normalise', normalise, NORMALISE),
-    ):
-      if value not in valid:
-        raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
     if background is None:
       background = space.background is not False
     num_outputs = space.num_classes + background
@@ -72,15 +66,13 @@ class Task(backbone_task.BackboneTask):
         f'{space.num_classes} labels and task.background={background}: a mask '
         f'has 2 to {VOID} classes'
       )
-    if not rates or len({*rates}) < len(rates) or min(rates) < 1:
-      raise ValueError(
-        f'task.rates={tuple(rates)} must be different numbers of at least 1'
-      )
     head = deeplab.AtrousPyramid(
       num_classes=num_outputs,
       rates=tuple(rates),
-      method=layers.resolve_conv(getattr(backbone, 'conv', 'native')),
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      method=layers.resolve_conv(
+        backbone.conv if isinstance(backbone, WithConv) else 'native'
+      ),
+      dtype=backbone_contract.compute_dtype(backbone),
     )
     super().__init__(
       backbone,

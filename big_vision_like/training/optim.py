@@ -11,19 +11,26 @@ Order within an update: L2 -> clipping -> optimiser -> decoupled decay. Frozen
 parameters take no part in any of it and have no slots.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
+from big_vision_like.config.option_types import Above, AtLeast, Between
 
 _Flat = dict[str, Any]  # 'a/b/c' -> array
+
+Decay = Annotated[float, Between(0, 1, open='high')]
+Positive = Annotated[float, Above(0)]
+NotNegative = Annotated[float, AtLeast(0)]
+Clip = tuple[
+  Literal['global_norm', 'per_tensor'], Positive
+]  # how, to what norm
 
 
 class OptState(NamedTuple):
@@ -56,29 +63,23 @@ class Rule(NamedTuple):
 
 def rmsprop(
   *,
-  decay: float = 0.9,
-  momentum: float = 0.9,
-  epsilon: float = 1.0,
-  initial_ms: float = 1.0,
+  decay: Decay = 0.9,
+  momentum: Decay = 0.9,
+  epsilon: Positive = 1.0,
+  initial_ms: NotNegative = 1.0,
 ) -> Rule:
   """mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
 
   With ms = decay ms + (1 - decay) g^2, which starts at `initial_ms`.
   """
-  _unit('decay', decay)
-  _unit('momentum', momentum)
-  _above_zero('epsilon', epsilon)
-  _at_least_zero('initial_ms', initial_ms)
   rms = optax.scale_by_rms(
     decay, epsilon, initial_scale=initial_ms, eps_in_sqrt=True
   )
   return Rule({'rms': rms}, {'momentum': optax.trace(momentum)})
 
 
-def momentum(*, momentum: float = 0.9, nesterov: bool = False) -> Rule:
+def momentum(*, momentum: Decay = 0.9, nesterov: bool = False) -> Rule:
   """a = momentum a + g; w -= lr a, or lr (g + momentum a) with Nesterov."""
-  _unit('momentum', momentum)
-  _flag('nesterov', nesterov)
   return Rule({'momentum': optax.trace(momentum, nesterov)}, {})
 
 
@@ -88,12 +89,9 @@ def sgd() -> Rule:
 
 
 def adam(
-  *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+  *, beta1: Decay = 0.9, beta2: Decay = 0.999, epsilon: Positive = 1e-8
 ) -> Rule:
   """Kingma & Ba 2015, algorithm 1; epsilon outside the root."""
-  _unit('beta1', beta1)
-  _unit('beta2', beta2)
-  _above_zero('epsilon', epsilon)
   return Rule({'adam': optax.scale_by_adam(beta1, beta2, epsilon)}, {})
 
 
@@ -118,19 +116,13 @@ class _Common(NamedTuple):
 def _common(
   paths: Sequence[str],
   *,
-  weight_decay: float = 0.0,
-  weight_decay_on: str = 'kernels',
+  weight_decay: NotNegative = 0.0,
+  weight_decay_on: Literal['kernels', 'all'] = 'kernels',
   decoupled: bool = False,
-  clip: tuple[str, float] | None = None,
+  clip: Clip | None = None,
   freeze: Sequence[str] = (),
-  lr_multipliers: Sequence[tuple[str, float]] = (),
+  lr_multipliers: Sequence[tuple[str, NotNegative]] = (),
 ) -> _Common:
-  _at_least_zero('weight_decay', weight_decay)
-  _flag('decoupled', decoupled)
-  if weight_decay_on not in ('kernels', 'all'):
-    raise ValueError(
-      f'optim.weight_decay_on must be kernels or all, got {weight_decay_on!r}'
-    )
   frozen = _frozen(paths, freeze)
   trainable = tuple(p for p in paths if p not in frozen)
   if not trainable:
@@ -190,7 +182,7 @@ def build(
         f'{kind} takes {", ".join(valid)}'
       )
   for fn, names in ((_RULES[kind], own), (_common, shared)):
-    plugins.check_types('optim', fn, {k: cfg[k] for k in names if k in cfg})
+    option_types.check('optim', fn, {k: cfg[k] for k in names if k in cfg})
   rule = _RULES[kind](**{k: cfg[k] for k in own if k in cfg})
   common = _common(paths, **{k: cfg[k] for k in shared if k in cfg})
   return _transformation(rule, common, schedule)
@@ -291,8 +283,6 @@ def _is_kernel(path: str) -> bool:
 
 
 def _frozen(paths: Sequence[str], patterns: Sequence[str]) -> set[str]:
-  if isinstance(patterns, str):
-    raise ValueError(f'optim.freeze must be a list, got {patterns!r}')
   return {p for x in patterns for p in _matching('freeze', x, paths)}
 
 
@@ -300,13 +290,7 @@ def _multipliers(
   paths: Sequence[str], pairs: Sequence[tuple[str, float]]
 ) -> dict[str, float]:
   found: dict[str, float] = {}
-  for pair in pairs:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-      raise ValueError(
-        f'optim.lr_multipliers must hold (pattern, factor) pairs, got {pair!r}'
-      )
-    pattern, factor = pair
-    _at_least_zero('lr_multipliers', factor)
+  for pattern, factor in pairs:
     for path in _matching('lr_multipliers', pattern, paths):
       found.setdefault(path, float(factor))
   return found
@@ -328,19 +312,12 @@ def _matching(key: str, pattern: str, paths: Sequence[str]) -> list[str]:
   return found
 
 
-def _clipping(clip: tuple[str, float] | None) -> Callable[[_Flat], _Flat]:
+def _clipping(clip: Clip | None) -> Callable[[_Flat], _Flat]:
   if clip is None:
     return lambda grads: grads
-  kinds = {'global_norm': _clip_global, 'per_tensor': _clip_each}
-  pair = isinstance(clip, list | tuple) and len(clip) == 2
-  if not pair or clip[0] not in kinds:
-    raise ValueError(
-      'optim.clip must be a pair (global_norm or per_tensor, largest norm), '
-      f'got {clip!r}'
-    )
   kind, limit = clip
-  _above_zero('clip', limit)
-  return lambda grads: kinds[kind](grads, limit)
+  function = {'global_norm': _clip_global, 'per_tensor': _clip_each}[kind]
+  return lambda grads: function(grads, limit)
 
 
 def _clip_global(grads: _Flat, limit: float) -> _Flat:
@@ -356,30 +333,3 @@ def _clip_each(grads: _Flat, limit: float) -> _Flat:
     path: g * (limit / jnp.maximum(jnp.linalg.norm(g.ravel()), limit))
     for path, g in grads.items()
   }
-
-
-def _unit(name: str, value: float) -> None:
-  """Checks value in [0, 1)."""
-  if not _is_number(value) or not 0 <= value < 1:
-    raise ValueError(f'optim.{name} must be in [0, 1), got {value!r}')
-
-
-def _at_least_zero(name: str, value: float) -> None:
-  if not _is_number(value) or not 0 <= value < math.inf:
-    raise ValueError(
-      f'optim.{name} must be a number of at least 0, got {value!r}'
-    )
-
-
-def _above_zero(name: str, value: float) -> None:
-  if not _is_number(value) or not 0 < value < math.inf:
-    raise ValueError(f'optim.{name} must be a number above 0, got {value!r}')
-
-
-def _flag(name: str, value: bool) -> None:
-  if not isinstance(value, bool):
-    raise ValueError(f'optim.{name} must be True or False, got {value!r}')
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)

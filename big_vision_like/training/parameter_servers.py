@@ -40,7 +40,6 @@ class Server:
 
 def check_shards(class_multiple: int, head_shards: int) -> None:
   """Raises ValueError unless the head can be cut into equal shards."""
-  _at_least_one('head_shards', head_shards)
   if class_multiple % head_shards:
     raise ValueError(
       f'train.downpour.head_shards={head_shards} does not divide '
@@ -59,10 +58,8 @@ def place(state: TrainState, servers: int, head_shards: int) -> list[Server]:
       whose last axis is the classes'.
 
   Raises:
-    ValueError: either is below 1, or the shards would not be equal.
+    ValueError: the shards would not be equal.
   """
-  _at_least_one('servers', servers)
-  _at_least_one('head_shards', head_shards)
   slots, specs = _slot_bytes(state), mesh_lib.specs(state.params)
   sizes: dict[str, tuple[int, int]] = {}  # name -> bytes, bytes of its slots
   shard = [0, 0]
@@ -124,11 +121,6 @@ def _slot_bytes(state: TrainState) -> dict[str, int]:
       name = mesh_lib.path_name(path)
       found[name] = found.get(name, 0) + _num_bytes(leaf)
   return found
-
-
-def _at_least_one(key: str, value: int) -> None:
-  if value < 1:
-    raise ValueError(f'train.downpour.{key}={value} must be at least 1')
 
 
 def _num_bytes(leaf: Any) -> int:

@@ -1,6 +1,6 @@
 """All that a run carries from step to step, and all that a resume needs."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.struct
 import jax
@@ -49,6 +49,12 @@ class TrainState:
   nonfinite_step: jax.Array
   workers: Workers | None = None
   ema_extra: Any = None
+
+  if TYPE_CHECKING:
+
+    def replace(self, **changes: Any) -> 'TrainState':
+      """The state with other fields; flax defines it."""
+      ...
 
   def for_evaluation(self) -> 'TrainState':
     """The state of the averages, statistics too, where they are kept."""

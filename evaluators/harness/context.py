@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from big_vision_like.config import plugins
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Prediction, Source
 from input_pipeline.labels.space import LabelSpace
 
 Outputs = dict[str, Any]
@@ -27,15 +27,18 @@ class EvalContext:
     classes: fingerprint of the names of the classes that the checkpoint was
       trained on (Vocabulary.fingerprint); None where that is not known.
     process_index: this process; the first one talks.
+    stream: the stream of training data whose labels it scores; '' is the main
+      one.
   """
 
   mesh: Mesh | None
   workdir: str | None
   name: str
   space: LabelSpace
-  train_source: Callable[[], Any] = lambda: None
+  train_source: Callable[[], Source | None] = lambda: None
   classes: str | None = None
   process_index: int = 0
+  stream: str = ''
 
   @property
   def num_classes(self) -> int:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.protocols import LabelReader, Source
 from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
 from input_pipeline import batch_fields, canvases, device, pipeline
@@ -143,7 +144,7 @@ class EvalData:
     return self.ctx.space if source is None else LabelSpace.of_source(source)
 
   @functools.cached_property
-  def train_source(self) -> Any:
+  def train_source(self) -> Source | None:
     """The training source; None where there is none (it says so)."""
     try:
       return self.ctx.train_source()
@@ -239,7 +240,9 @@ class EvalData:
     ops = chains.making(self._ops, ('label_ids', 'label'))
     needed = chains.needed(ops)
     enough = needed is not None and needed <= {'labels', 'image'}
-    read = getattr(self.source, 'labels', None) if enough else None
+    read = None
+    if enough and isinstance(self.source, LabelReader):
+      read = self.source.labels
     for index in range(len(self.source)):
       with record_named(self.source, index, f'{self.ctx.where}.data'):
         example = {'labels': read(index)} if read else self.source[index]

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+
+from big_vision_like.protocols import Records
 
 
 class BadExample(Exception):
   """A record that cannot be used: corrupt, truncated, oversized, ...
 
-  Sources and ops raise it; the pipeline replaces the record by a masked blank,
+  Recordss and ops raise it; the pipeline replaces the record by a masked blank,
   counts it, lists its key, and stops above the budget. `reason` is one line.
   Who reads records without counting them does so within `record_named`.
   """
@@ -19,7 +20,7 @@ class BadExample(Exception):
 
 
 @contextlib.contextmanager
-def record_named(source: Any, index: int, where: str) -> Iterator[None]:
+def record_named(source: Records, index: int, where: str) -> Iterator[None]:
   """Around work that needs a record: a mistake in it names the record.
 
   Args:

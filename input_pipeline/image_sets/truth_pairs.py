@@ -151,7 +151,7 @@ def chosen(
     ValueError: no such split, or it is empty.
   """
   if holdout_percent is not None:
-    holdout.check_holdout(holdout_percent, split)
+    holdout.check_split(split)
     if divided:
       raise ValueError(
         f'{where}: has splits of its own ({", ".join(sorted(divided))}): give '

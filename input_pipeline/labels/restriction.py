@@ -7,7 +7,7 @@ ids; which records are kept is decided in subset.py.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 IMAGENET = 'imagenet'
-OTHER_PIXELS = ('void', 'background')
+OtherPixels = Literal['void', 'background']
 _NO_CLASS = -1  # of a mask id that stands for nothing
 
 
@@ -123,11 +123,6 @@ class Restriction:
     self._pixels = self._table_of_masks(int(background), other_pixels)
     self._up = Ragged.of_pairs(*pairs, len(vocabulary))
     self.carries = self._up.lengths > 0
-
-  def of_labels(self, values: Sequence[Any]) -> tuple[Any, ...]:
-    """Of one value a label of the data set, those of the new vocabulary."""
-    whole = len(self.vocabulary) == self._num_labels  # also with keep_ids
-    return tuple(values if whole else (values[i] for i in self.kept.tolist()))
 
   def labels(self, raw: np.ndarray, where: str = 'example') -> np.ndarray:
     """Kept labels, int32 [n], of raw ones: in their order, or, filled in,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from big_vision_like import protocols
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
 
@@ -28,21 +29,26 @@ class Skeleton:
     names: unique names, K of them.
     pairs: (left, right) indices that a reflection exchanges.
     sigmas: K positive tolerances relative to the object's size (COCO's OKS).
+    anonymous: only the pairs are known; there are no names.
   """
 
   names: tuple[str, ...]
   pairs: tuple[tuple[int, int], ...] = ()
   sigmas: tuple[float, ...] | None = None
+  anonymous: bool = False
 
   def __post_init__(self):
-    if not self.names or len(set(self.names)) < len(self.names):
+    if bool(self.names) == self.anonymous or len(set(self.names)) < len(
+      self.names
+    ):
       raise ValueError(f'keypoint names must be unique, got {self.names}')
     used = [i for pair in self.pairs for i in pair]
-    known = all(0 <= i < len(self.names) for i in used)
+    last = max(used, default=0) if self.anonymous else len(self.names) - 1
+    known = all(0 <= i <= last for i in used)
     if not known or len(set(used)) < len(used):
       raise ValueError(
-        f'keypoint pairs {self.pairs} must name each of 0 to '
-        f'{len(self.names) - 1} at most once'
+        f'keypoint pairs {self.pairs} must name each of 0 to {last} at most '
+        'once'
       )
     sigmas = self.sigmas or ()
     good = all(math.isfinite(s) and s > 0 for s in sigmas)
@@ -51,6 +57,29 @@ class Skeleton:
         f'{len(self.names)} keypoints need as many positive sigmas, got '
         f'{self.sigmas}'
       )
+
+  @classmethod
+  def of_pairs(cls, pairs: Sequence[Sequence[int]]) -> 'Skeleton':
+    """Keypoints of which nothing else is known, as older data sets say it."""
+    found = tuple((left, right) for left, right in pairs)
+    return cls((), found, anonymous=True)
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain data, read by `from_json`."""
+    found = dataclasses.asdict(self)
+    del found['anonymous']  # where there are no names
+    return found
+
+  @classmethod
+  def from_json(cls, data: Mapping[str, Any]) -> 'Skeleton':
+    """Keypoints that `to_json` wrote."""
+    names, sigmas = tuple(data['names']), data['sigmas']
+    return cls(
+      names,
+      tuple((left, right) for left, right in data['pairs']),
+      None if sigmas is None else tuple(sigmas),
+      anonymous=not names,
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,20 +121,28 @@ class LabelSpace:
     if num_classes < 1:
       raise ValueError(f'{num_classes} classes: must be at least 1')
     names = tuple(map(str, range(num_classes)))
-    flat = Hierarchy.from_edges(names, [])
-    return cls(Vocabulary(names), flat, anonymous=True)
+    known = cls.of_vocabulary(Vocabulary(names))
+    return dataclasses.replace(known, anonymous=True)
 
   @classmethod
-  def of_source(cls, source: Any) -> 'LabelSpace':
-    """The space of a source: its own, or one of what it says of its labels."""
-    space = getattr(source, 'space', None)
-    if space is not None:
-      return space
+  def of_vocabulary(cls, vocabulary: Vocabulary) -> 'LabelSpace':
+    """Labels none of which is above another."""
+    return cls(vocabulary, Hierarchy.from_edges(vocabulary.names, []))
+
+  @classmethod
+  def of_source(cls, source: protocols.Source) -> 'LabelSpace':
+    """The space of a source: its own, or what else it says of its labels."""
+    if isinstance(source, protocols.WithSpace) and source.space is not None:
+      return source.space
+    masks = isinstance(source, protocols.WithMasks)
+    points = isinstance(source, protocols.WithKeypoints)
+    numbered = isinstance(source, protocols.WithExternalIds)
     return cls(
       source.vocabulary,
       source.hierarchy,
-      getattr(source, 'background', None),
-      external_ids=getattr(source, 'external_ids', None),
+      background=source.background if masks else None,
+      keypoints=source.keypoints if points else None,
+      external_ids=source.external_ids if numbered else None,
     )
 
   @property
@@ -141,7 +178,7 @@ class LabelSpace:
     if self.background is not None:
       found['background'] = self.background
     if self.keypoints is not None:
-      found['keypoints'] = dataclasses.asdict(self.keypoints)
+      found['keypoints'] = self.keypoints.to_json()
     if self.external_ids is not None:
       found['external_ids'] = list(self.external_ids)
     return found
@@ -185,12 +222,7 @@ class LabelSpace:
       hierarchy = Hierarchy.from_edges(names, _edges(names, data['parents']))
     keypoints = data.get('keypoints')
     if keypoints is not None:
-      sigmas = keypoints['sigmas']
-      keypoints = Skeleton(
-        tuple(keypoints['names']),
-        tuple((left, right) for left, right in keypoints['pairs']),
-        None if sigmas is None else tuple(sigmas),
-      )
+      keypoints = Skeleton.from_json(keypoints)
     external = data.get('external_ids')
     return cls(
       vocabulary,

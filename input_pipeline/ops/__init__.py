@@ -12,16 +12,15 @@ docs/add-an-op.md shows one, and what ops declare.
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Op
 from input_pipeline.ops import chains, fused
 from input_pipeline.ops.context import OpContext
-
-Op = Callable[[dict, np.random.Generator], dict]
+from input_pipeline.ops.declared import Declared
 
 OPS = {
   'decode': 'decode.Decode',
@@ -47,9 +46,7 @@ OPS = {
 }
 
 
-def build(
-  specs: Iterable[Mapping[str, Any]], context: OpContext
-) -> list[Callable[[dict, np.random.Generator], dict]]:
+def build(specs: Iterable[Mapping[str, Any]], context: OpContext) -> list[Op]:
   """Builds the ops of a config list, `[dict(op='resize', size=340), ...]`.
 
   A resize followed by a crop and a flip becomes one op that computes only the
@@ -86,7 +83,8 @@ def build(
 def hint(field: str) -> str:
   """' (...)' that says how to get a missing field of a batch, or ''."""
   for name in OPS:
-    op_class: Any = find('', name)
+    op_class = find('', name)
+    assert inspect.isclass(op_class) and issubclass(op_class, Declared)
     if field in op_class.makes:
       option = op_class.options_for.get(field)
       if option is not None:

@@ -7,10 +7,11 @@ knows.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from big_vision_like.config.option_types import NonEmpty
 from input_pipeline.ops import geometry, targets
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
@@ -39,18 +40,12 @@ class Canvas(Declared):
     self,
     context: OpContext,
     *,
-    sizes: Sequence[Sequence[int]],
-    fill: int | Sequence[int] = targets.GREY,
+    sizes: Annotated[
+      Sequence[tuple[geometry.Pixels, geometry.Pixels]], NonEmpty()
+    ],
+    fill: targets.Fill = targets.GREY,
   ):
-    if isinstance(sizes, str) or not len(sizes):
-      raise ValueError(
-        f'{context.where}: sizes must be canvases such as '
-        f'[[608, 1024], [1024, 608]], got {sizes!r}'
-      )
-    listed = [
-      geometry.parse_size(context.where, size, f'sizes[{i}]')
-      for i, size in enumerate(sizes)
-    ]
+    listed = [geometry.sides(size) for size in sizes]
     if len(set(listed)) < len(listed):
       raise ValueError(f'{context.where}: a canvas twice in sizes: {sizes!r}')
     self.where = context.where

@@ -7,29 +7,32 @@ so may read anything, and then nothing is left out.
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
+from big_vision_like.protocols import Declaring, Deterministic, Op, Selective
 from input_pipeline.examples.fields import FIELDS
 
 
-def declared(op: Any) -> bool:
+def declared(op: object) -> TypeGuard[Declaring]:
   """Whether an op, or a class of them, says what it reads and makes.
 
   What a class inherits is not believed where its own package computes anew:
   an op of a user's own that extends one of ours may read more than that.
   """
-  if not (hasattr(op, 'reads') and hasattr(op, 'makes')):
+  if not isinstance(op, Declaring):
     return False
   op_class = op if inspect.isclass(op) else type(op)
   order = [
-    c for c in op_class.__mro__ if {'reads', '__call__'} & vars(c).keys()
+    c
+    for c in inspect.getmro(op_class)
+    if {'reads', '__call__'} & vars(c).keys()
   ]
   says = next((c for c in order if 'reads' in vars(c)), op_class)
   does = next((c for c in order if '__call__' in vars(c)), op_class)
   return issubclass(says, does) or _package(says) == _package(does)
 
 
-def check(op: Any, where: str) -> None:
+def check(op: object, where: str) -> None:
   """ValueError where an op says what it reads and makes in a wrong way."""
   if hasattr(op, 'reads') != hasattr(op, 'makes'):
     raise ValueError(
@@ -47,16 +50,17 @@ def _package(op_class: type) -> str:
   return op_class.__module__.partition('.')[0]
 
 
-def needed(ops: Sequence[Any]) -> frozenset[str] | None:
+def needed(ops: Sequence[Op]) -> frozenset[str] | None:
   """Fields of a record that a chain reads; None: not known, so all of them.
 
   A field that is moved along (boxes by a crop) is needed where a later op
   reads it, and so is what moving it takes.
   """
-  if not all(map(declared, ops)):
+  saying = list(filter(declared, ops))
+  if len(saying) < len(ops):
     return None
   names = {'image'}
-  for op in reversed(ops):
+  for op in reversed(saying):
     names = names - set(op.makes) | set(op.reads)
     names |= {
       other
@@ -78,7 +82,7 @@ def only(
   }
 
 
-def finished(ops: Iterable[Any]) -> frozenset[str]:
+def finished(ops: Iterable[Op]) -> frozenset[str]:
   """Fields that ops of a chain bring into the form that a batch has.
 
   A field that has another form in records is so where the op that makes it
@@ -93,24 +97,25 @@ def finished(ops: Iterable[Any]) -> frozenset[str]:
   return frozenset(names)
 
 
-def making(ops: Sequence[Any], wanted: Collection[str]) -> list[Any]:
+def making(ops: Sequence[Op], wanted: Collection[str]) -> list[Op]:
   """Those ops of a chain that some fields come from, all they make being equal.
 
   It is the whole chain where an op does not say what it makes, or where one
   that is needed draws: its numbers depend on what others have drawn before.
   """
-  if not all(map(declared, ops)):
+  saying = list(filter(declared, ops))
+  if len(saying) < len(ops):
     return list(ops)
   names, kept = set(wanted), []
-  for op in reversed(ops):
+  for op in reversed(saying):
     if names.isdisjoint(op.makes):
       continue
-    op = op.only(names) if hasattr(op, 'only') else op
+    op = op.only(names) if isinstance(op, Selective) else op
     names = names - set(op.makes) | set(op.reads)
     kept.insert(0, op)
   return kept if all(map(deterministic, kept)) else list(ops)
 
 
-def deterministic(op: Any) -> bool:
+def deterministic(op: Op) -> bool:
   """Whether an op says that it draws nothing from its generator."""
-  return hasattr(op, 'deterministic') and bool(op.deterministic())
+  return isinstance(op, Deterministic) and bool(op.deterministic())

@@ -34,5 +34,6 @@ class OpContext:
       space.vocabulary,
       space.hierarchy,
       background=space.background is not False,
+      keypoint_pairs=None if space.keypoints is None else space.keypoints.pairs,
       where=where,
     )

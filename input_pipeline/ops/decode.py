@@ -7,11 +7,13 @@ lists what is decoded, converted and refused.
 """
 
 import io
+from typing import Annotated
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
+from big_vision_like.config.option_types import Above, Between, Count
 from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import target_geometry
@@ -50,31 +52,18 @@ class Decode(Declared):
     self,
     context: OpContext,
     *,
-    max_megapixels: float = 64,
-    max_megabytes: float = 64,
-    min_size: int | None = None,
+    max_megapixels: Annotated[
+      float, Between(0, _PILLOW_LIMIT_MEGAPIXELS, open='low')
+    ] = 64,
+    max_megabytes: Annotated[float, Above(0)] = 64,
+    min_size: Count | None = None,
     apply_exif: bool = False,
   ):
-    where = context.where
-    if not 0 < max_megapixels <= _PILLOW_LIMIT_MEGAPIXELS:
-      raise ValueError(
-        f'{where}: max_megapixels must be in (0, {_PILLOW_LIMIT_MEGAPIXELS}], '
-        f'got {max_megapixels!r}'
-      )
-    if not max_megabytes > 0:
-      raise ValueError(
-        f'{where}: max_megabytes must be positive, got {max_megabytes!r}'
-      )
-    if min_size is not None and not (isinstance(min_size, int) and min_size):
-      raise ValueError(
-        f'{where}: min_size must be a number of pixels or None, got '
-        f'{min_size!r}'
-      )
-    self.where = where
+    self.where = context.where
     self.max_pixels = int(max_megapixels * 1e6)
     self.max_bytes = int(max_megabytes * 2**20)
     self.min_size = min_size or 0
-    self.apply_exif = bool(apply_exif)
+    self.apply_exif = apply_exif
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     image = example['image']

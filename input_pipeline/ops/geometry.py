@@ -9,56 +9,34 @@ has none of them costs nothing more.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.config.option_types import (
+  Above,
+  AtLeast,
+  Between,
+  Fraction,
+)
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
 
-
-def _is_int(value: Any) -> bool:
-  return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def parse_size(where: str, size: Any, name: str = 'size') -> tuple[int, int]:
-  """(height, width) from one number or a pair; ValueError otherwise."""
-  pair = (size, size) if _is_int(size) else size
-  if (
-    not isinstance(pair, Sequence)
-    or len(pair) != 2
-    or not all(_is_int(n) and n > 0 for n in pair)
-  ):
-    raise ValueError(
-      f'{where}: {name} must be a positive number of pixels or (height, '
-      f'width), got {size!r}'
-    )
-  return int(pair[0]), int(pair[1])
+Pixels = Annotated[int, AtLeast(1)]
+Size = Pixels | tuple[Pixels, Pixels]  # of both sides, or (height, width)
+Positive = Annotated[float, Above(0)]
+Share = Annotated[float, Between(0, 1, open='low')]
+Keypoint = Annotated[int, AtLeast(0)]  # its number
 
 
-def _side(where: str, name: str, value: Any, side: str) -> int:
-  if not _is_int(value) or value < 1:
-    raise ValueError(
-      f'{where}: {name} must be a positive number of pixels (the {side} '
-      f'side), got {value!r}'
-    )
-  return int(value)
-
-
-def _fraction(where: str, name: str, value: Any) -> float:
-  if not isinstance(value, int | float) or not 0 <= value <= 1:
-    raise ValueError(f'{where}: {name} must be in [0, 1], got {value!r}')
-  return float(value)
-
-
-def _flag(where: str, name: str, value: Any) -> bool:
-  if not isinstance(value, bool):
-    raise ValueError(f'{where}: {name} must be True or False, got {value!r}')
-  return value
+def sides(size: Size) -> tuple[int, int]:
+  """(height, width) from one number or a pair."""
+  height, width = size if isinstance(size, Sequence) else (size, size)
+  return int(height), int(width)
 
 
 def _antialiased(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -98,11 +76,11 @@ class _Sized(_OfPixels):
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
+    size: Size,
     antialias: bool = False,
   ):
-    self.height, self.width = parse_size(context.where, size)
-    self.antialias = _flag(context.where, 'antialias', antialias)
+    self.height, self.width = sides(size)
+    self.antialias = antialias
 
 
 class Resize(_Sized):
@@ -123,11 +101,12 @@ class _ResizeSide(_OfPixels):
   """Bilinear resize that keeps the aspect ratio; subclasses choose it."""
 
   shows_whole = True
-  _SIDE = ''  # what `size` is the length of
 
-  def __init__(self, context: OpContext, *, size: int, antialias: bool = False):
-    self.size = _side(context.where, 'size', size, self._SIDE)
-    self.antialias = _flag(context.where, 'antialias', antialias)
+  def __init__(
+    self, context: OpContext, *, size: Pixels, antialias: bool = False
+  ):
+    self.size = int(size)
+    self.antialias = antialias
 
   def ratio(self, height: int, width: int) -> float:
     raise NotImplementedError
@@ -147,25 +126,21 @@ class ResizeSmall(_ResizeSide):
   resized to `max_size` on its longer side instead: detection's 600 and 1024.
   """
 
-  _SIDE = 'shorter'
-
   def __init__(
     self,
     context: OpContext,
     *,
-    size: int,
+    size: Pixels,
     antialias: bool = False,
-    max_size: int | None = None,
+    max_size: Pixels | None = None,
   ):
     super().__init__(context, size=size, antialias=antialias)
-    self.max_size = None
-    if max_size is not None:
-      self.max_size = _side(context.where, 'max_size', max_size, 'longer')
-      if self.max_size < self.size:
-        raise ValueError(
-          f'{context.where}: max_size={max_size} (the longer side) must be at '
-          f'least size={size} (the shorter side)'
-        )
+    self.max_size = max_size
+    if max_size is not None and max_size < size:
+      raise ValueError(
+        f'{context.where}: max_size={max_size} (the longer side) must be at '
+        f'least size={size} (the shorter side)'
+      )
 
   def ratio(self, height: int, width: int) -> float:
     ratio, longer = self.size / min(height, width), max(height, width)
@@ -176,8 +151,6 @@ class ResizeSmall(_ResizeSide):
 
 class ResizeLong(_ResizeSide):
   """Bilinear resize of the longer side to `size`, keeping the aspect ratio."""
-
-  _SIDE = 'longer'
 
   def ratio(self, height: int, width: int) -> float:
     return self.size / max(height, width)
@@ -228,14 +201,12 @@ class Crop(_OfPixels):
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    min_box_overlap: float = 0.0,
+    size: Size,
+    min_box_overlap: Fraction = 0.0,
   ):
     self.where = context.where
-    self.height, self.width = parse_size(context.where, size)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.height, self.width = sides(size)
+    self.min_box_overlap = float(min_box_overlap)
 
   def size_after(self, height: int, width: int) -> tuple[int, int]:
     return self.height, self.width
@@ -328,19 +299,17 @@ class RandomResizedCrop(_OfPixels):
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    area: Sequence[float] = (0.08, 1.0),
-    aspect: Sequence[float] = (3 / 4, 4 / 3),
+    size: Size,
+    area: tuple[Share, Share] = (0.08, 1.0),
+    aspect: tuple[Positive, Positive] = (3 / 4, 4 / 3),
     antialias: bool = False,
-    min_box_overlap: float = 0.0,
+    min_box_overlap: Fraction = 0.0,
   ):
-    self.height, self.width = parse_size(context.where, size)
-    self.area = _range(context.where, 'area', area, 1.0)
-    self.aspect = _range(context.where, 'aspect', aspect, np.inf)
-    self.antialias = _flag(context.where, 'antialias', antialias)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.height, self.width = sides(size)
+    self.area = _rising(context.where, 'area', area)
+    self.aspect = _rising(context.where, 'aspect', aspect)
+    self.antialias = antialias
+    self.min_box_overlap = float(min_box_overlap)
 
   def size_after(self, height: int, width: int) -> tuple[int, int]:
     return self.height, self.width
@@ -366,34 +335,28 @@ class RandomResizedCrop(_OfPixels):
     return _resized(example, self.height, self.width, self.antialias)
 
 
-def _range(
-  where: str, name: str, value: Any, largest: float
+def _rising(
+  where: str, name: str, pair: tuple[float, float]
 ) -> tuple[float, float]:
-  """(low, high) with 0 < low <= high <= largest; ValueError otherwise."""
-  pair = tuple(value) if isinstance(value, Sequence) else ()
-  if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= largest:
-    raise ValueError(
-      f'{where}: {name} must be a pair low <= high above 0'
-      + (f' and at most {largest:g}' if np.isfinite(largest) else '')
-      + f', got {value!r}'
-    )
-  return float(pair[0]), float(pair[1])
+  """(low, high); ValueError unless low <= high."""
+  low, high = pair
+  if low > high:
+    raise ValueError(f'{where}: {name}={pair!r} must be (low, high)')
+  return float(low), float(high)
 
 
 class CentralCrop(_OfPixels):
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
 
   def __init__(
-    self, context: OpContext, *, fraction: float, min_box_overlap: float = 0.0
+    self,
+    context: OpContext,
+    *,
+    fraction: Share,
+    min_box_overlap: Fraction = 0.0,
   ):
-    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-      raise ValueError(
-        f'{context.where}: fraction must be in (0, 1], got {fraction!r}'
-      )
     self.fraction = float(fraction)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.min_box_overlap = float(min_box_overlap)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     height, width = example['image'].shape[:2]
@@ -417,10 +380,10 @@ class RandomFlip(_OfPixels):
     self,
     context: OpContext,
     *,
-    probability: float = 0.5,
-    keypoint_pairs: Sequence[Sequence[int]] | None = None,
+    probability: Fraction = 0.5,
+    keypoint_pairs: Sequence[tuple[Keypoint, Keypoint]] | None = None,
   ):
-    self.probability = _fraction(context.where, 'probability', probability)
+    self.probability = float(probability)
     if keypoint_pairs is None:
       keypoint_pairs = context.keypoint_pairs
     self.pairs = _pairs(context.where, keypoint_pairs)
@@ -455,19 +418,16 @@ class RandomFlip(_OfPixels):
     return example | {'image': np.ascontiguousarray(example['image'][:, ::-1])}
 
 
-def _pairs(where: str, given: Any) -> target_geometry.Pairs | None:
-  """Checked `keypoint_pairs`."""
+def _pairs(
+  where: str, given: Sequence[Sequence[int]] | None
+) -> target_geometry.Pairs | None:
+  """`keypoint_pairs` as the geometry takes them; each number at most once."""
   if given is None:
     return None
-  pairs = [tuple(p) if isinstance(p, Sequence) else (p,) for p in given]
-  numbers = [n for pair in pairs for n in pair]
-  if (
-    any(len(pair) != 2 for pair in pairs)
-    or not all(_is_int(n) and n >= 0 for n in numbers)
-    or len(set(numbers)) < len(numbers)
-  ):
+  numbers = [n for pair in given for n in pair]
+  if len(set(numbers)) < len(numbers):
     raise ValueError(
-      f'{where}: keypoint_pairs must be pairs of keypoint numbers, each number '
-      f'once, such as [[1, 2], [3, 4]]; got {given!r}'
+      f'{where}: keypoint_pairs={given!r} must name each keypoint once, such '
+      'as [[1, 2], [3, 4]]'
     )
-  return [(int(pair[0]), int(pair[-1])) for pair in pairs]
+  return [(int(left), int(right)) for left, right in given]

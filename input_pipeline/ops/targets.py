@@ -8,16 +8,19 @@ decode_segmentation, then the geometry. `boxes` comes after all geometry,
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from big_vision_like.config.option_types import AtLeast, Between, Count, OneOf
 from input_pipeline.examples import annotations, fields, mask_files, outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
 
+Level = Annotated[int, Between(0, 255)]
+Fill = Level | tuple[Level, Level, Level]
 GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
 
 # What every box has; the rest of a box's fields are made where asked for.
@@ -55,23 +58,10 @@ class Boxes(Declared):
     self,
     context: OpContext,
     *,
-    max_boxes: int,
-    extras: Sequence[str] = (),
-    num_keypoints: int = 0,
+    max_boxes: Count,
+    extras: Sequence[Annotated[str, OneOf(_EXTRAS)]] = (),
+    num_keypoints: Annotated[int, AtLeast(0)] = 0,
   ):
-    where = context.where
-    if max_boxes < 1:
-      raise ValueError(f'{where}: max_boxes must be positive, got {max_boxes}')
-    if num_keypoints < 0:
-      raise ValueError(
-        f'{where}: num_keypoints must be 0 (none) or more, got {num_keypoints}'
-      )
-    for name in extras:
-      if name not in _EXTRAS:
-        raise ValueError(
-          f'{where}: unknown field {name!r} in extras; valid: '
-          f'{", ".join(_EXTRAS)}'
-        )
     self.context = context
     self.max_boxes = int(max_boxes)
     self.extras = tuple(extras)
@@ -167,16 +157,16 @@ class DecodeSegmentation(Declared):
   reads = frozenset({'segmentation', 'image', 'stored_size'})
   makes = frozenset({'segmentation'})
 
-  def __init__(self, context: OpContext, *, num_classes: int | None = None):
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    num_classes: Annotated[int, Between(1, annotations.IGNORE)] | None = None,
+  ):
     vocabulary = context.vocabulary
     if num_classes is None and vocabulary is not None:
       num_classes = len(vocabulary.names) + context.background
       num_classes = min(num_classes, annotations.IGNORE)
-    if num_classes is not None and not 1 <= num_classes <= annotations.IGNORE:
-      raise ValueError(
-        f'{context.where}: num_classes must be 1 to {annotations.IGNORE}, got '
-        f'{num_classes}'
-      )
     self.where = context.where
     self.num_classes = num_classes
 
@@ -223,9 +213,9 @@ class FullSegmentation(Declared):
   reads = frozenset({'segmentation'})
   makes = frozenset({'full_segmentation', 'full_size'})
 
-  def __init__(self, context: OpContext, *, max_size: int | Sequence[int]):
+  def __init__(self, context: OpContext, *, max_size: geometry.Size):
     self.where = context.where
-    self.shape = geometry.parse_size(context.where, max_size, 'max_size')
+    self.shape = geometry.sides(max_size)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     ids = example.get('segmentation')
@@ -258,19 +248,12 @@ class Pad(Declared):
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    fill: int | Sequence[int] = GREY,
+    size: geometry.Size,
+    fill: Fill = GREY,
   ):
     self.where = context.where
-    self.height, self.width = geometry.parse_size(context.where, size)
-    levels = fill if isinstance(fill, Sequence) else (fill,) * 3
-    if len(levels) != 3 or not all(
-      isinstance(n, int) and 0 <= n <= 255 for n in levels
-    ):
-      raise ValueError(
-        f'{context.where}: fill must be a level 0 to 255 or three, got {fill!r}'
-      )
-    self.fill = np.array(levels, np.uint8)
+    self.height, self.width = geometry.sides(size)
+    self.fill = np.array(fill, np.uint8)
 
   def size_after(self, height: int, width: int) -> tuple[int, int]:
     return self.height, self.width

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.files import atomic
+from input_pipeline.labels.hierarchy import Unlisted
 from input_pipeline.prepared.records import ShardReader
 
 FILE_NAME = 'manifest.json'
@@ -78,7 +79,7 @@ class Manifest:
   options: Mapping[str, Any]
   vocabulary: str = 'vocabulary.jsonl'
   hierarchy: str | None = None
-  hierarchy_unlisted: str = 'error'
+  hierarchy_unlisted: Unlisted = 'error'
   label_index: Mapping[str, Mapping[str, File]] = dataclasses.field(
     default_factory=dict
   )

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic
 from input_pipeline.labels import hash_order, stored_labels
@@ -78,20 +79,20 @@ class Done:
     )
 
 
-def shuffled(source: Any, recipe: Recipe) -> np.ndarray:
+def shuffled(source: Source, recipe: Recipe) -> np.ndarray:
   """int64 [n] indices of the source, by a hash of (seed, key).
 
   A source whose records lie in such an order already (`in_hash_order`: another
   prepared data set) keeps it, unless a seed asks for another.
   """
-  if getattr(source, 'in_hash_order', False) and recipe.seed == 0:
+  if hash_order.stored(source) and recipe.seed == 0:
     return np.arange(len(source))[: recipe.limit]
   keys = (source.key(i) for i in range(len(source)))
   hashes = hash_order.key_hashes(keys, recipe.seed)
   return np.argsort(hashes, kind='stable')[: recipe.limit]
 
 
-def plan(split: str, source: Any, recipe: Recipe) -> tuple[list[Task], int]:
+def plan(split: str, source: Source, recipe: Recipe) -> tuple[list[Task], int]:
   """Shards of a split, and the estimated bytes of all of them.
 
   Raises:
@@ -119,7 +120,7 @@ def plan(split: str, source: Any, recipe: Recipe) -> tuple[list[Task], int]:
 
 
 def _readable(
-  source: Any, recipe: Recipe, indices: np.ndarray
+  source: Source, recipe: Recipe, indices: np.ndarray
 ) -> Iterator[bytes]:
   for index in indices:
     with contextlib.suppress(BadExample):
@@ -130,7 +131,7 @@ def _readable(
 def write(
   folder: str,
   task: Task,
-  source: Any,
+  source: Source,
   recipe: Recipe,
   tick: Callable[[], object],
 ) -> Done:
@@ -166,7 +167,7 @@ def write(
 
 
 def _record(
-  source: Any, index: int, recipe: Recipe
+  source: Source, index: int, recipe: Recipe
 ) -> tuple[records.Record | None, str | None]:
   """(record or None, why it is bad or None)."""
   try:
@@ -195,7 +196,7 @@ def _record(
   return record, reason
 
 
-def _check_ids(field: str, ids: Any, source: Any, index: int) -> None:
+def _check_ids(field: str, ids: Any, source: Source, index: int) -> None:
   """ValueError where an id has no name: a mistake of the whole data set."""
   num_classes = len(source.vocabulary)
   if ids is not None and len(ids) and np.max(ids) >= num_classes:

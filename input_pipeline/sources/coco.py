@@ -5,9 +5,10 @@ may lie: input_pipeline/publishers/coco/layout.py.
 """
 
 import os
-from typing import Any
 
+from big_vision_like import protocols
 from input_pipeline.files import image_files
+from input_pipeline.image_sets import holdout
 from input_pipeline.publishers.coco import source as coco
 
 
@@ -38,14 +39,14 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    task: str = 'instances',
-    year: int = 2017,
+    task: coco.Task = 'instances',
+    year: coco.Year = 2017,
     annotations: str | None = None,
     images: str | None = None,
     minival_ids: str | None = None,
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     scratch: str | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     path = image_files.check_path('path', path)
     if not os.path.isdir(path):
       raise FileNotFoundError(f'path={path!r}: no such folder')

@@ -9,13 +9,14 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
+from big_vision_like import protocols
 from big_vision_like.config import plugins
 from input_pipeline.files import shard_names
-from input_pipeline.image_sets import yolo_files
-from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.image_sets import holdout, yolo_files
+from input_pipeline.labels.hierarchy import Hierarchy, Unlisted
 from input_pipeline.publishers.coco import layout
+from input_pipeline.publishers.voc import source as voc
 from input_pipeline.sources import masks
 
 _TABLES = ('.csv', '.tsv', '.jsonl')
@@ -195,12 +196,12 @@ class Source:
     path: str,
     split: str = 'train',
     hierarchy: str | None = None,
-    hierarchy_unlisted: str | None = None,
+    hierarchy_unlisted: Unlisted | None = None,
     vocabulary: str | None = None,
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
-    task: str | None = None,
-  ) -> Any:
+    task: voc.Task | None = None,
+  ) -> protocols.Source:
     """Opens it.
 
     Args:

@@ -58,7 +58,7 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     images: str = 'images',
     masks: str = 'masks',
     image_suffix: str = '',
@@ -70,7 +70,7 @@ class Source:
     for name, value in (('images', images), ('masks', masks)):
       image_files.check_path(name, value)
     if holdout_percent is not None:
-      holdout.check_holdout(holdout_percent, split)
+      holdout.check_split(split)
     undivided = holdout_percent is not None or split == 'all'
     found = mask_pairs.folders(path, split, images, masks, undivided)
     self.background = background

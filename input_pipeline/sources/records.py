@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.stored_labels import StoredLabels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records, stored_images
@@ -24,7 +25,7 @@ class Source:
 
   Attributes:
     background: whether id 0 of the masks is a background; None: not known.
-    keypoint_pairs: numbers of left and right keypoints; None: not known.
+    keypoints: which there are; None: not known.
     external_ids: id of each label where the data come from (COCO's category
       ids); None: not known, or another vocabulary is given.
     has_truth: False: a list of images without any annotations.
@@ -52,7 +53,7 @@ class Source:
     split: str = 'train',
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
   ):
     self.path = os.fspath(path)
     self.split = split
@@ -70,7 +71,7 @@ class Source:
       unlisted=hierarchy_unlisted,
     )
     self.background = manifest.options.get('background')
-    self.keypoint_pairs = manifest.options.get('keypoint_pairs')
+    self.keypoints = _keypoints(manifest)
     by_split = manifest.options.get('external_ids', {})
     ids = None if vocabulary else by_split.get(split)
     self.external_ids = None if ids is None else tuple(ids)
@@ -186,3 +187,11 @@ class Source:
         hashlib.sha256(self.hierarchy.ancestors.values.tobytes()).hexdigest()
       )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+
+
+def _keypoints(manifest: manifests.Manifest) -> Skeleton | None:
+  """Those of a data set; older ones say the pairs only, or nothing."""
+  if 'keypoints' in manifest.options:
+    return Skeleton.from_json(manifest.options['keypoints'])
+  pairs = manifest.options.get('keypoint_pairs')
+  return None if pairs is None else Skeleton.of_pairs(pairs)

@@ -10,21 +10,22 @@ import dataclasses
 import hashlib
 import io
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.config.option_types import Between, OneOf
 from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.synthetic_world.options import Options, check_integer
+from input_pipeline.synthetic_world.options import Options
 from input_pipeline.synthetic_world.render import (
   MAX_SIZE,
   MIN_SIZE,
   Rendered,
-  keypoint_pairs,
   largest_class,
+  skeleton,
 )
 from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
@@ -56,13 +57,13 @@ class Source:
   def __init__(
     self,
     *,
-    split: str = 'train',
-    num_images: int | None = None,
-    image_size: int = 64,
+    split: Annotated[str, OneOf(tuple(SPLITS))] = 'train',
+    num_images: Annotated[int, Between(1, MAX_IMAGES)] | None = None,
+    image_size: Annotated[int, Between(MIN_SIZE, MAX_SIZE)] = 64,
     annotations: bool = False,
     single_label: bool = False,
     confidences: bool = False,
-    negatives: int = 0,
+    negatives: Annotated[int, Between(0, 1000)] = 0,
     num_classes: int = 100,
     depth: int | None = None,
     groups: int | None = None,
@@ -103,26 +104,9 @@ class Source:
     Raises:
       ValueError: naming the option, its value and what is valid.
     """
-    if split not in SPLITS:
-      raise ValueError(
-        f'synthetic world: unknown split {split!r}; valid: {", ".join(SPLITS)}'
-      )
     self.stream, self._raw, default_length = SPLITS[split]
     if num_images is None:
       num_images = default_length
-    check_integer('num_images', num_images, 1, MAX_IMAGES)
-    check_integer('image_size', image_size, MIN_SIZE, MAX_SIZE)
-    check_integer('negatives', negatives, 0, 1000)
-    flags = {
-      'annotations': annotations,
-      'single_label': single_label,
-      'confidences': confidences,
-    }
-    for name, flag in flags.items():
-      if not isinstance(flag, bool):
-        raise ValueError(
-          f'synthetic world: {name} must be True or False, got {flag!r}'
-        )
     options = Options(
       num_classes=num_classes,
       depth=depth,
@@ -148,9 +132,7 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self.background = True if annotations else None  # id 0 of the masks
-    self.keypoint_pairs = (
-      keypoint_pairs(int(num_keypoints)) if annotations else None
-    )
+    self.keypoints = skeleton(int(num_keypoints)) if annotations else None
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.config.option_types import Count
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import fingerprint, tfds_objects
 from input_pipeline.labels import hierarchy as hierarchies
@@ -71,16 +72,14 @@ class Source:
     objects_feature: str | None = None,
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
-    hierarchy_max_depth: int | None = None,
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
+    hierarchy_max_depth: Count | None = None,
   ):
     if (name is None) == (directory is None):
       raise ValueError(
         f'give either name or directory, got name={name!r} and '
         f'directory={directory!r}'
       )
-    if not isinstance(build, bool):
-      raise ValueError(f'build must be True or False, got {build!r}')
     if build and name is None:
       raise ValueError('build=True needs the name of a data set')
     if directory is None:

@@ -9,8 +9,9 @@ augmented training set, is a split of its own, never what `train` means.
 import os
 from typing import Any
 
+from big_vision_like import protocols
 from input_pipeline.files import archives, image_files
-from input_pipeline.image_sets import truth_pairs
+from input_pipeline.image_sets import holdout, truth_pairs
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.publishers.voc import devkit
 from input_pipeline.publishers.voc import source as voc
@@ -53,21 +54,19 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    task: str | None = None,
+    task: voc.Task | None = None,
     vocabulary: str | None = None,
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     trainaug_list: str | None = None,
     trainaug_masks: str | None = None,
     scratch: str | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     path = image_files.check_path('path', path)
-    if task is not None:
-      voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
     if not os.path.exists(path):
       raise FileNotFoundError(f'path={path!r}: no such file or folder')
     if task is None:
       task = _task_of(path, scratch)
-      voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
+    voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
     if trainaug_list is not None and split in ('train', 'trainval'):
       raise ValueError(
         f'trainaug_list={trainaug_list!r} makes the split {voc.TRAINAUG!r}; '
@@ -94,7 +93,7 @@ class Source:
     return found
 
 
-def _task_of(path: str, scratch: str | None) -> str:
+def _task_of(path: str, scratch: str | None) -> voc.Task:
   """What lies there is read for."""
   if not devkit.is_devkit([path]):
     return 'detection'

@@ -11,13 +11,13 @@ has no boxes.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from big_vision_like import protocols
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import archives, image_files
-from input_pipeline.image_sets import truth_pairs, yolo_files
+from input_pipeline.image_sets import holdout, truth_pairs, yolo_files
 from input_pipeline.image_sets.boxed_files import BoxedFiles, Truth
 from input_pipeline.image_sets.truth_pairs import Pairs
 from input_pipeline.labels import text_lines
@@ -52,9 +52,9 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     vocabulary: str | None = None,
-  ) -> Any:
+  ) -> protocols.Source:
     path = image_files.check_path('path', path)
     if not os.path.isdir(path):
       raise FileNotFoundError(f'path={path!r}: no such folder')

@@ -191,3 +191,36 @@ def test_a_run_that_does_not_fit_is_no_error(command_line):
   assert result['code'] == 0, result['err']
   assert 'does not fit 0.01 GiB a device' in result['out']
   assert 'model.remat=True' in result['out']
+
+
+def _without_data(**options):
+  config = settings.complete(tiny.config())
+  config.input.source = dict(type='folder', path='nowhere')
+  config.task.num_classes = None
+  config.plan.update(options)
+  return config
+
+
+def test_a_vocabulary_file_stands_for_the_data(tmp_path, capsys):
+  """7 names, 640 images: 2 epochs are 1,280 images."""
+  names = tmp_path / 'classes.txt'
+  names.write_text('\n'.join('abcdefg'))
+  config = _without_data(vocabulary=str(names), num_examples=640)
+  config.total_steps, config.total_epochs = None, 2
+  made = plan.run(config)
+  assert made.total_examples == 1280
+  assert re.search(r'^classes +7$', capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({}, 'nowhere.*--config.plan.vocabulary=FILE'),
+    (dict(vocabulary='none.txt'), 'plan.vocabulary: .*none.txt'),
+    (dict(vocabulary='none.csv'), 'plan.vocabulary: none.csv: .*suffix'),
+    (dict(num_examples=0), 'plan.num_examples.*at least 1'),
+  ],
+)
+def test_what_the_plan_is_told_of_absent_data(options, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    plan.run(_without_data(**options))

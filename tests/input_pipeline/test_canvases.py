@@ -301,10 +301,10 @@ def test_without_the_op_nothing_is_chosen():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'sizes': []}, r'sizes must be canvases such as \[\[608, 1024\]'),
-    ({'sizes': [[608, 0]]}, r'sizes\[0\] must be a positive number'),
+    ({'sizes': []}, r'sizes=\[\] must be list of list of 2 int'),
+    ({'sizes': [[608, 0]]}, r'sizes=\[\[608, 0\]\] must be list of list of 2 '),
     ({'sizes': [[60, 80], [60, 80]]}, 'a canvas twice'),
-    ({'sizes': [[60, 80]], 'fill': 300}, 'fill must be a level'),
+    ({'sizes': [[60, 80]], 'fill': 300}, r'fill=300 must be int in \[0, 255\]'),
   ],
 )
 def test_mistakes(options, message):

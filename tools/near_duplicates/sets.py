@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline
 from input_pipeline.labels import text_lines
 
@@ -28,7 +29,7 @@ class NamedSet:
 
   role: str
   name: str
-  source: Any
+  source: Source
   vectors: tuple[str, np.ndarray] | None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from big_vision_like.inference import embedder, stored_model
 from big_vision_like.pages import prediction_sheet
+from big_vision_like.protocols import Source
 
 from . import image_list
 
@@ -78,7 +79,7 @@ class Labels:
           self._shown.append((index, line))
         yield line
 
-  def write_page(self, path: str, source: Any) -> int:
+  def write_page(self, path: str, source: Source) -> int:
     """Writes the sheet; returns how many images are on it."""
     prediction_sheet.write(
       path, source, self._shown, self._embedder, self._firsts, len(source)

@@ -15,7 +15,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import loading, overrides, plugins, settings
+from big_vision_like.config import (
+  loading,
+  overrides,
+  plugins,
+  settings,
+  stream_names,
+)
 from configs import studies
 
 from . import entries
@@ -101,7 +107,11 @@ class Study:
 
 
 def within(key: str, sections: Iterable[str]) -> bool:
-  """Whether a dotted key is one of the sections or lies in one."""
+  """Whether a dotted key is one of the sections or lies in one.
+
+  The keys of a stream are as those of `input`.
+  """
+  key = stream_names.as_main(key)
   return any(key == s or key.startswith(f'{s}.') for s in sections)
 
 

@@ -5,21 +5,27 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Task
+
 # Of the largest value. The file's convolutions are those of accelerators, the
 # model's those that are fast on this machine: sums in another order.
 _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 _BATCHES = (1, 3)  # none is the one that was traced
 
 
-def live_outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
+def live_outputs(
+  task: Task, state: Any, num_classes: int
+) -> Callable[[Any], dict[str, Any]]:
   """Jitted uint8 images [b, H, W, 3] -> logits [b, C] or of pixels
   [b, h, w, C], features [b, D]."""
   import jax
 
-  return jax.jit(outputs(task, state))
+  return jax.jit(outputs(task, state, num_classes))
 
 
-def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
+def outputs(
+  task: Task, state: Any, num_classes: int
+) -> Callable[[Any], dict[str, Any]]:
   """The function that is exported: predictions without padded classes.
 
   Raises:
@@ -35,14 +41,13 @@ def outputs(task: Any, state: Any) -> Callable[[Any], dict[str, Any]]:
       'the task has no prediction of images alone, which is exported; it has '
       f'{", ".join(task.predictions) or "none"}'
     )
-  num = task.space.num_classes
 
   def predict(images: Any) -> dict[str, Any]:
     found = {}
     for prediction in of_images.values():
       for name, value in prediction(state, {'image': images}).items():
         if prediction.kind == 'classes':  # others have no padding
-          value = value[:, :num]
+          value = value[:, :num_classes]
         found[name] = value.astype('float32')
     return found
 
@@ -56,7 +61,7 @@ def check(
   image_shape: tuple[int, ...],
 ) -> dict[str, dict[str, float]]:
   """`compare` with a stored model in its state."""
-  live = live_outputs(model.task, state)
+  live = live_outputs(model.task, state, model.space.num_classes)
   return compare(live, exported, image_shape, compute_dtype(model.config))
 
 

@@ -69,7 +69,7 @@ def write(
     params={'backbone': tree['params']['backbone'], 'head': head},
     extra={'batch_stats': tree['batch_stats']},
   )
-  exported = export_check.live_outputs(model.task, read_back)
+  exported = export_check.live_outputs(model.task, read_back, num)
   found = export_check.check(model, state, exported, image_shape)
   line = f'load into timm.create_model({name!r}, num_classes={num})'
   if differs:

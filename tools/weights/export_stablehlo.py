@@ -26,8 +26,11 @@ def write(
   import jax
   from jax import export
 
+  outputs = export_check.outputs(
+    _portable_task(model), state, model.space.num_classes
+  )
   program = export.export(
-    jax.jit(export_check.outputs(_portable_task(model), state)),
+    jax.jit(outputs),
     platforms=PLATFORMS,
   )(
     jax.ShapeDtypeStruct(
@@ -67,4 +70,4 @@ def _portable_task(model: Any) -> Any:
   config = copy.deepcopy(model.config)
   config.unlock()
   config.model.conv = 'native'
-  return experiment.build_task(config, model.space)
+  return experiment.build_task(config, model.spaces)

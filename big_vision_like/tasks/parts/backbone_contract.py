@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.protocols import Backbone, WithComputeType
+
 # Endpoint -> its shape in words; others may have any.
 _SHAPES = {'pooled': ('B', 'D'), 'block4': ('B', 'h', 'w', 'C')}
 
 
 def init(
-  backbone: Any,
+  backbone: Backbone,
   rng: jax.Array,
   image: jax.Array,
   wanted: Iterable[str],
@@ -67,6 +69,13 @@ def init(
   return variables, dict(endpoints)
 
 
+def compute_dtype(backbone: Backbone) -> str:
+  """Type that heads compute in: the model's, 'float32' if it says none."""
+  if isinstance(backbone, WithComputeType):
+    return backbone.compute_dtype
+  return 'float32'
+
+
 def _check(
   name: str, wanted: str, endpoints: Mapping[str, Any], batch_size: int
 ) -> None:
@@ -92,7 +101,7 @@ def _check(
     )
 
 
-def _line_of(error: BaseException, backbone: Any) -> str:
+def _line_of(error: BaseException, backbone: Backbone) -> str:
   """' (FILE, line N)': where in the model's own package it failed."""
   package = type(backbone).__module__.partition('.')[0]
   for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):

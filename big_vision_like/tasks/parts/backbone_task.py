@@ -5,13 +5,15 @@ pure functions of them (docs/add-a-task.md).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like import protocols
+from big_vision_like.config.option_types import Count, OneOf
 from big_vision_like.models.parts import heads
-from big_vision_like.protocols import Kind, Prediction, Scores
+from big_vision_like.protocols import Backbone, Kind, Prediction, Scores
 from big_vision_like.tasks.parts import backbone_contract
 from input_pipeline.labels.space import LabelSpace
 
@@ -23,9 +25,10 @@ PIXELS = {
   'inception': (0.5, 0.5),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+Pixels = Annotated[str, OneOf(tuple(PIXELS))]
 
 
-def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
+def scale_pixels(image: jax.Array, pixels: Pixels = 'inception') -> jax.Array:
   """uint8 [0, 255] -> float32.
 
   Args:
@@ -70,21 +73,21 @@ class BackboneTask:
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     heads: Mapping[str, Any],
     *,
     endpoints: Mapping[str, str],
     space: LabelSpace,
-    pixels: str = 'inception',
+    pixels: Pixels = 'inception',
     taps: Sequence[str] = (),
   ):
     assert heads.keys() == endpoints.keys() and 'backbone' not in heads
-    if pixels not in PIXELS:
-      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
     self.space = space
     self.num_classes = space.num_classes
     self._pixels = pixels
-    frozen = getattr(backbone, 'frozen_parameters', tuple)()
+    frozen = ()
+    if isinstance(backbone, protocols.Freezing):
+      frozen = backbone.frozen_parameters()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
     self.heads = dict(heads)
@@ -104,9 +107,9 @@ class BackboneTask:
       params[name] = head['params']
     return params, variables
 
-  def scaled(self, batch: Batch) -> jax.Array:
+  def scaled(self, batch: Batch, field: str = 'image') -> jax.Array:
     """The images as the backbone takes them, float32 [B, H, W, 3]."""
-    return scale_pixels(batch['image'], self._pixels)
+    return scale_pixels(batch[field], self._pixels)
 
   def logits(
     self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
@@ -178,20 +181,16 @@ class Classifier(BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
     space: LabelSpace,
-    class_multiple: int,
-    prior: float | None = None,
-    pixels: str = 'inception',
+    class_multiple: Count,
+    prior: heads.Prior | None = None,
+    pixels: Pixels = 'inception',
   ):
-    if class_multiple < 1:
-      raise ValueError(
-        f'task.class_multiple={class_multiple} must be at least 1'
-      )
     head = heads.ClassifierHead(
       num_classes=space.num_classes,
       class_multiple=class_multiple,
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      dtype=backbone_contract.compute_dtype(backbone),
       prior=prior,
     )
     super().__init__(

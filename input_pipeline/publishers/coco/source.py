@@ -13,7 +13,7 @@ splits.
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -27,18 +27,33 @@ from input_pipeline.image_sets import (
   holdout,
 )
 from input_pipeline.labels import text_lines
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.coco import annotations as coco_annotations
 from input_pipeline.publishers.coco import layout
 from input_pipeline.publishers.coco.annotations import Annotations
 
-TASKS = ('instances', 'keypoints', 'both')
-YEARS = (2017, 2014)
+Task = Literal['instances', 'keypoints', 'both']
+Year = Literal[2017, 2014]
+TASKS: tuple[Task, ...] = get_args(Task)
+YEARS: tuple[Year, ...] = get_args(Year)
 MINIVAL = 'minival'
 TRAINVAL_MINUS_MINIVAL = 'trainval_minus_minival'
-# Left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-KEYPOINT_PAIRS = (
-  (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
+# Of persons; the sigmas are those of pycocotools.
+PERSON = Skeleton(
+  names=(
+    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder',
+    'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist',
+    'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
+    'right_ankle',
+  ),
+  pairs=(
+    (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
+  ),
+  sigmas=(
+    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062,
+    0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+  ),
 )  # fmt: skip
 _NUM_SHOWN = 5
 
@@ -92,8 +107,8 @@ class Source:
     self.vocabulary = Vocabulary(first.categories)
     self.external_ids = first.category_ids
     self.has_truth = any(part.annotations.has_truth for part in parts)
-    num_keypoints = 0 if first.keypoints is None else first.keypoints.shape[1]
-    self.keypoint_pairs = KEYPOINT_PAIRS if num_keypoints == 17 else None
+    points = 0 if first.keypoints is None else first.keypoints.shape[1]
+    self.keypoints = PERSON if points == len(PERSON.names) else None
     self._ends = np.cumsum([len(part.rows) for part in parts])
 
   def __len__(self) -> int:
@@ -336,7 +351,7 @@ def _minival(val: Part, wanted: np.ndarray, origin: str) -> tuple[Part, Part]:
 
 def _held_out(whole: Part, split: str, percent: float) -> Part:
   """The part of all images that is train or val."""
-  holdout.check_holdout(percent, split)
+  holdout.check_split(split)
   names = whole.annotations.file_names
   held = np.array([holdout.held_out(os.fsencode(n), percent) for n in names])
   rows = np.flatnonzero(held == (split == 'val'))

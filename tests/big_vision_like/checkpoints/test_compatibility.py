@@ -9,13 +9,21 @@ import pytest
 from PIL import Image
 
 from big_vision_like import evaluate, experiment, train
-from big_vision_like.checkpoints import folders, manager, reading, warm_start
+from big_vision_like.checkpoints import (
+  compatibility,
+  folders,
+  manager,
+  reading,
+  warm_start,
+)
+from big_vision_like.config import settings
 from big_vision_like.inference import stored_model
 from configs import common
 from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
+from tests.conftest import ROOT
 from tools import predict
 
 NAMES = ('cat', 'dog', 'owl')
@@ -40,6 +48,20 @@ def state(exp):
 @pytest.fixture(scope='module')
 def workdir(exp, state, tmp_path_factory):
   return saved_run.save(tmp_path_factory.mktemp('run'), exp, state)
+
+
+def test_a_task_need_not_take_the_options_that_it_inherits(
+  monkeypatch, tmp_path
+):
+  """That of docs/add-a-task.md has no `pixels`; `--mode=eval` compares it."""
+  monkeypatch.syspath_prepend(str(ROOT / 'tests' / 'fixtures'))
+  task = dict(type='my_package.my_task')
+  config = settings.complete(tiny.config(task=task))
+  meta = {'config': settings.complete(tiny.config(task=task))}
+  compatibility.check_layout(config, meta, tmp_path, '--workdir')
+  meta['config'].model.stride_in = 'first_unit_3x3'
+  with pytest.raises(ValueError, match=r'model\.stride_in'):
+    compatibility.check_layout(config, meta, tmp_path, '--workdir')
 
 
 @pytest.mark.parametrize(

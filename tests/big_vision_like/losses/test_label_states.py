@@ -6,6 +6,7 @@ on every mesh; a second check is automatic differentiation of that array.
 
 import itertools
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,9 @@ from tests.big_vision_like.losses import test_classification as plain
 
 CLASSES = 101
 MODES = list(
-  itertools.product(classification.UNKNOWN, classification.CONFIDENCE)
+  itertools.product(
+    get_args(classification.Unknown), get_args(classification.Confidence)
+  )
 )
 
 
@@ -184,7 +187,7 @@ def test_certain_labels_are_plain_labels():
   p = problem()
   z = jnp.asarray(p['features'] @ p['kernel'])
   sure = np.ones_like(p['conf'])
-  for unknown in classification.UNKNOWN:
+  for unknown in get_args(classification.Unknown):
     labels = (p['ids'], sure, p['negatives'])
     expected = loss_of(unknown, 'ignore')(z, labels, CLASSES)
     for confidence in ('target', 'weight'):
@@ -235,8 +238,8 @@ def test_ids_outside_the_classes_contribute_nothing(shape):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(unknown='absent'), "unknown must be one of negative, ignore, got 'a"),
-    (dict(confidence='soft'), 'confidence must be one of ignore, target, weig'),
+    (dict(unknown='absent'), "unknown='absent'; valid: negative, ignore"),
+    (dict(confidence='soft'), "confidence='soft'; valid: ignore, target, wei"),
     (
       dict(confidence='target'),
       r'needs label_conf of shape \(2, 3\), got None',

@@ -1,6 +1,7 @@
 """Endpoints by name and blocks on their own, against the whole net."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +210,7 @@ def test_a_stride_takes_every_second_row_and_column(stride_in, rate):
   np.testing.assert_allclose(dense[:, ::2, ::2], strided, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('stride_in', resnet.STRIDE_PLACEMENTS)
+@pytest.mark.parametrize('stride_in', get_args(resnet.StrideIn))
 @pytest.mark.parametrize('rate', [1, 2, 4])
 @pytest.mark.parametrize(('stride', 'sides'), [(1, (7, 9)), (2, (4, 5))])
 def test_sizes_of_crops(stride, sides, rate, stride_in):

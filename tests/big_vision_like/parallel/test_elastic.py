@@ -7,6 +7,7 @@ import pytest
 from big_vision_like import experiment, opening, train
 from big_vision_like.checkpoints import folders, manager
 from big_vision_like.runtime import writers
+from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
@@ -45,7 +46,7 @@ class Run:
 
   def __call__(self, folder, num_classes, mesh, **changes):
     ids = []
-    real = opening.pipeline.TrainIterator.__next__
+    real = pipeline.TrainIterator.__next__
     devices = jax.devices()[: mesh[0] * mesh[1]]
 
     def noting(iterator):
@@ -54,7 +55,7 @@ class Run:
       return batch
 
     with self._monkeypatch.context() as patch:
-      patch.setattr(opening.pipeline.TrainIterator, '__next__', noting)
+      patch.setattr(pipeline.TrainIterator, '__next__', noting)
       build = experiment.build
       patch.setattr(
         opening.experiment,

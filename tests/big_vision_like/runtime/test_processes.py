@@ -38,7 +38,15 @@ def free_port():
 class World:
   """`num` processes of `python -m main`; their output goes to files."""
 
-  def __init__(self, num, devices, folder, *options, only=None):
+  def __init__(
+    self,
+    num,
+    devices,
+    folder,
+    *options,
+    only=None,
+    config=f'{CONFIG}:tiny',
+  ):
     self.folder = pathlib.Path(folder)
     self.workdir = self.folder / 'run'
     port = free_port()
@@ -49,7 +57,7 @@ class World:
       world = [f'--num_processes={num}', f'--process_id={i}']
       world += [f'--coordinator=127.0.0.1:{port}'] if num > 1 else []
       command = [sys.executable, '-u', '-m', 'tests.recorded_main']
-      command += [str(self.folder / f'ids{i}'), f'--config={CONFIG}:tiny']
+      command += [str(self.folder / f'ids{i}'), f'--config={config}']
       command += [f'--workdir={self.workdir}', *OPTIONS, *options]
       with (self.folder / f'out{i}').open('w') as out:
         self.processes[i] = subprocess.Popen(

@@ -354,7 +354,8 @@ def test_max_depth(tmp_path):
   ):
     hierarchy.load(path, Vocabulary(NAMES), max_depth=2)
   for wrong in (0, True, 2.0):
-    with pytest.raises(ValueError, match='max_depth must be an integer'):
+    expected = f'max_depth={wrong} must be int of at least 1 or None'
+    with pytest.raises(ValueError, match=expected):
       hierarchy.load(path, Vocabulary(NAMES), max_depth=wrong)
 
 

@@ -1,13 +1,16 @@
 """Label spaces: whole through JSON, and mistakes in them."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from input_pipeline.labels import subset
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.ops.context import OpContext
 
 NAMES = ('thing', 'fruit', 'apple', 'car')
 SKELETON = Skeleton(('nose', 'left', 'right'), ((1, 2),), (0.1, 0.2, 0.2))
@@ -78,8 +81,67 @@ def test_of_a_source():
 
   found = LabelSpace.of_source(Source())
   assert found.names == NAMES and found.background is False
+  assert found.keypoints is None
+  Source.keypoints = SKELETON
+  assert LabelSpace.of_source(Source()).keypoints is SKELETON
+  Source.space = None  # as good as none
+  assert LabelSpace.of_source(Source()).keypoints is SKELETON
   Source.space = space()
   assert LabelSpace.of_source(Source()) is Source.space
+
+
+def test_keypoints_of_which_only_the_pairs_are_known():
+  pairs_only = Skeleton.of_pairs([[1, 2], [4, 3]])
+  assert pairs_only.anonymous and pairs_only.pairs == ((1, 2), (4, 3))
+  given = dataclasses.replace(space(), keypoints=pairs_only)
+  assert through_json(given).keypoints == pairs_only
+  assert Skeleton.of_pairs([]).pairs == ()
+  with pytest.raises(ValueError, match='0 to 2 at most once'):
+    Skeleton.of_pairs([[1, 2], [2, 0]])
+
+
+def test_ops_learn_of_pairs_from_the_space():
+  context = OpContext.of_space(space(), 'here')
+  assert context.keypoint_pairs == SKELETON.pairs
+  none = dataclasses.replace(space(), keypoints=None)
+  assert OpContext.of_space(none, 'here').keypoint_pairs is None
+  no_pairs = dataclasses.replace(space(), keypoints=Skeleton(('tip',)))
+  assert OpContext.of_space(no_pairs, 'here').keypoint_pairs == ()
+
+
+class Spaced:
+  """Three records with the labels of a space."""
+
+  space = space()
+  vocabulary, hierarchy = space.vocabulary, space.hierarchy
+
+  def __len__(self):
+    return 3
+
+  def __getitem__(self, index):
+    return {'labels': np.array([[2], [3], [2, 3]][index], np.int32)}
+
+  def key(self, index):
+    return str(index)
+
+  def fingerprint(self):
+    return 'spaced'
+
+
+@pytest.mark.parametrize(
+  'options, names, external',
+  [
+    (dict(num_images=2), NAMES, (1, 5, 53, 3)),
+    (dict(labels=['apple', 'thing']), ('thing', 'apple'), (1, 53)),
+    (dict(labels=['apple'], keep_ids=True), NAMES, (1, 5, 53, 3)),
+  ],
+)
+def test_of_a_subset(options, names, external):
+  part = subset.select(Spaced(), options, 'here')
+  found = LabelSpace.of_source(part)
+  assert found.names == part.vocabulary.names == names
+  assert found.external_ids == external
+  assert (found.background, found.keypoints) == (True, SKELETON)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from input_pipeline import pipeline
 from input_pipeline.examples import outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
-from input_pipeline.publishers.coco.source import KEYPOINT_PAIRS
+from input_pipeline.publishers.coco.source import PERSON
 from input_pipeline.sources.synthetic import Source
 
 CHAINS = {
@@ -34,7 +34,7 @@ CHAINS = {
 
 
 def build(specs):
-  return example_ops.build(specs, OpContext(keypoint_pairs=KEYPOINT_PAIRS))
+  return example_ops.build(specs, OpContext(keypoint_pairs=PERSON.pairs))
 
 
 def run(specs, example, seed=0):
@@ -106,7 +106,7 @@ def test_keypoints_lie_where_the_pixels_went(name):
   specs = CHAINS[name]
   rng = np.random.default_rng(4)
   order = np.arange(17)
-  for a, b in KEYPOINT_PAIRS:
+  for a, b in PERSON.pairs:
     order[[a, b]] = b, a
   for seed in range(6):
     y, x = rng.integers(3, 77), rng.integers(3, 97)
@@ -390,13 +390,32 @@ def test_a_segmentation_that_no_longer_fits_is_not_decoded(name):
 @pytest.mark.parametrize(
   'spec,message',
   [
-    (dict(op='random_crop', size=3, min_box_overlap=2), r'in \[0, 1\], got 2'),
-    (dict(op='random_flip', keypoint_pairs=[[1]]), 'pairs of keypoint numbers'),
-    (dict(op='random_flip', keypoint_pairs=[1, 2]), 'pairs of keypoint'),
-    (dict(op='random_flip', keypoint_pairs=[[1, 2], [2, 3]]), 'once'),
+    (
+      dict(op='random_crop', size=3, min_box_overlap=2),
+      r'min_box_overlap=2 must be float in \[0, 1\]',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[1]]),
+      r'keypoint_pairs=\[\[1\]\] must be list of list of 2 int of at least 0',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[1, 2]),
+      r'keypoint_pairs=\[1, 2\] must be list of list of 2 int',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[-1, 2]]),
+      r'keypoint_pairs=\[\[-1, 2\]\] must be list of list of 2 int of at least',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[1, 2], [2, 3]]),
+      r'keypoint_pairs=\[\[1, 2\], \[2, 3\]\] must name each keypoint once',
+    ),
     (dict(op='resize_small', size=9, max_size=8), 'at least size=9'),
-    (dict(op='resize_small', size=9, max_size=0), 'the longer side'),
-    (dict(op='resize_long', size=0), 'the longer side'),
+    (
+      dict(op='resize_small', size=9, max_size=0),
+      'max_size=0 must be int of at',
+    ),
+    (dict(op='resize_long', size=0), 'size=0 must be int of at least 1'),
   ],
 )
 def test_mistakes_in_options(spec, message):

@@ -175,13 +175,16 @@ def test_mistakes_of_a_data_set_are_named():
 @pytest.mark.parametrize(
   'spec,message',
   [
-    (dict(op='boxes', max_boxes=0), 'max_boxes must be positive'),
-    (dict(op='boxes', max_boxes=1, extras=['crowd']), "'crowd'.*box_crowd"),
-    (dict(op='boxes', max_boxes=1, num_keypoints=-1), 'num_keypoints must'),
-    (dict(op='pad', size=9, fill=256), 'fill must be .* got 256'),
-    (dict(op='pad', size=9, fill=[1, 2]), 'fill must be'),
-    (dict(op='pad', size=0), 'size must be a positive'),
-    (dict(op='decode_segmentation', num_classes=256), 'must be 1 to 255'),
+    (dict(op='boxes', max_boxes=0), 'max_boxes=0 must be int of at least 1'),
+    (dict(op='boxes', max_boxes=1, extras=['crowd']), 'crowd.* box_crowd'),
+    (dict(op='boxes', max_boxes=1, num_keypoints=-1), 'num_keypoints=-1 must'),
+    (dict(op='pad', size=9, fill=256), r'fill=256 must be .*\[0, 255\]'),
+    (dict(op='pad', size=9, fill=[1, 2]), r'fill=\[1, 2\] must .* list of 3'),
+    (dict(op='pad', size=0), 'size=0 must be int of at least 1'),
+    (
+      dict(op='decode_segmentation', num_classes=256),
+      r'num_classes=256 must be int in \[1, 255\] or None',
+    ),
   ],
 )
 def test_mistakes_in_options(spec, message):

@@ -87,7 +87,9 @@ def test_other_sources_too(classes):
   config = dict(type='folder', path=str(classes), split='test')
   with pytest.raises(ValueError, match=rf'^evals\.val\.data: {classes}'):
     evaluator(config)
-  with pytest.raises(ValueError, match=r'^evals\.val\.data: synthetic world'):
+  with pytest.raises(
+    ValueError, match=r"^evals\.val\.data\.split='test'; valid"
+  ):
     evaluator(dict(type='synthetic', split='test'))
   config |= dict(split='train', vocabulary=f'{classes}/none.txt')
   with pytest.raises(FileNotFoundError, match=r'^evals\.val\.data: .*none.txt'):

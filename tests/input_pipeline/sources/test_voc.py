@@ -147,7 +147,7 @@ def test_masks_of_trainaug_from_a_zip(devkit, tmp_path):
       {'task': 'detection'},
       "'train' .*: test, trainval; task='segmentation' has",
     ),
-    ({'task': 'pose'}, "one of detection, segmentation, got 'pose'"),
+    ({'task': 'pose'}, "task='pose'; valid: detection, segmentation"),
     ({'trainaug_list': 'x.txt'}, "split='train' is the list of that name"),
     ({'trainaug_masks': 'x'}, 'trainaug_masks needs trainaug_list'),
     ({'task': 'detection', 'trainaug_list': 'x'}, 'belongs to the task segmen'),
@@ -158,7 +158,7 @@ def test_masks_of_trainaug_from_a_zip(devkit, tmp_path):
 )
 def test_mistakes(devkit, options, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    Source(**{'path': str(devkit), **options})
+    pipeline.open_source({'type': 'voc', 'path': str(devkit), **options})
 
 
 def test_no_lists(tmp_path):

@@ -8,8 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.cocoeval import Params
 
+from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
+from input_pipeline.publishers.coco.source import PERSON
 from input_pipeline.sources.records import Source
 from tools import prepare_coco
 
@@ -150,10 +154,56 @@ def test_keypoints_of_persons_among_all_instances(coco, tmp_path):
   np.testing.assert_array_equal(found['keypoints'][1, :, 0], expected[:, 1])
   np.testing.assert_array_equal(found['keypoints'][1, :, 1], expected[:, 0])
   np.testing.assert_array_equal(found['keypoints'][1, :, 2], expected[:, 2])
-  # Left and right come with the data: eyes are 1 and 2 (cocodataset.org).
-  source = Source(path=str(out))
-  assert source.keypoint_pairs is not None and len(source.keypoint_pairs) == 8
-  assert list(source.keypoint_pairs[0]) == [1, 2]
+
+
+def test_what_is_known_of_keypoints_comes_with_the_data(coco, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert prepare(coco, out, '--task', 'both') == 0
+  space = LabelSpace.of_source(Source(path=str(out)))
+  assert space.keypoints == PERSON
+  spec = [dict(op='random_flip')]
+  (flip,) = pipeline.build_ops(spec, Source(path=str(out)))
+  assert flip.pairs == list(PERSON.pairs)
+  assert prepare(coco, out, '--task', 'both') == 0
+  assert 'finished already' in capsys.readouterr().out
+  # As before names and sigmas were stored.
+  manifest = out / 'manifest.json'
+  content = json.loads(manifest.read_text())
+  del content['options']['keypoints']
+  manifest.write_text(json.dumps(content))
+  old = LabelSpace.of_source(Source(path=str(out))).keypoints
+  assert old is not None and old.anonymous and old.pairs == PERSON.pairs
+  (flip,) = pipeline.build_ops(spec, Source(path=str(out)))
+  assert flip.pairs == list(PERSON.pairs)
+  assert prepare(coco, out, '--task', 'both') == 0
+
+
+def test_other_keypoints_are_not_taken_for_those_of_persons(coco, tmp_path):
+  for split in IMAGES:
+    path = coco / 'annotations' / f'person_keypoints_{split}.json'
+    found = json.loads(path.read_text())
+    for entry in found['annotations']:
+      entry['keypoints'] = entry['keypoints'][: 3 * 5]
+    path.write_text(json.dumps(found))
+  out = tmp_path / 'out'
+  assert prepare(coco, out, '--task', 'both') == 0
+  found = by_key(out, 'train')['train2017/000000000009.jpg']
+  assert found['keypoints'].shape == (3, 5, 3)
+  assert LabelSpace.of_source(Source(path=str(out))).keypoints is None
+
+
+def test_keypoints_of_persons_are_those_of_coco():
+  """Tolerances as in pycocotools; names say left and right."""
+  expected = Params('keypoints').kpt_oks_sigmas
+  np.testing.assert_allclose(PERSON.sigmas, expected, rtol=1e-12)
+  assert len(PERSON.names) == 17
+  paired = {PERSON.names[a]: PERSON.names[b] for a, b in PERSON.pairs}
+  assert paired == {
+    name: name.replace('left', 'right')
+    for name in PERSON.names
+    if name.startswith('left')
+  }
+  assert [n for n in PERSON.names if '_' not in n] == ['nose']
 
 
 def test_persons_alone(coco, tmp_path):
