@@ -16,6 +16,7 @@ import numpy as np
 
 from big_vision_like.config import stream_names
 from big_vision_like.config.stream_names import MAIN
+from big_vision_like.protocols import Source
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
 from input_pipeline.bad_records import BadRecords
@@ -37,7 +38,7 @@ class Stream:
   """
 
   section: Any
-  source: Any
+  source: Source
   ops: list[Op]
 
 
@@ -60,7 +61,7 @@ def open_all(config: Any) -> dict[str, Stream]:
   return opened
 
 
-def open_source(config: Any, name: str) -> Any:
+def open_source(config: Any, name: str) -> Source:
   """The source of one stream, or the subset that the config asks for."""
   if name == MAIN:
     return pipeline.open_train(config)

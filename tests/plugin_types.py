@@ -54,6 +54,7 @@ from tests.fixtures.my_package import (
   my_model,
   my_ops,
   my_source,
+  my_streams_task,
   my_task,
 )
 
@@ -121,6 +122,7 @@ TASKS: dict[str, TaskClass] = {
   'big_vision_like.tasks.multilabel': multilabel.Task,
   'big_vision_like.tasks.segmentation': segmentation.Task,
   'big_vision_like.tasks.softmax': softmax.Task,
+  'tests.fixtures.my_package.my_streams_task': my_streams_task.Task,
   'tests.fixtures.my_package.my_task': my_task.Task,
 }
 EVALUATORS: dict[str, EvaluatorClass] = {
@@ -277,6 +279,7 @@ COMPUTE_TYPES: list[Callable[..., protocols.WithComputeType]] = [resnet.Model]
 CONVOLUTIONS: list[Callable[..., protocols.WithConv]] = [resnet.Model]
 LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   multilabel.Task,
+  my_streams_task.Task,
   my_task.Task,
   resnet.Model,
   segmentation.Task,

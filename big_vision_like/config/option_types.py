@@ -180,9 +180,11 @@ def check(where: str, fn: Callable[..., Any], given: Mapping[str, Any]) -> None:
     ValueError: naming the option, its value and what is valid.
   """
   known = hints(fn)
+  # A key goes on with a dot; other places, 'input.ops[1] (resize)', do not.
+  joint = '.' if re.fullmatch(r'[\w.\[\]]+', where) else ': ' if where else ''
   for name, value in given.items():
     if name in known:
-      check_value(f'{where}.{name}' if where else name, known[name], value)
+      check_value(f'{where}{joint}{name}', known[name], value)
 
 
 def check_fields(where: str, instance: Any) -> None:

@@ -2,7 +2,7 @@
 
 An op is built once from its options and then maps one example to the next:
 
-    op = Op(context, **options)     # every option checked here
+    op = Op(context, **options)     # checked by their types before
     example = op(example, rng)      # may raise BadExample
 
 All randomness comes from `rng`, so an example depends on its own generator

@@ -177,8 +177,9 @@ def test_advice_stops_at_what_fits_and_adds_up_where_nothing_does():
     'mesh.shard_slots=True',
   ]
   assert last.endswith(': 2.000 GiB, fits')
-  with pytest.raises(ValueError, match=r'plan\.device_memory_gib=0'):
-    advice(0.0)
+  config.plan.device_memory_gib = 0.0
+  with pytest.raises(ValueError, match=r'plan\.device_memory_gib=0\.0 must be'):
+    settings.complete(config)
 
 
 @pytest.mark.slow

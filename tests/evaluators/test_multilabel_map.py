@@ -297,9 +297,12 @@ def test_full_scores_have_a_limit(monkeypatch):
   ('options', 'message'),
   [
     (dict(kk=3), r"evals\.fasteval: unknown option 'kk'"),
-    (dict(k=0), r'evals\.fasteval: k must be at least 1'),
-    (dict(axis='klass'), r'evals\.fasteval: axis must be one of class, image'),
-    (dict(weights='freq'), r"weights must be one of uniform.* got 'freq'"),
+    (dict(k=0), r'evals\.fasteval\.k=0 must be int of at least 1'),
+    (dict(axis='klass'), r"fasteval\.axis='klass'; valid: class, image, po"),
+    (
+      dict(weights='freq'),
+      r"weights='freq' must be .*uniform.*source or .*\.csv",
+    ),
     (dict(weights='no.csv'), r'no\.csv: no such file'),
     (dict(weights='source'), r'has no popularity weights'),
     (dict(close_ground_truth=True), r'the data have no hierarchy'),
@@ -310,7 +313,10 @@ def test_full_scores_have_a_limit(monkeypatch):
     (dict(exclude_ids=[3]), r'exclude_ids: no record 3'),
     (dict(exclude_ids=[0, 1, 2]), r'exclude_ids excludes every record'),
     (dict(predict_fn='logit'), r"no prediction 'logit' \(did you mean"),
-    (dict(tail_below=5, head_from=4), r'tail_below=5 must lie between 0'),
+    (
+      dict(tail_below=5, head_from=4),
+      r'tail_below=5 must be at most head_from=4',
+    ),
     (dict(ops=harness.IMAGE_OPS), r"no op makes the field 'label_ids'"),
     (dict(train_counts='no.jsonl'), r'no\.jsonl: no such file'),
     (dict(type='multilabel_mapp'), r"did you mean 'multilabel_map'"),

@@ -117,7 +117,7 @@ def test_labels_dropped_for_their_confidence_are_not_annotated():
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(unknown='drop'), r'evals\.fasteval: unknown must be one of negative'),
+    (dict(unknown='drop'), r"evals\.fasteval\.unknown='drop'; valid: negative"),
     (
       dict(ops=[*harness.IMAGE_OPS, dict(op='labels', max_labels=8)]),
       r"makes the field 'negative_ids' \(set max_negatives of the op 'labels'",

@@ -53,7 +53,7 @@ def test_own_evaluator(my_package, shape):
   ('entry', 'message'),
   [
     (_entry(temprature=1), r"evals\.own: unknown option 'temprature' \(did"),
-    (_entry(temperature=0), r'evals\.own\.temperature must be positive'),
+    (_entry(temperature=0), r'own\.temperature=0 must be float above 0'),
     (_entry(type='my_package.absent'), r"'my_package\.absent': there is no"),
     (_entry(type=harness.SOURCE), r"does not define 'Evaluator'"),
     (

@@ -207,15 +207,23 @@ def test_knn_votes_as_scikit_learn(shape):
 @pytest.mark.parametrize(
   'kind,options,message',
   [
-    ('linear_probe', dict(l2=0.0), 'evals.fasteval.l2 must be'),
-    ('linear_probe', dict(l2=[]), 'evals.fasteval.l2 must be'),
+    ('linear_probe', dict(l2=0.0), 'evals.fasteval.l2=0.0 must be float above'),
+    (
+      'linear_probe',
+      dict(l2=[]),
+      r'evals.fasteval.l2=\[\] must be .*not empty',
+    ),
     ('linear_probe', dict(holdout_percent=100), 'holdout_percent=100'),
     ('linear_probe', dict(max_steps=0), 'max_steps=0'),
-    ('fewshot', dict(shots=[0]), 'evals.fasteval.shots must be'),
+    (
+      'fewshot',
+      dict(shots=[0]),
+      r'fasteval.shots=\[0\] must be list of int of',
+    ),
     ('fewshot', dict(l2=-1), 'l2=-1'),
-    ('knn', dict(k=[]), 'evals.fasteval.k must be'),
+    ('knn', dict(k=[]), r'evals.fasteval.k=\[\] must be .*, not empty'),
     ('knn', dict(k=[151]), 'k=151 is more than the 150 images of train'),
-    ('knn', dict(temperature=0), 'temperature must be above 0'),
+    ('knn', dict(temperature=0), 'temperature=0 must be float above 0'),
   ],
 )
 def test_mistakes_are_named_at_the_start(kind, options, message):

@@ -108,7 +108,7 @@ def test_without_a_header_the_layout_is_that_of_torch(weights, tmp_path):
   [
     (
       {'model.stride_in': 'nowhere'},
-      "model.stride_in: 'nowhere' is not one of",
+      "model.stride_in='nowhere'; valid: last_unit_3x3",
     ),
     ({'model.output_stride': 'x'}, "header, model.output_stride='x': no int"),
     ({'scores': 'ranks'}, "header, scores='ranks': valid: softmax, sigmoid"),

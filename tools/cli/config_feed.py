@@ -67,6 +67,7 @@ def open_feed(config: Any, key: str, seed: int | None) -> Feed:
   """
   from big_vision_like.config import settings, stream_names
   from input_pipeline import pipeline, streams
+  from input_pipeline.labels.space import LabelSpace
 
   if 'input' not in config or 'evals' not in config:
     raise ValueError('--config: no config of a run: it has no input, no evals')
@@ -94,7 +95,7 @@ def open_feed(config: Any, key: str, seed: int | None) -> Feed:
     seed = stream_names.seed_of(config.seed if seed is None else seed, name)
   background = config.task.get('background', True)
   if name:
-    background = getattr(source, 'background', None) is not False
+    background = LabelSpace.of_source(source).background is not False
   return Feed(
     key=key,
     source=source,

@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.inference.stored_model import StoredModel
 from input_pipeline.labels.space import LabelSpace
 
@@ -13,7 +14,7 @@ def model_with(**attributes) -> StoredModel:
   return StoredModel(
     path=pathlib.Path('run'),
     config=types.SimpleNamespace(task=types.SimpleNamespace(type='my.task')),
-    space=LabelSpace.of_count(3),
+    spaces={MAIN: LabelSpace.of_count(3)},
     task=types.SimpleNamespace(**attributes),  # type: ignore[arg-type]
     step=0,
     meta={},

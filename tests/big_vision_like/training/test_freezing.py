@@ -149,5 +149,7 @@ def test_no_convolution_behind_a_frozen_backbone():
 
 
 def test_unknown_part_is_named():
-  with pytest.raises(ValueError, match=r"model.freeze: 'conv9' is not one of"):
+  with pytest.raises(
+    ValueError, match=r"model.freeze='conv9'; valid: none, conv1"
+  ):
     built('conv9')

@@ -418,8 +418,7 @@ def test_builds_from_shapes_alone():
     ),
     (
       dict(type='sgd', lr_multipliers=[('head/.*', -2.0)]),
-      r'optim.lr_multipliers=.*-2.0.* must be list of '
-      r'\(str, float of at least 0',
+      r'optim.lr_multipliers=.*-2.0.* must be list of \(str, float of at',
     ),
     (
       dict(type='sgd', lr_multipliers=['head/.*']),

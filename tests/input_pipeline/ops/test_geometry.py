@@ -237,7 +237,7 @@ def test_an_image_smaller_than_the_crop_is_a_bad_example():
     ),
     (
       [dict(op='random_flip', probability=2)],
-      r'^input.ops\[0\] \(random_flip\).probability=2 must be float in',
+      r'^input.ops\[0\] \(random_flip\): probability=2 must be float',
     ),
     (
       [dict(op='random_flip', probability=float('nan'))],

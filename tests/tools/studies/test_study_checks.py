@@ -94,7 +94,7 @@ ELSEWHERE = dict(type='records', path='no/such/place')
   [
     ({'evals.fasteval.foo': 1}, "evals.fasteval: unknown option 'foo'"),
     ({'evals.fasteval.type': 'rank'}, "unknown evaluator 'rank'"),
-    ({'evals.fasteval.k': 'x'}, 'evals.fasteval: k must be int'),
+    ({'evals.fasteval.k': 'x'}, "evals.fasteval.k='x' must be int of"),
     ({'evals.fasteval.predict_fn': 'x'}, "evals.fasteval: the task has no pr"),
     ({'evals.fasteval.ops': OPS}, "evals.fasteval.ops[1] (resize): unknown"),
     ({'evals.fasteval.data.splitt': 'x'}, "evals.fasteval.data: unknown opt"),
