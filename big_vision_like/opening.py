@@ -35,7 +35,7 @@ from big_vision_like.runtime import (
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import device, streams
+from input_pipeline import canvases, device, streams
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
@@ -85,6 +85,9 @@ def open_run(
   stack.callback(ckpt.close)
   data_id = streams.fingerprint(opened)
   console.say(_headline(exp, opened, folder))
+  for name, stream in opened.items():
+    for line in canvases.report(stream.source, stream.ops):
+      console.say(f'  {name}: {line}' if name else f'  {line}')
   if exp.servers:
     console.say(exp.servers)
   state = _restore(exp, ckpt, data_id, console)

@@ -111,6 +111,36 @@ class WithKeypoints(Protocol):
 
 
 @runtime_checkable
+class WithExternalIds(Protocol):
+  """Of a source: id of each label where the data come from, or None."""
+
+  @property
+  def external_ids(self) -> tuple[int, ...] | None: ...
+
+
+@runtime_checkable
+class WithTruth(Protocol):
+  """Of a source: whether it has annotations, or is a list of images."""
+
+  @property
+  def has_truth(self) -> bool: ...
+
+
+@runtime_checkable
+class WithSizes(Protocol):
+  """Of a source: int32 [n, 2] height and width of its images, or None."""
+
+  def sizes(self) -> np.ndarray | None: ...
+
+
+@runtime_checkable
+class WithImageIds(Protocol):
+  """Of a source: int64 [n] numbers of its images where they come from."""
+
+  def image_ids(self) -> np.ndarray | None: ...
+
+
+@runtime_checkable
 class LabelReader(Protocol):
   """Of a source: raw label ids int32 [n] of a record, without its image."""
 
@@ -192,6 +222,13 @@ class Deterministic(Protocol):
   """Of an op: whether it draws nothing from its generator."""
 
   def deterministic(self) -> bool: ...
+
+
+@runtime_checkable
+class Sizing(Protocol):
+  """Of an op: (height, width) that it makes of an image, None: not known."""
+
+  def size_after(self, height: int, width: int, /) -> Any: ...
 
 
 @runtime_checkable

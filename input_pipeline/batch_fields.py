@@ -17,19 +17,21 @@ from PIL import Image
 from big_vision_like.protocols import Example, Op
 from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.ops import chains
+from input_pipeline.ops import canvas, chains
 
 
 def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
   """Shapes and dtypes of one example, found by running the ops on two blanks.
 
   Returns:
-    dict of arrays that hold nothing but each field's padding.
+    dict of arrays that hold nothing but each field's padding; on the largest
+    canvas of the op `canvas`.
 
   Raises:
     ValueError: the ops do not fix the shape of every field, or make one of
       another type or shape than the table has.
   """
+  ops = canvas.fixed(ops)
   outs = _run_on_blanks(ops, where)
   for name in outs[0]:
     a, b = outs[0][name], outs[1][name]

@@ -12,7 +12,6 @@ the run stops above `max_bad_fraction`.
 """
 
 import itertools
-import math
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 
 from big_vision_like.config import plugins, stream_names
 from big_vision_like.protocols import Records, Source
+from input_pipeline import canvases
 from input_pipeline import ops as example_ops
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
@@ -31,7 +31,7 @@ from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
-from input_pipeline.ops import chains
+from input_pipeline.ops import canvas, chains
 from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
@@ -212,15 +212,18 @@ def train(
   """
   _check_divides(batch_size, process_count)
   num = len(source)
-  order = _Shuffled(
-    num,
-    _mixed(seed, 0) % 2**32,
-    batch_size,
-    _rows(batch_size, process_index, process_count),
+  rows = _rows(batch_size, process_index, process_count)
+  chosen = canvases.choose(source, ops)
+  order_seed = _mixed(seed, 0) % 2**32
+  order: Any = _Shuffled(num, order_seed, batch_size, rows)
+  if len(chosen.sizes) > 1:
+    order = canvases.Shuffled(chosen, order_seed, batch_size, rows)
+  where = f'{stream_names.config_key(stream)}.ops'
+  loaders = _loaders(
+    source, ops, chosen, _mixed(seed, 1), where=where, stream=stream
   )
-  spec = example_spec(ops, f'{stream_names.config_key(stream)}.ops')
-  load = _Load(source, ops, spec, _mixed(seed, 1), stream=stream)
-  batches = grain.MapDataset.range(start_step, _ENDLESS).map(order).map(load)
+  load = canvases.Batches(order, loaders)
+  batches = grain.MapDataset.range(start_step, _ENDLESS).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
   bad = BadRecords(max_bad_fraction, num, stream)
   return TrainIterator(iterator, source, bad)
@@ -229,7 +232,8 @@ def train(
 class Evaluation:
   """Every record of a source exactly once, in order; can be iterated again.
 
-  Batches all have the same size: the last is padded with blanks whose `_mask`
+  With several canvases (canvases.py) in order on each. Batches all have the
+  same number of rows: the last of a canvas is padded with blanks whose `_mask`
   is False. All processes see the same number of batches. A record that cannot
   be used is an error; with `strict=False` it is masked, and `bad` has its key
   and the reason once its batch is out.
@@ -251,19 +255,19 @@ class Evaluation:
     _check_divides(batch_size, process_count)
     self.source = source
     self.bad: dict[str, str] = {}
-    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=strict)
-    self._batch_size = batch_size
-    self._process = (process_index, process_count)
+    chosen = canvases.choose(source, ops)
+    rows = _rows(batch_size, process_index, process_count)
+    self._order = canvases.InOrder(chosen, batch_size, rows)
+    loaders = _loaders(source, ops, chosen, 0, where=where, strict=strict)
+    self._load = canvases.Batches(self._order, loaders)
     self._threads = threads
     self._workers = workers
 
   def __len__(self) -> int:
-    return math.ceil(len(self.source) / self._batch_size)
+    return len(self._order)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-    rows = _rows(self._batch_size, *self._process)
-    order = _InOrder(self._batch_size, rows)
-    batches = grain.MapDataset.range(len(self)).map(order).map(self._load)
+    batches = grain.MapDataset.range(len(self)).map(self._load)
     iterator = _iterate(batches, self._workers, self._threads, 2)
     try:
       for batch in iterator:
@@ -299,16 +303,21 @@ class _Shuffled:
     return [(p // self._num, int(self._order[p])) for p in positions]  # type: ignore[arg-type]
 
 
-class _InOrder:
-  """Number of an evaluation batch -> (0, index) of this process's rows."""
-
-  def __init__(self, batch_size: int, rows: range):
-    self._batch_size = batch_size
-    self._rows = rows
-
-  def __call__(self, number: int) -> list[tuple[int, int]]:
-    first = int(number) * self._batch_size
-    return [(0, first + row) for row in self._rows]
+def _loaders(
+  source: Records,
+  ops: Sequence[Op],
+  chosen: canvases.Canvases,
+  seed: int,
+  *,
+  where: str,
+  **options: Any,
+) -> list['_Load']:
+  """What makes the batches of each canvas."""
+  fixed = [canvas.fixed(ops, size) for size in chosen.sizes]
+  return [
+    _Load(source, one, example_spec(one, where), seed, **options)
+    for one in fixed
+  ]
 
 
 class _Load:

@@ -21,15 +21,17 @@ from evaluators import (
   voc_detection,
 )
 from evaluators.harness.context import EvalContext
+from input_pipeline.image_sets.boxed_files import BoxedFiles
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.subset import Subset
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.ops import decode, geometry, labels, noise, targets
+from input_pipeline.ops import canvas, decode, geometry, labels, noise, targets
 from input_pipeline.ops.context import OpContext
 from input_pipeline.publishers.coco import source as coco
 from input_pipeline.publishers.open_images import source as open_images
 from input_pipeline.publishers.voc import source as voc_kit
+from input_pipeline.sources import coco as coco_files
 from input_pipeline.sources import (
   detect,
   folder,
@@ -40,6 +42,7 @@ from input_pipeline.sources import (
   tfds,
   voc,
   webdataset,
+  yolo,
 )
 from tests.fixtures import (
   broken_evaluator,
@@ -91,10 +94,12 @@ EvaluatorClass = Callable[
 OpClass = Callable[Concatenate[OpContext, ...], DeclaredOp]
 
 SOURCES: dict[str, SourceClass] = {
+  'input_pipeline.image_sets.boxed_files': BoxedFiles,
   'input_pipeline.labels.subset': Subset,
   'input_pipeline.publishers.coco.source': coco.Source,
   'input_pipeline.publishers.open_images.source': open_images.Source,
   'input_pipeline.publishers.voc.source': voc_kit.Source,
+  'input_pipeline.sources.coco': coco_files.Source,
   'input_pipeline.sources.detect': detect.Source,
   'input_pipeline.sources.folder': folder.Source,
   'input_pipeline.sources.masks': masks.Source,
@@ -104,6 +109,7 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.sources.tfds': tfds.Source,
   'input_pipeline.sources.voc': voc.Source,
   'input_pipeline.sources.webdataset': webdataset.Source,
+  'input_pipeline.sources.yolo': yolo.Source,
   'tests.fixtures.mask_files': mask_files.Source,
   'tests.fixtures.mask_source': mask_source.Source,
   'tests.fixtures.my_package.my_source': my_source.Source,
@@ -146,6 +152,7 @@ OPS: dict[str, OpClass] = {
   'central_crop': geometry.CentralCrop,
   'random_flip': geometry.RandomFlip,
   'pad': targets.Pad,
+  'canvas': canvas.Canvas,
   'image_size': targets.ImageSize,
   'decode_segmentation': targets.DecodeSegmentation,
   'full_segmentation': targets.FullSegmentation,
@@ -173,7 +180,29 @@ KEYPOINTS: list[Callable[..., WithSkeleton]] = [
   records.Source,
   synthetic.Source,
 ]
+EXTERNAL_IDS: list[Callable[..., protocols.WithExternalIds]] = [
+  coco.Source,
+  records.Source,
+]
+TRUTH: list[Callable[..., protocols.WithTruth]] = [
+  coco.Source,
+  records.Source,
+  Subset,
+]
+SIZES: list[Callable[..., protocols.WithSizes]] = [
+  BoxedFiles,
+  coco.Source,
+  records.Source,
+  Subset,
+  synthetic.Source,
+]
+IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
+  coco.Source,
+  records.Source,
+  Subset,
+]
 LABEL_READERS: list[Callable[..., protocols.LabelReader]] = [
+  BoxedFiles,
   coco.Source,
   folder.Source,
   mask_files.Source,
@@ -200,15 +229,40 @@ HASH_ORDERED: list[Callable[..., protocols.HashOrdered]] = [
 ]
 DESCRIBED: list[Callable[..., protocols.Described]] = [Subset]
 REPORTING: list[Callable[..., protocols.Reporting]] = [
+  BoxedFiles,
   coco.Source,
   masks.Source,
   open_images.Source,
   voc_kit.Source,
   webdataset.Source,
+  records.Source,
+  Subset,
 ]
 WITH_EDGES: list[Callable[..., protocols.WithEdges]] = [open_images.Source]
 STORED_KEYS: list[Callable[..., protocols.StoredKeys]] = [records.Source]
 RECORD_READERS: list[Callable[..., protocols.RecordReader]] = [records.Source]
+SIZING: list[Callable[..., protocols.Sizing]] = [
+  canvas.Canvas,
+  decode.Decode,
+  geometry.CenterCrop,
+  geometry.CentralCrop,
+  geometry.RandomCrop,
+  geometry.RandomFlip,
+  geometry.RandomResizedCrop,
+  geometry.Resize,
+  geometry.ResizeLong,
+  geometry.ResizeSmall,
+  geometry.ShrinkToFit,
+  labels.Keep,
+  labels.Labels,
+  labels.SingleLabel,
+  noise.LabelNoise,
+  targets.Boxes,
+  targets.DecodeSegmentation,
+  targets.FullSegmentation,
+  targets.ImageSize,
+  targets.Pad,
+]
 SELECTIVE: list[Callable[..., protocols.Selective]] = [labels.Labels]
 WITHOUT_CHANCE: list[protocols.WithoutChance] = [
   geometry.RandomCrop,
@@ -217,6 +271,7 @@ WITHOUT_CHANCE: list[protocols.WithoutChance] = [
   my_ops.RandomGrey,
 ]
 SHOWING_WHOLE: list[Callable[..., protocols.ShowingWhole]] = [
+  canvas.Canvas,
   decode.Decode,
   geometry.Resize,
   geometry.ResizeLong,

@@ -16,7 +16,7 @@ from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.protocols import LabelReader, Source
 from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
-from input_pipeline import batch_fields, device, pipeline
+from input_pipeline import batch_fields, canvases, device, pipeline
 from input_pipeline import ops as example_ops
 from input_pipeline.examples.errors import record_named
 from input_pipeline.labels.space import LabelSpace
@@ -77,6 +77,8 @@ class EvalData:
       process_count=num_parts,
       where=f'{ctx.where}.ops',
     )
+    if text := canvases.choose(self.source, self._ops).report:
+      ctx.say(text)
     self._num_parts = num_parts
     found = pipeline.example_spec(self._ops, f'{ctx.where}.ops')
     for field in fields:

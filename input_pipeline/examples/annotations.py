@@ -12,6 +12,7 @@ One flat mapping, the same in records, in examples and, padded, in batches:
     box_outlines   list of N         COCO segmentation: polygons or an RLE map
     segmentation   bytes             PNG of class ids, one channel, 255 unknown
     original_size  int32 [2]         height, width before the image was resized
+    image_id       int64 [1]         number of the image where it comes from
 
 All but `boxes` are optional; whatever starts with `box_`, and `keypoints`,
 needs `boxes`. Types and shapes are those of the table in fields.py. Pixel

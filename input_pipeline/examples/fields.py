@@ -109,6 +109,7 @@ FIELDS: dict[str, Field] = {
     record=Form('int32', (2,)),
     beside='image_size',
   ),
+  'image_id': Field('bookkeeping', record=Form('int64', (1,))),  # COCO's
   'stored_size': Field('bookkeeping'),  # from one op to the next
   'key': Field('bookkeeping'),  # name of the record
   '_id': Field('bookkeeping', Form('int32'), padding=-1),
@@ -121,7 +122,9 @@ PER_BOX = tuple(
   for name, field in FIELDS.items()
   if field.record is not None and field.record.shape[:1] == ('N',)
 )
-ANNOTATIONS = (*PER_BOX, 'box_outlines', 'segmentation', 'original_size')
+ANNOTATIONS = (
+  *PER_BOX, 'box_outlines', 'segmentation', 'original_size', 'image_id',
+)  # fmt: skip
 
 
 def in_batch(name: str) -> bool:

@@ -136,11 +136,13 @@ class LabelSpace:
       return source.space
     masks = isinstance(source, protocols.WithMasks)
     points = isinstance(source, protocols.WithKeypoints)
+    numbered = isinstance(source, protocols.WithExternalIds)
     return cls(
       source.vocabulary,
       source.hierarchy,
       background=source.background if masks else None,
       keypoints=source.keypoints if points else None,
+      external_ids=source.external_ids if numbered else None,
     )
 
   @property

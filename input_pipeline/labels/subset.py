@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from big_vision_like import protocols
 from big_vision_like.config import option_types, plugins
 from big_vision_like.config.option_types import Between, Count, NonEmpty
 from big_vision_like.protocols import Described, Source
@@ -105,6 +106,9 @@ class Subset:
     self._chosen = chosen
     self._restriction = restriction
     self._identity = identity
+    self.has_truth = (
+      not isinstance(source, protocols.WithTruth) or source.has_truth
+    )
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction
@@ -157,6 +161,28 @@ class Subset:
     if self._restriction is not None:
       return self._restriction.index(whole, self._chosen)
     return arrays.taken(whole, self._chosen)
+
+  def sizes(self) -> np.ndarray | None:
+    """int32 [n, 2] height and width of the stored images, where known."""
+    source = self._source
+    sized = isinstance(source, protocols.WithSizes)
+    return self._of_records(source.sizes() if sized else None)
+
+  def image_ids(self) -> np.ndarray | None:
+    """int64 [n] numbers of the images where they come from, where known."""
+    source = self._source
+    numbered = isinstance(source, protocols.WithImageIds)
+    return self._of_records(source.image_ids() if numbered else None)
+
+  def _of_records(self, whole: np.ndarray | None) -> np.ndarray | None:
+    return None if whole is None else whole[np.asarray(self._chosen)]
+
+  def report_lines(self) -> list[str]:
+    """What the whole source says of itself."""
+    source = self._source
+    told = isinstance(source, protocols.Reporting)
+    lines = source.report_lines() if told else ()
+    return [f'of all {len(source):,} records: {line}' for line in lines]
 
   def fingerprint(self) -> str:
     """That of the whole source, and what was chosen of it."""

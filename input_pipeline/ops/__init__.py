@@ -34,6 +34,7 @@ OPS = {
   'central_crop': 'geometry.CentralCrop',
   'random_flip': 'geometry.RandomFlip',
   'pad': 'targets.Pad',
+  'canvas': 'canvas.Canvas',
   'image_size': 'targets.ImageSize',
   'decode_segmentation': 'targets.DecodeSegmentation',
   'full_segmentation': 'targets.FullSegmentation',

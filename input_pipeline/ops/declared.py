@@ -24,6 +24,10 @@ class Declared:
   shows_whole: ClassVar[bool] = False
   options_for: ClassVar[dict[str, str]] = {}
 
+  def size_after(self, height: int, width: int) -> tuple[int, int] | None:
+    """(height, width) that it makes of an image; None: known only from it."""
+    return None if 'image' in self.makes else (height, width)
+
   def deterministic(self) -> bool:
     """Whether it draws nothing from its generator."""
     return True

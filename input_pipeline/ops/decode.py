@@ -83,6 +83,10 @@ class Decode(Declared):
     size = example.get('original_size', np.array(stored, np.int32))
     return example | {'image': decoded, 'original_size': size}
 
+  def size_after(self, height: int, width: int) -> tuple[int, int] | None:
+    known = not (self.min_size or self.apply_exif)
+    return (height, width) if known else None
+
   def _stored_size(self, encoded: bytes, image: np.ndarray) -> tuple[int, int]:
     """(height, width) before a JPEG was reduced by `min_size`."""
     if not self.min_size or encoded[:2] != _JPEG:

@@ -28,6 +28,10 @@ class ResizedWindow(Declared):
         f'resized image {resize.height}x{resize.width}'
       )
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    last = self.crop or self.resize
+    return last.height, last.width
+
   def deterministic(self) -> bool:
     return not self.flip and (not self.crop or self.crop.deterministic())
 

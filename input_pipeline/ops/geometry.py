@@ -56,6 +56,11 @@ def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
   return example | {'image': image}
 
 
+def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
+  """The size times a ratio, in whole pixels."""
+  return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
 class _OfPixels(Declared):
   """An op of the image; targets are moved along."""
 
@@ -85,6 +90,9 @@ class Resize(_Sized):
   centres; with it the filter widens with the reduction (triangle, Pillow).
   """
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     return _resized(example, self.height, self.width, self.antialias)
 
@@ -103,10 +111,11 @@ class _ResizeSide(_OfPixels):
   def ratio(self, height: int, width: int) -> float:
     raise NotImplementedError
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return _scaled(height, width, self.ratio(height, width))
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    shape = example['image'].shape[:2]
-    ratio = self.ratio(*shape)
-    height, width = (max(1, round(n * ratio)) for n in shape)
+    height, width = self.size_after(*example['image'].shape[:2])
     return _resized(example, height, width, self.antialias)
 
 
@@ -157,13 +166,15 @@ class ShrinkToFit(_Sized):
     antialias: see `Resize`.
   """
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    ratio = min(self.height / height, self.width / width)
+    return (height, width) if ratio >= 1 else _scaled(height, width, ratio)
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = example['image'].shape[:2]
-    ratio = min(self.height / shape[0], self.width / shape[1])
-    if ratio >= 1:
+    if max(shape[0] / self.height, shape[1] / self.width) <= 1:
       return example
-    height, width = (max(1, round(n * ratio)) for n in shape)
-    return _resized(example, height, width, self.antialias)
+    return _resized(example, *self.size_after(*shape), self.antialias)
 
 
 def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
@@ -196,6 +207,9 @@ class Crop(_OfPixels):
     self.where = context.where
     self.height, self.width = sides(size)
     self.min_box_overlap = float(min_box_overlap)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def corner(
     self, height: int, width: int, rng: np.random.Generator
@@ -297,6 +311,9 @@ class RandomResizedCrop(_OfPixels):
     self.antialias = antialias
     self.min_box_overlap = float(min_box_overlap)
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
+
   def window(self, height: int, width: int, rng: np.random.Generator) -> Window:
     """The crop of an image of this size."""
     for _ in range(self._TRIES):
@@ -379,6 +396,9 @@ class RandomFlip(_OfPixels):
 
   def deterministic(self) -> bool:
     return False
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return height, width
 
   def draw(self, rng: np.random.Generator) -> bool:
     return bool(rng.random() < self.probability)

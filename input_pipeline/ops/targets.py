@@ -20,7 +20,8 @@ from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
 
 Level = Annotated[int, Between(0, 255)]
-_GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
+Fill = Level | tuple[Level, Level, Level]
+GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
 
 # What every box has; the rest of a box's fields are made where asked for.
 _BOXES = frozenset({'boxes', 'box_labels'})
@@ -248,11 +249,14 @@ class Pad(Declared):
     context: OpContext,
     *,
     size: geometry.Size,
-    fill: Level | tuple[Level, Level, Level] = _GREY,
+    fill: Fill = GREY,
   ):
     self.where = context.where
     self.height, self.width = geometry.sides(size)
     self.fill = np.array(fill, np.uint8)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = self.height, self.width

@@ -20,7 +20,7 @@ from input_pipeline.labels import stored_labels, text_lines
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import progress
+from input_pipeline.prepared import progress, stored_images
 from input_pipeline.prepared.preparation import TEMPORARY, Done
 
 BAD_FILE = 'bad_images.jsonl'
@@ -82,6 +82,7 @@ def tidy(folder: str) -> None:
   """Removes what a finished data set does not need any more."""
   progress.remove(folder)
   stored_labels.remove_sides(folder)
+  stored_images.remove_sides(folder)
 
 
 def _num_labels(shards: Sequence[Done]) -> int:
@@ -97,11 +98,13 @@ def _rows(folder: str, shards: Sequence[Done]) -> Iterator[stored_labels.Rows]:
 def _index(
   folder: str, split: str, shards: Sequence[Done]
 ) -> dict[str, manifests.File]:
-  """Writes the label index of a split; the manifest's entry of it."""
+  """Writes the arrays beside the shards of a split; the manifest's entry."""
   num_records = sum(done.shard.records for done in shards)
   names = stored_labels.join(
     folder, split, _rows(folder, shards), num_records, _num_labels(shards)
   )
+  sides = [stored_images.side_path(folder, done.shard.name) for done in shards]
+  names |= stored_images.join(folder, split, sides, num_records)
   return {
     kind: manifests.describe_file(folder, name) for kind, name in names.items()
   }

@@ -22,7 +22,7 @@ from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic
 from input_pipeline.labels import hash_order, stored_labels
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import records, stored_form
+from input_pipeline.prepared import records, stored_form, stored_images
 from input_pipeline.prepared.recipe import Recipe
 
 TEMPORARY = '.writing'
@@ -68,12 +68,14 @@ class Done:
       ) from None
 
   def is_whole(self, folder: str) -> bool:
-    """Whether shard and labels still lie in the folder, by a quick look."""
-    side = stored_labels.side_path(folder, self.shard.name)
-    return manifests.quick_problem(
-      folder, self.shard
-    ) is None and stored_labels.side_is_whole(
-      side, self.shard.records, self.num_labels
+    """Whether shard and side files still lie in the folder, by a quick look."""
+    num, name = self.shard.records, self.shard.name
+    labels = stored_labels.side_path(folder, name)
+    images = stored_images.side_path(folder, name)
+    return (
+      manifests.quick_problem(folder, self.shard) is None
+      and stored_labels.side_is_whole(labels, num, self.num_labels)
+      and stored_images.side_is_whole(images, num)
     )
 
 
@@ -133,8 +135,9 @@ def write(
   recipe: Recipe,
   tick: Callable[[], object],
 ) -> Done:
-  """Writes one shard and its labels; calls `tick` after each image."""
+  """Writes one shard and its side files; calls `tick` after each image."""
   labels: list[np.ndarray] = []
+  images: list[tuple[int, int, int]] = []
   bad: list[tuple[str, str]] = []
 
   def rows() -> Iterator[records.Record]:
@@ -144,17 +147,21 @@ def write(
         bad.append((source.key(index), reason))
       if record is not None:
         labels.append(record.labels)
+        images.append(stored_images.row(record))
         yield record
       tick()
 
   path = os.path.join(folder, task.name)
   side = stored_labels.side_path(folder, task.name)
+  image_side = stored_images.side_path(folder, task.name)
   with (
     atomic.renamed(path, suffix=TEMPORARY) as temporary,
     atomic.renamed(side, suffix=TEMPORARY) as temporary_side,  # named first
+    atomic.renamed(image_side, suffix=TEMPORARY) as temporary_images,
   ):
     num_records = records.write_shard(temporary, rows())
     num_labels = stored_labels.write_side(temporary_side, labels)
+    stored_images.write_side(temporary_images, images)
   shard = manifests.describe(folder, task.name, num_records)
   return Done(task.split, shard, num_labels, tuple(bad))
 

@@ -200,6 +200,11 @@ class Source:
   def key(self, index: int) -> str:
     return f'synthetic/{self.split}/{self._checked(index):09d}'
 
+  def sizes(self) -> np.ndarray:
+    """int32 [n, 2] height and width of the images; takes no memory."""
+    size = np.int32(self.image_size)
+    return np.broadcast_to(size, (self._length, 2))
+
   def fingerprint(self) -> str:
     """16 hex digits of everything that decides the examples."""
     what = dataclasses.asdict(self.world.options)

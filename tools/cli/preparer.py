@@ -32,6 +32,7 @@ from typing import Any
 
 import tqdm
 
+from big_vision_like import protocols
 from big_vision_like.protocols import Source
 from input_pipeline.files import file_lock
 from input_pipeline.labels.space import LabelSpace
@@ -267,6 +268,21 @@ def _settings(recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, Any]:
   if space.keypoints is not None:  # which of them a mirror image exchanges
     pairs = space.keypoints.pairs
     settings['keypoint_pairs'] = [list(pair) for pair in pairs]
+  spaces = {s: LabelSpace.of_source(source) for s, source in sources.items()}
+  ids = {
+    split: list(map(int, space.external_ids))
+    for split, space in spaces.items()
+    if space.external_ids is not None
+  }
+  if ids:  # of the labels where the data come from
+    settings['external_ids'] = ids
+  untold = [
+    split
+    for split, source in sources.items()
+    if isinstance(source, protocols.WithTruth) and not source.has_truth
+  ]
+  if untold:  # lists of images for a test server
+    settings['without_truth'] = untold
   return settings
 
 

@@ -135,8 +135,13 @@ def test_boxes_and_outlines(coco, tmp_path, capsys):
   empty = by_key(out, 'val')['val2017/000000000285.jpg']
   assert empty['boxes'].shape == (0, 4) and empty['labels'].tolist() == []
   text = capsys.readouterr().out
-  assert '4 boxes, 1 of crowds, 1 without an area (kept), 0 images' in text
-  assert '2 boxes, 0 of crowds, 0 without an area (kept), 1 images' in text
+  assert (
+    'train2017: 4 boxes, 1 of crowds, 1 without an area (kept): '
+    '000000000009.jpg annotation 103, 0 outside their images (left out), 0 '
+    'reach beyond the image (kept), 0 images without a box (kept)\n'
+  ) in text
+  assert 'val2017: 2 boxes, 0 of crowds, 0 without an area (kept), 0 ou' in text
+  assert '1 images without a box' in text
 
 
 def test_keypoints_of_persons_among_all_instances(coco, tmp_path):
@@ -314,7 +319,7 @@ def cut_short(root):
     (edited(lambda c: c['categories'].append({'id': 5, 'name': 'cat'})),
      "category 5 ('cat') occurs twice"),
     (edited(lambda c: c['categories'][0].update(name='dog')),
-     'have different categories'),
+     "only in {0}val2017.json: 'cat'; only in {0}train2017.json: 'dog'"),
     (edited(lambda c: c['annotations'].insert(0, [1])),
      'annotations: expected an object'),
   ],
@@ -326,8 +331,9 @@ def test_mistakes_are_one_line(coco, tmp_path, capsys, change, message):
   out = tmp_path / 'out'
   assert prepare(coco, out, '--minival_ids', ids) == 2
   errors = capsys.readouterr().err
+  message = message.replace('{0}', f'{coco}/annotations/instances_')
   assert errors.startswith('error: ') and message in errors, errors
-  assert 'Traceback' not in errors
+  assert 'Traceback' not in errors and errors.count('\n') == 1
 
 
 def test_the_place_of_a_mistake_is_named(coco, tmp_path, capsys):
