@@ -27,6 +27,7 @@ from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
+from big_vision_like.protocols import NeedingStart
 from big_vision_like.runtime import (
   distributed,
   figures,
@@ -270,6 +271,9 @@ def _init(
   exp: Experiment, path: pathlib.Path | None, console: writers.Console
 ) -> TrainState:
   """A fresh state, or a warm start from the checkpoint in `path`."""
+  task = exp.task
+  if path is None and isinstance(task, NeedingStart) and task.needs_start:
+    raise ValueError(f'init_from.path is not set, but {task.needs_start}')
   state = exp.init(exp.config.seed)
   if path is None:
     return state

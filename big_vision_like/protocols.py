@@ -318,6 +318,14 @@ class Task(Protocol):
     ...
 
 
+@runtime_checkable
+class NeedingStart(Protocol):
+  """Of a task: why it cannot begin without a checkpoint; '' if it can."""
+
+  @property
+  def needs_start(self) -> str: ...
+
+
 class Evaluator(Protocol):
   """Figures of a state, over data of its own (docs/add-an-evaluator.md)."""
 

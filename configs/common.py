@@ -7,7 +7,6 @@ listed by that plug-in and checked against it.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -310,37 +309,6 @@ def segmentation_ops(
   ]
 
 
-# What a detector has and a classification checkpoint has not, and the reverse.
-DETECTION_HEADS = ('rpn/.*', 'box_head/.*', 'head/.*')
-
-
-def detection_ops(
-  max_boxes: int,
-  *,
-  resize: Sequence[dict] = (),
-  canvas: Sequence[dict] = (),
-  flip: bool = False,
-  extras: Sequence[str] = (),
-) -> list[dict]:
-  """Image and its boxes; random reflection is the only augmentation (D.2).
-
-  Args:
-    max_boxes: of an image, padded.
-    resize: ops that change the size of the image.
-    canvas: ops that make all images of a batch one size.
-    flip: whether to reflect half of them.
-    extras: of the op `boxes`.
-  """
-  return [
-    dict(op='decode'),
-    *resize,
-    *([dict(op='random_flip')] if flip else ()),
-    dict(op='image_size'),
-    *canvas,
-    dict(op='boxes', max_boxes=max_boxes, extras=tuple(extras)),
-  ]
-
-
 def multilabel(
   max_labels: int = 64, fill_in: bool = True, **states: Any
 ) -> dict[str, Any]:
@@ -363,7 +331,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
   Every evaluator stays; depth, width, images and steps shrink; the number of
   classes is odd, so that padding is exercised.
   """
-  _shrink(c, num_classes)
+  shrink_world(c, num_classes)
   c.input.ops = train_ops(40, 32, label)
   for evaluator in c.evals.values():
     evaluator.ops = eval_ops(40, 32, label)
@@ -371,7 +339,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
 
 def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
   """Makes a config of segmentation `:tiny`; its ops stay, at 41 pixels."""
-  _shrink(c, num_classes, annotations=True)
+  shrink_world(c, num_classes, annotations=True)
   small = {'size': 41, 'max_size': 40}
   for section in (c.input, *c.evals.values()):
     section.ops = [
@@ -380,33 +348,7 @@ def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
   c.input.workers = 0
 
 
-def shrink_detection(c: Any, num_classes: int = 7) -> None:
-  """Makes a config of detection `:tiny`: images of 40 pixels, as they are."""
-  _shrink(c, num_classes, annotations=True, depth=0)
-  canvas = [dict(op='pad', size=40)]
-  c.input.ops = detection_ops(4, canvas=canvas, flip=True)
-  for evaluator in c.evals.values():
-    evaluator.ops = detection_ops(4, canvas=canvas)
-  c.input.workers = 0
-  c.model.output_stride = 8
-  c.task.update(
-    dict(
-      anchors_per_image=8,
-      boxes_per_image=4,
-      anchor_base=16.0,
-      anchor_scales=(0.5, 1.0),
-      prune_anchors=False,
-      num_proposals=8,
-      crop_size=4,
-      rpn_channels=16,
-      crowd='as_box',
-      per_class=4,
-      max_detections=8,
-    )
-  )
-
-
-def _shrink(c: Any, num_classes: int, **world: Any) -> None:
+def shrink_world(c: Any, num_classes: int, **world: Any) -> None:
   """A small net on a small synthetic world, for a few steps."""
   world = dict(num_classes=num_classes, num_images=1000, image_size=40, **world)
   c.input.source = ConfigDict(synthetic(**world))

@@ -18,7 +18,7 @@ freeze, and arms that differ in it would not tell what their start is worth.
 Hardware: 2 CPU cores, about three minutes.
 """  # noqa: E501
 
-from configs import common
+from configs import common, detectors
 
 SIZE = 96
 
@@ -60,7 +60,7 @@ def get_config(arg=None):
   c.log_every_steps = 50
 
   c.input.source = common.synthetic(**world, num_images=arg.images)
-  c.input.ops = common.detection_ops(arg.objects, canvas=canvas, flip=True)
+  c.input.ops = detectors.ops(arg.objects, canvas=canvas, flip=True)
   c.input.batch_size = 8
 
   c.model = common.resnet(
@@ -82,7 +82,7 @@ def get_config(arg=None):
   )
   if arg.init:
     c.init_from.path = arg.init
-    c.init_from.reinit = common.DETECTION_HEADS
+    c.init_from.reinit = detectors.HEADS
 
   c.optim = dict(type='momentum', momentum=0.9, clip=('per_tensor', 10.0))
   c.schedule = dict(type='cosine', lr=arg.lr, warmup_percent=5)
@@ -91,12 +91,12 @@ def get_config(arg=None):
   c.evals.val = dict(
     type='coco_detection',
     data=common.synthetic(arg.split, **world, num_images=arg.val_images),
-    ops=common.detection_ops(arg.objects, canvas=canvas),
+    ops=detectors.ops(arg.objects, canvas=canvas),
     batch_size=50,
     every_percent=25,
   )
 
   if arg.tiny:
-    common.shrink_detection(c)
+    detectors.shrink(c)
   c.lock()
   return c

@@ -108,7 +108,11 @@ PLUGINS = {
   'configs/studies': 'get_config',
 }
 # The table of all keys; what several studies share.
-NO_PLUGINS = {'configs/common.py', 'configs/studies/pretraining.py'}
+NO_PLUGINS = {
+  'configs/common.py',
+  'configs/detectors.py',
+  'configs/studies/pretraining.py',
+}
 
 
 def relative(path: pathlib.Path) -> str:

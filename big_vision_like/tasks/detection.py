@@ -164,6 +164,16 @@ class Task(backbone_task.BackboneTask):
       'image', 'image_size', 'boxes', 'box_labels', 'box_mask', *self._marks,
     )  # fmt: skip
 
+  @property
+  def needs_start(self) -> str:
+    """Why it cannot begin without a checkpoint; '' if it can."""
+    if getattr(self._backbone, 'bn', '') != 'frozen':
+      return ''
+    return (
+      "model.bn='frozen': the statistics of a fresh net normalise nothing. "
+      "Give a checkpoint, or model.bn='batch' (init=random in the configs)"
+    )
+
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
     """(params, extra) for the shapes of a batch."""
     keys = jax.random.split(rng, 3)

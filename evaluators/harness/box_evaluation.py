@@ -14,11 +14,12 @@ import numpy as np
 
 from big_vision_like.metrics import box_mistakes, box_pairs
 from big_vision_like.pages import box_sheet
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Prediction, WithImageIds, WithTruth
 from evaluators.harness import context, image_lists
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import true_boxes
 from input_pipeline.files import atomic
+from input_pipeline.labels import matching
 from input_pipeline.labels.space import LabelSpace
 
 _FIELDS = ('boxes', 'scores', 'labels')
@@ -55,15 +56,21 @@ class BoxEvaluation:
     self._predict = context.choose(predict, predict_fn, ctx)
     self._data = EvalData(
       ctx, data, ops, batch_size,
-      fields=self._predict.reads, exclude_ids=exclude_ids,
+      fields=self._predict.reads, classes=False, exclude_ids=exclude_ids,
     )  # fmt: skip
+    self._of = f'{ctx.where}.data'
+    self._own = LabelSpace.of_source(self._data.source)
+    self._model_ids = matching.positions(
+      self._own, ctx.space, self._of, 'the model'
+    )
     self._ignored = ignored
     self._num_worst = num_worst
     self._said: set[str] = set()
 
-  @property
+  @functools.cached_property
   def names(self) -> tuple[str, ...]:
-    return self._data.source.vocabulary.names
+    """Of the model's classes, which may be in another order than the set's."""
+    return tuple(self._own.names[i] for i in np.argsort(self._model_ids))
 
   @functools.cached_property
   def truth(self) -> box_pairs.Truth:
@@ -72,9 +79,8 @@ class BoxEvaluation:
     Raises:
       ValueError: a record without boxes' fields or one that cannot be used.
     """
-    columns = true_boxes.read(
-      self._data.source, self._ignored, f'{self._ctx.where}.data'
-    )
+    columns = list(true_boxes.read(self._data.source, self._ignored, self._of))
+    columns[1] = self._model_ids[columns[1]].astype(np.int64)
     return box_pairs.Truth(*columns)
 
   def run(self, state: Any, figures: Figures) -> dict[str, float]:
@@ -91,7 +97,15 @@ class BoxEvaluation:
       seen.append(batch['_id'])
     lists, ids = found.finished(), np.concatenate(seen)
     detections = _as_coco(lists)
-    self._write(lists, detections)
+    source = self._data.source
+    if isinstance(source, WithTruth) and not source.has_truth:
+      self._write_results(detections)
+      self._say_once('no truth here: results are written, no figures')
+      return {
+        'num_images': len(ids), 'num_detections': len(detections.images)
+      }  # fmt: skip
+    self._write_results(detections)
+    self._write_page(lists, detections)
 
     def of_kept(kept: np.ndarray) -> dict[str, float]:
       images = ids[kept]
@@ -131,23 +145,28 @@ class BoxEvaluation:
       self._said.add(text)
       self._ctx.say(text)
 
-  def _write(
+  def _file(self, name: str) -> str | None:
+    """Path of a file of this evaluator; None where this process writes none."""
+    if self._ctx.workdir is None or self._ctx.process_index:
+      return None
+    return os.path.join(self._ctx.workdir, f'{self._ctx.name}_{name}')
+
+  def _write_results(self, detections: box_pairs.Detections) -> None:
+    path = self._file('results.json')
+    if path is not None:
+      with atomic.writing_json_list(path) as append:
+        for row in self._rows(detections):
+          append(row)
+
+  def _write_page(
     self, lists: image_lists.ImageLists, detections: box_pairs.Detections
   ) -> None:
-    """<name>_results.json in COCO's form and <name>_worst.html."""
-    if self._ctx.workdir is None or self._ctx.process_index:
-      return
-    path = os.path.join(self._ctx.workdir, self._ctx.name)
-    with atomic.writing_json_list(f'{path}_results.json') as append:
-      for row in self._rows(detections):
-        append(row)
-    if self._num_worst:
+    path = self._file('worst.html')
+    if path is not None and self._num_worst:
       worst = box_mistakes.worst(
         self.truth, detections, self._num_worst, score=box_sheet.SHOWN_ABOVE
       )
-      box_sheet.write(
-        f'{path}_worst.html', self._data.source, worst, lists, self.names
-      )
+      box_sheet.write(path, self._data.source, worst, lists, self.names)
 
   def _rows(self, found: box_pairs.Detections) -> Iterator[dict[str, Any]]:
     """Results as COCO's servers and tools take them.
@@ -157,11 +176,10 @@ class BoxEvaluation:
     category its label, both counted from 1.
     """
     source = self._data.source
-    read = getattr(source, 'image_ids', None)
-    known = None if read is None else read()
+    known = source.image_ids() if isinstance(source, WithImageIds) else None
     numbers = np.arange(1, len(source) + 1) if known is None else known
-    external = LabelSpace.of_source(source).external_ids
-    categories = external or range(1, len(self.names) + 1)
+    external = self._own.external_ids or range(1, len(self.names) + 1)
+    categories = [external[i] for i in np.argsort(self._model_ids)]
     for image, label, box, score in zip(
       numbers[found.images].tolist(),
       found.labels.tolist(),

@@ -21,9 +21,11 @@ Batch = dict[str, jax.Array]
 
 
 # How uint8 becomes float: (mean, standard deviation) of pixels in [0, 1].
+# 'msra' subtracts 123.68, 116.779 and 103.939 from pixels in [0, 255].
 PIXELS = {
   'inception': (0.5, 0.5),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  'msra': ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
 }
 Pixels = Annotated[str, OneOf(tuple(PIXELS))]
 
@@ -34,7 +36,8 @@ def scale_pixels(image: jax.Array, pixels: Pixels = 'inception') -> jax.Array:
   Args:
     image: [..., 3].
     pixels: 'inception' gives [-1, 1] (Sun et al. 2017, section 4), 'imagenet'
-      standardises the channels as torchvision's and timm's weights want it.
+      standardises the channels as torchvision's and timm's weights want it,
+      'msra' subtracts means as the weights of He et al. 2016 want it.
   """
   if pixels == 'inception':
     return image.astype(jnp.float32) / 127.5 - 1.0
