@@ -21,7 +21,7 @@ import grain
 import numpy as np
 
 from big_vision_like.config import plugins, stream_names
-from big_vision_like.protocols import Records, Source
+from big_vision_like.protocols import Records, Source, WithTruth
 from input_pipeline import canvases
 from input_pipeline import ops as example_ops
 from input_pipeline.bad_records import BadRecords
@@ -113,11 +113,17 @@ def open_train(config: Any, where: str = 'input.source') -> Source:
 
   Raises:
     ValueError: see `open_source`; or the masks of the source have a background
-      where the task expects none, or the reverse.
+      where the task expects none, or the reverse; or it is a list of images
+      without annotations.
   """
   source = open_source(
     config.input.source, where, fraction=config.input.fraction
   )
+  if isinstance(source, WithTruth) and not source.has_truth:
+    raise ValueError(
+      f'{where}: a list of {len(source):,} images without truth is nothing to '
+      f'learn from; choose another split'
+    )
   found = LabelSpace.of_source(source).background
   if found is not None:
     task_class = plugins.get('task', config.task.type)

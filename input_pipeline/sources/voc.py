@@ -66,7 +66,9 @@ class Source:
       raise FileNotFoundError(f'path={path!r}: no such file or folder')
     if task is None:
       task = _task_of(path, scratch)
-    voc.check_options(task, trainaug_list, trainaug_masks, vocabulary)
+    voc.check_options(
+      task, trainaug_list, trainaug_masks, vocabulary, holdout_percent
+    )
     if trainaug_list is not None and split in ('train', 'trainval'):
       raise ValueError(
         f'trainaug_list={trainaug_list!r} makes the split {voc.TRAINAUG!r}; '
@@ -76,8 +78,6 @@ class Source:
     if task == 'detection' and (undivided or not devkit.is_devkit([path])):
       folder = voc.own(path, vocabulary, scratch)
       return folder.split(split, holdout_percent)
-    if holdout_percent is not None:
-      raise ValueError('holdout_percent belongs to the task detection')
     years = devkit.open_years([path], scratch)
     available = voc.split_names(years, task, trainaug_list, path)
     if split not in available:

@@ -160,7 +160,9 @@ def open_splits(
     FileNotFoundError: an input or annotation is missing.
     ValueError: unknown task or split, or a damaged list or annotation.
   """
-  check_options(task, trainaug_list, trainaug_masks, vocabulary)
+  check_options(
+    task, trainaug_list, trainaug_masks, vocabulary, holdout_percent
+  )
   undivided = holdout_percent is not None or splits == [truth_pairs.ALL]
   if task == 'detection' and (undivided or not devkit.is_devkit(inputs)):
     return dict(
@@ -227,6 +229,7 @@ def check_options(
   trainaug_list: str | None,
   trainaug_masks: str | None,
   vocabulary: str | None = None,
+  holdout_percent: float | None = None,
 ) -> None:
   """ValueError for options that are not for a task."""
   for name, value in (
@@ -234,8 +237,11 @@ def check_options(
   ):  # fmt: skip
     if value is not None and task != 'segmentation':
       raise ValueError(f'{name} belongs to the task segmentation, not {task}')
-  if vocabulary is not None and task != 'detection':
-    raise ValueError(f'vocabulary belongs to the task detection, not {task}')
+  for name, value in (
+    ('vocabulary', vocabulary), ('holdout_percent', holdout_percent),
+  ):  # fmt: skip
+    if value is not None and task != 'detection':
+      raise ValueError(f'{name} belongs to the task detection, not {task}')
   if trainaug_masks is not None and trainaug_list is None:
     raise ValueError('trainaug_masks needs trainaug_list, the images it is for')
 

@@ -6,11 +6,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.subset import select
 from input_pipeline.sources.coco import Source
 from input_pipeline.sources.records import Source as Records
+from tests import tiny
 from tests.input_pipeline.sources.boxes_made import (
   BOXES,
   HEIGHT,
@@ -197,6 +199,14 @@ def test_images_without_truth(tmp_path, zipped):
   stored = Records(path=str(tmp_path / 'out'), split='test-dev')
   assert not stored.has_truth and Records(path=str(tmp_path / 'out')).has_truth
   assert sorted(stored.image_ids()) == sorted(IDS.values())
+  for options in (
+    dict(path=str(tmp_path / 'in'), split='test-dev'),
+    dict(path=str(tmp_path / 'out'), split='test-dev'),
+  ):
+    config = tiny.config()
+    config.input.source = dict(type='detect', **options)
+    with pytest.raises(ValueError, match=r'^input\.source: a list of 3 images'):
+      pipeline.open_train(config)
   # Images that have a list of annotations, even empty, have truth.
   made(tmp_path / 'in', train=content('ab', annotations=[]))
   assert opened(tmp_path / 'in').has_truth

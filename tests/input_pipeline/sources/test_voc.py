@@ -149,6 +149,8 @@ def test_masks_of_trainaug_from_a_zip(devkit, tmp_path):
     ),
     ({'task': 'pose'}, "task='pose'; valid: detection, segmentation"),
     ({'trainaug_list': 'x.txt'}, "split='train' is the list of that name"),
+    ({'vocabulary': 'x'}, 'vocabulary belongs to the task detection, not seg'),
+    ({'holdout_percent': 5.0}, 'holdout_percent belongs to the task detec'),
     ({'trainaug_masks': 'x'}, 'trainaug_masks needs trainaug_list'),
     ({'task': 'detection', 'trainaug_list': 'x'}, 'belongs to the task segmen'),
     ({'split': 'trainaug', 'trainaug_list': '/no.txt'}, '/no.txt: no such fi'),
