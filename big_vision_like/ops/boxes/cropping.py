@@ -110,14 +110,17 @@ def _points(
     raise ValueError(f'crops: a size of at least 2 is needed, got {size}')
   boxes = jax.lax.stop_gradient(boxes)
   canvas = jnp.asarray(shape[1:3])
-  last = jnp.minimum(-(-image_size // stride), canvas) - 1  # [B, 2]
-  scale = last / image_size
+  last = jnp.clip(-(-image_size // stride), 1, canvas) - 1  # [B, 2]
+  scale = last / jnp.maximum(image_size, 1)  # padding has no size
   share = jnp.arange(size, dtype=jnp.float32) / (size - 1)
 
   def along(dim: int) -> jax.Array:
     start, end = boxes[..., dim, None], boxes[..., dim + 2, None]
     points = (start + share * (end - start)) * scale[:, None, dim, None]
-    return jnp.clip(points, 0.0, last[:, None, dim, None])
+    # NaN becomes 0: a place must be within the map.
+    return jnp.where(
+      points > 0, jnp.minimum(points, last[:, None, dim, None]), 0
+    )
 
   return along(0), along(1)
 

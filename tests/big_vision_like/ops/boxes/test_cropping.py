@@ -108,6 +108,15 @@ def test_maps_of_one_feature():
     np.testing.assert_array_equal(crops, np.full((1, 1, 2, 2, 2), 3))
 
 
+def test_padding_and_boxes_that_are_none_read_the_map():
+  features, boxes, _ = _made_up()
+  boxes[:, 1] = np.nan
+  boxes[:, 2] = [-np.inf, -1e9, np.inf, 1e9]
+  for method in ('gather', 'matmul'):
+    crops = _crop(method)(features, boxes, np.array([[0, 0], [900, 900]]))
+    assert np.isfinite(crops).all()
+
+
 def test_low_precision_stays():
   features, boxes, sizes = _made_up()
   for method in ('gather', 'matmul'):
