@@ -158,7 +158,9 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path):
 
 
 def test_a_misspelt_class_stops_with_both_lists():
-  with pytest.raises(ValueError, match=r"evals.val.data.*'dog' \(near: 'dgo'\).*'dgo'"):
+  with pytest.raises(
+    ValueError, match=r"evals.val.data.*'dog' \(near: 'dgo'\).*'dgo'"
+  ):
     build('coco_detection', truth(), trained=['cat', 'dgo', 'emu'])
 
 
