@@ -319,6 +319,13 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class WithAnchors(Protocol):
+  """Of a task: ([A, 4] anchors, [A] box of each or less than 0) of an image."""
+
+  def positive_anchors(self, example: Any, /) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
 class NeedingStart(Protocol):
   """Of a task: why it cannot begin without a checkpoint; '' if it can."""
 

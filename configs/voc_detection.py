@@ -40,7 +40,7 @@ def get_config(arg=None):
     **detectors.ARGUMENTS,
     tiny=False,
   )
-  data = dict(type='detect', path=arg.path)
+  data = dict(type='detect', path=arg.path, task='detection')
   c = common.base()
   c.input.source = dict(data, split=arg.split)
   c.task.num_classes = arg.classes or None

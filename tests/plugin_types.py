@@ -290,3 +290,5 @@ LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   segmentation.Task,
   softmax.Task,
 ]
+ANCHORS: list[Callable[..., protocols.WithAnchors]] = [detection.Task]
+STARTS: list[Callable[..., protocols.NeedingStart]] = [detection.Task]

@@ -111,6 +111,7 @@ PLUGINS = {
 NO_PLUGINS = {
   'configs/common.py',
   'configs/detectors.py',
+  'configs/studies/detection.py',
   'configs/studies/pretraining.py',
 }
 

@@ -55,6 +55,8 @@ OFFERED = {
   protocols.WithComputeType: (MODELS, plugin_types.COMPUTE_TYPES),
   protocols.WithConv: (MODELS, plugin_types.CONVOLUTIONS),
   protocols.WithLayout: (MODELS | TASKS, plugin_types.LAYOUTS),
+  protocols.WithAnchors: (TASKS, plugin_types.ANCHORS),
+  protocols.NeedingStart: (TASKS, plugin_types.STARTS),
 }
 
 

@@ -2,13 +2,14 @@
 
   python -m tools.inspect_data --config configs/x.py[:args]
       [--key input | input.also.NAME | evals.NAME] [--num 32] [--classes a,b]
-      [--epoch 0] [--seed 0] [--repeats 1] [--side 256]
+      [--epoch 0] [--seed 0] [--repeats 1] [--side 256] [--anchors]
       [--output sheet.html | sheet.png]
 
 Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
-run. Nothing is trained and no device is used. docs/inspect-data.md explains
-the page.
+run. Nothing is trained and no net runs. --anchors draws, thinly, the anchors
+that a detector takes for positives, before it samples some of them.
+docs/inspect-data.md explains the page.
 
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
@@ -25,7 +26,13 @@ import numpy as np
 from input_pipeline.examples import annotations
 from input_pipeline.examples.fields import ANNOTATIONS, FIELDS
 
-from .cli import command, config_feed, config_flags, output_folder
+from .cli import (
+  command,
+  config_feed,
+  config_flags,
+  output_folder,
+  positive_anchors,
+)
 
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
@@ -188,6 +195,7 @@ def run(
   seed: int | None = None,
   repeats: int = 1,
   side: int = 256,
+  anchors: bool = False,
   output: str = 'sheet.html',
 ) -> list[config_feed.Look]:
   """Writes the sheet of a config; see the command's flags.
@@ -198,7 +206,7 @@ def run(
   Raises:
     ValueError, FileNotFoundError: a mistake in an argument or in the config.
   """
-  from big_vision_like.pages import annotated_picture, contact_sheet
+  from big_vision_like.pages import contact_sheet
 
   for name, value, least in (
     ('num', num, 1), ('repeats', repeats, 1), ('epoch', epoch, 0),
@@ -234,16 +242,8 @@ def run(
     for first, index in chosen
     for repeat in range(repeats)
   ]
-  name = feed.source.vocabulary.readable_name
-  tiles = [
-    contact_sheet.Tile(
-      annotated_picture.draw(
-        one.example or _blank(feed), name, side, background=feed.background
-      ),
-      caption(one, feed),
-    )
-    for one in looks
-  ]
+  find = positive_anchors.PositiveAnchors(config, feed) if anchors else None
+  tiles = [_tile(one, feed, side, find) for one in looks]
   note = f'{len(chosen)} records'
   if feed.seed is not None:
     last = epoch + repeats - 1
@@ -258,6 +258,30 @@ def run(
   title = f'{feed.key}: what the model sees'
   save(output, title, header(feed, looks, note), _LEGEND, tiles)
   return looks
+
+
+def _tile(
+  one: config_feed.Look,
+  feed: config_feed.Feed,
+  side: int,
+  find: positive_anchors.PositiveAnchors | None,
+) -> Any:
+  """A picture and its caption, with positive anchors where they are found."""
+  from big_vision_like.pages import annotated_picture, contact_sheet
+
+  lines, faint = caption(one, feed), []
+  if find is not None and one.example:
+    found = find(one.example)
+    lines.append([found.line()])
+    faint = list(zip(found.anchors, found.owners.tolist()))
+  picture = annotated_picture.draw(
+    one.example or _blank(feed),
+    feed.source.vocabulary.readable_name,
+    side,
+    background=feed.background,
+    faint=faint,
+  )
+  return contact_sheet.Tile(picture, lines)
 
 
 def _blank(feed: config_feed.Feed) -> dict[str, Any]:
@@ -285,6 +309,10 @@ def _define(values: Any) -> None:
   number('seed', None, 'in place of config.seed')
   number('repeats', 1, 'looks of each record, one an epoch')
   number('side', 256, "pixels of a picture's longer side, about: 16 to 2048")
+  flags.DEFINE_bool(
+    'anchors', False, 'mark the anchors that are positives of a detector',
+    flag_values=values,
+  )  # fmt: skip
   text('output', 'sheet.html', 'page (.html) or image (.png) to write')
 
 
@@ -304,6 +332,7 @@ def _inspect(argv: Sequence[str]) -> None:
     seed=values.seed,
     repeats=values.repeats,
     side=values.side,
+    anchors=values.anchors,
     output=values.output,
   )
   bad = [one for one in looks if one.reason]

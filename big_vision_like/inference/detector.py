@@ -34,13 +34,18 @@ class Found(NamedTuple):
   labels: np.ndarray
 
 
+def default_ops(config: Any) -> list[dict[str, Any]]:
+  """`segmenter.whole_image_ops` of a run of a detector."""
+  return segmenter.whole_image_ops(config, _EVALUATORS)
+
+
 class Detector(StoredPredictor):
   """Images -> boxes; the arguments are those of `StoredPredictor`.
 
   Args:
     model: of a task whose prediction is of kind 'boxes'.
     ops: op configs from an encoded image to 'image', 'image_size' and
-      'original_size'; None: those that show the run's net a whole image.
+      'original_size'; None: `default_ops` of the run.
     batch_size, threads, workers: see `StoredPredictor`.
   """
 
@@ -55,7 +60,7 @@ class Detector(StoredPredictor):
   ):
     name, _ = model.prediction('boxes')
     if ops is None:
-      ops = segmenter.whole_image_ops(model.config, _EVALUATORS)
+      ops = default_ops(model.config)
     super().__init__(
       model, name, ops,
       batch_size=batch_size, threads=threads, workers=workers,

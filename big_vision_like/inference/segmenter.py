@@ -24,6 +24,7 @@ from input_pipeline import ops as example_ops
 _TILE = 256  # pixels of a side
 _EVALUATOR = 'semantic_segmentation'
 _NOTED = {'op': 'image_size'}
+_PLACING = ('pad', 'canvas')
 
 
 class Mask(NamedTuple):
@@ -140,7 +141,8 @@ def whole_image_ops(
 
   They are those of the run's first evaluator of these types, or else of its
   training without chance. An image larger than the canvas of `pad` is shrunk
-  to it.
+  to it. The sizes of any images are not known before, so those of a run with
+  several canvases (`canvas`) share the one that holds all others.
 
   Raises:
     ValueError: ops that cut parts off: masks could not cover the image.
@@ -152,14 +154,24 @@ def whole_image_ops(
       break
   ops, placed = [], []
   for op in embedder.deterministic_ops(specs):
-    if op['op'] == 'pad' and not placed:
-      placed = [dict(op='shrink_to_fit', size=op['size']), _NOTED, op]
+    if op['op'] in _PLACING and not placed:
+      pad = _on_one_canvas(op)
+      placed = [dict(op='shrink_to_fit', size=pad['size']), _NOTED, pad]
     elif _shows_whole(op) and not placed:
       ops.append(op)
     else:
       raise ValueError(
         f'{where} of the checkpoint: after {op["op"]!r} the net does not see '
-        'the whole image at its top left, so its mask is not known; resizing '
-        'and then padding are'
+        'the whole image at its top left, so its masks or boxes are not known; '
+        'resizing and then padding are'
       )
   return [*ops, *(placed or [_NOTED])]
+
+
+def _on_one_canvas(op: Mapping[str, Any]) -> dict[str, Any]:
+  """`pad` as it is, and in place of `canvas`."""
+  if op['op'] == 'pad':
+    return dict(op)
+  heights, widths = zip(*op['sizes'])
+  kept = {k: v for k, v in op.items() if k not in ('op', 'sizes')}
+  return dict(op='pad', size=(max(heights), max(widths)), **kept)

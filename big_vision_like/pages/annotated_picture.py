@@ -54,6 +54,7 @@ def draw(
   *,
   background: bool = True,
   words: Sequence[str] | None = None,
+  faint: Sequence[tuple[np.ndarray, int]] = (),
 ) -> np.ndarray:
   """uint8 [h, w, 3]: the image of an example with its targets drawn over it.
 
@@ -66,6 +67,8 @@ def draw(
     background: class 0 of a segmentation is the background, which is left as
       it is, and label i is class i + 1; or else label i is class i.
     words: what to write at each box, in place of its name.
+    faint: (box [4], position of a box of the example): thin outlines in the
+      colour of that box.
   """
   image = example['image']
   scale = side / max(image.shape[:2])
@@ -81,6 +84,8 @@ def draw(
   ):
     bottom, right = (n * scale - 1 for n in example['image_size'])
     pen.rectangle((0, 0, right, bottom), outline=_MIDDLE)
+  for box, i in faint:
+    pen.rectangle(_corners(box, scale), outline=_colour_of(example, i))
   shown = _boxes(example)
   for i in shown:
     _draw_keypoints(pen, example, i, scale)
@@ -145,9 +150,9 @@ def _draw_box(
   scale: float,
   text: str,
 ) -> None:
-  y0, x0, y1, x1 = (float(n) * scale for n in example['boxes'][i])
   tone = _colour_of(example, i)
-  corners = x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
+  corners = _corners(example['boxes'][i], scale)
+  x0, y0, _, _ = corners
   pen.rectangle(corners, outline=tone, width=2)
   if not text:
     return
@@ -160,6 +165,12 @@ def _draw_box(
   dark = sum(tone) < 380
   ink = (255, 255, 255) if dark else (0, 0, 0)
   pen.text((left + 1, top), text, fill=ink, font=font())
+
+
+def _corners(box: np.ndarray, scale: float) -> tuple[float, ...]:
+  """left, top, right, bottom pixels that belong to a box."""
+  y0, x0, y1, x1 = (float(n) * scale for n in box)
+  return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
 
 
 def _draw_keypoints(

@@ -259,6 +259,27 @@ class Task(backbone_task.BackboneTask):
       )
     }
 
+  def positive_anchors(self, example: Batch) -> tuple[jax.Array, jax.Array]:
+    """What the first stage learns to find in an image, before it samples.
+
+    Args:
+      example: 'image' [H, W, 3], 'image_size' [2], 'boxes' [N, 4], 'box_labels'
+        [N], 'box_mask' [N] and what marks boxes, of one image.
+
+    Returns:
+      anchors float32 [A, 4] of its canvas, and the box of each, int32 [A]:
+      an index of 'boxes', or less than 0.
+    """
+    batch = {name: jnp.asarray(value)[None] for name, value in example.items()}
+    truth = jax.tree.map(lambda x: x[0], self._truth(batch))
+    height, width, _ = example['image'].shape
+    shape = -(-height // self._stride), -(-width // self._stride)
+    grid = anchors.grid(shape, self._stride, self._sides)
+    own, usable = proposals.anchors_of(
+      grid, batch['image_size'][0], train=True, prune=self._prune
+    )
+    return own, targets.of_anchors(own, usable, truth)
+
   def _detections(self, state: Any, batch: Batch) -> Any:
     params, extra = state.params, state.extra
     size = _sizes(batch)

@@ -23,7 +23,7 @@ NAMES = sorted(
   if 'def get_config(' in p.read_text()
 )
 # Arguments without which a config of the user's own data makes no sense.
-NEEDED = {'own_data': 'path=DATA'}
+NEEDED = dict.fromkeys(('own_data', 'own_detection'), 'path=DATA')
 
 
 def get(name, arg=None):

@@ -133,7 +133,7 @@ def _json(path: str, kind: type, what: str) -> Any:
     text = data.decode()
   except UnicodeDecodeError:
     raise ValueError(f'{path}: not JSON: not UTF-8') from None
-  found = text_lines.parse_json(text, path)
+  found = text_lines.parse_json(text, path, constants=True)
   if not isinstance(found, kind):
     raise ValueError(f'{path}: expected {what}, got {found!r:.60}')
   return found

@@ -6,6 +6,9 @@ from input_pipeline.examples import true_boxes
 from ..cli import data_argument
 from .coco_files import Annotated, stem
 
+# Of these a development kit of VOC is read for its masks unless it is said.
+_WITH_MASKS_TOO = ('detect', 'voc')
+
 
 def truth(place: str, ignored: str, flag: str) -> Annotated:
   """Reads all records of a data set.
@@ -19,7 +22,10 @@ def truth(place: str, ignored: str, flag: str) -> Annotated:
     FileNotFoundError, ValueError: no such data set, one without boxes, or two
       images of one name.
   """
-  source = data_argument.open_data(place, flag)
+  options = data_argument.parse(place, flag)
+  if options['type'] in _WITH_MASKS_TOO:
+    options.setdefault('task', 'detection')
+  source = data_argument.open_source(options, flag)
   names = source.vocabulary.names
   images: dict[str, int] = {}
   for index in range(len(source)):

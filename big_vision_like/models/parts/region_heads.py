@@ -51,7 +51,7 @@ class RegionProposalHead(nn.Module):
       dense = nn.Dense(self.num_anchors * num, kernel_init=_NARROW, name=name)
       y = dense(x)  # [B, h, w, anchors * num]
       num_places = math.prod(y.shape[1:3])
-      return y.reshape(len(y), num_places * self.num_anchors, num)
+      return y.reshape(y.shape[0], num_places * self.num_anchors, num)
 
     return per_anchor(4, 'codes'), per_anchor(2, 'classes')
 

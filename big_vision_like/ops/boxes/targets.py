@@ -33,6 +33,28 @@ class Targets(NamedTuple):
   mask: jax.Array
 
 
+def of_anchors(
+  anchors: jax.Array,
+  usable: jax.Array,
+  truth: Truth,
+  *,
+  positive_iou: float = 0.7,
+  negative_iou: float = 0.3,
+) -> jax.Array:
+  """int32 [N]: the box of each anchor before any is sampled.
+
+  As `matching.match`, every box having an anchor of its own.
+  """
+  return matching.match(
+    anchors,
+    truth,
+    positive_iou=positive_iou,
+    negative_iou=negative_iou,
+    force=True,
+    usable=usable,
+  )
+
+
 def for_anchors(
   key: jax.Array,
   anchors: jax.Array,
@@ -52,16 +74,14 @@ def for_anchors(
     truth: of `matching.truth`.
     size: M, the size of the minibatch.
     fraction: of positives, at most.
-    positive_iou: see `matching.match`.
-    negative_iou: see there.
+    positive_iou, negative_iou: see `of_anchors`.
   """
-  found = matching.match(
+  found = of_anchors(
     anchors,
+    usable,
     truth,
     positive_iou=positive_iou,
     negative_iou=negative_iou,
-    force=True,
-    usable=usable,
   )
   return _sampled(
     key, anchors, found, truth.boxes, jnp.zeros_like(truth.labels),
