@@ -45,6 +45,7 @@ from input_pipeline.sources import (
   yolo,
 )
 from tests.fixtures import (
+  box_source,
   broken_evaluator,
   mask_files,
   mask_source,
@@ -110,6 +111,7 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.sources.voc': voc.Source,
   'input_pipeline.sources.webdataset': webdataset.Source,
   'input_pipeline.sources.yolo': yolo.Source,
+  'tests.fixtures.box_source': box_source.Source,
   'tests.fixtures.mask_files': mask_files.Source,
   'tests.fixtures.mask_source': mask_source.Source,
   'tests.fixtures.my_package.my_source': my_source.Source,
@@ -165,7 +167,7 @@ OPS: dict[str, OpClass] = {
 }
 
 # What some offer besides, by the protocol.
-SPACES: list[Callable[..., protocols.WithSpace]] = [Subset]
+SPACES: list[Callable[..., protocols.WithSpace]] = [box_source.Source, Subset]
 MASKS: list[Callable[..., protocols.WithMasks]] = [
   mask_source.Source,
   masks.Source,
@@ -181,10 +183,12 @@ KEYPOINTS: list[Callable[..., WithSkeleton]] = [
   synthetic.Source,
 ]
 EXTERNAL_IDS: list[Callable[..., protocols.WithExternalIds]] = [
+  box_source.Source,
   coco.Source,
   records.Source,
 ]
 TRUTH: list[Callable[..., protocols.WithTruth]] = [
+  box_source.Source,
   coco.Source,
   records.Source,
   Subset,
@@ -197,6 +201,7 @@ SIZES: list[Callable[..., protocols.WithSizes]] = [
   synthetic.Source,
 ]
 IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
+  box_source.Source,
   coco.Source,
   records.Source,
   Subset,
@@ -283,6 +288,7 @@ FREEZING: list[Callable[..., protocols.Freezing]] = [resnet.Model]
 COMPUTE_TYPES: list[Callable[..., protocols.WithComputeType]] = [resnet.Model]
 CONVOLUTIONS: list[Callable[..., protocols.WithConv]] = [resnet.Model]
 LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
+  detection.Task,
   multilabel.Task,
   my_streams_task.Task,
   my_task.Task,

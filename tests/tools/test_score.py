@@ -148,8 +148,8 @@ def folder(tmp_path):
   """XML of a zebra and a difficult apple tree in a, a zebra in c."""
   files = {}
   for name, objects in boxes_made.OBJECTS.items():
-    files[f'test/{name}.jpg'] = boxes_made.jpeg(ord(name))
-    files[f'test/{name}.xml'] = boxes_made.xml(*objects)
+    files[f'{name}.jpg'] = boxes_made.jpeg(ord(name))
+    files[f'{name}.xml'] = boxes_made.xml(*objects)
   boxes_made.write(tmp_path / 'own', files)
   return tmp_path / 'own'
 
@@ -160,7 +160,7 @@ def of_name(file_name, category, box, value):
 
 def test_a_folder_of_voc_and_its_difficult_boxes(folder, tmp_path, capsys):
   """x, y, width and height of boxes_made.BOXES; one zebra of two is found."""
-  place = f'detect:{folder}:test'
+  place = f'detect:{folder}:all'
   detections = [
     of_name('a.jpg', 'zebra', [0, 0, 40, 20], 0.9),
     # Difficult: neither right nor wrong, found or not.

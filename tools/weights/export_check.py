@@ -97,10 +97,10 @@ def check(
     image_shape: (H, W, 3).
     task: that to compare with; None: the model's own.
   """
-  task = model.task if task is None else task
-  live = live_outputs(task, state, model.space.num_classes)
+  of: Task = model.task if task is None else task
+  live = live_outputs(of, state, model.space.num_classes)
   dtype = compute_dtype(model.config)
-  return compare(live, exported, image_shape, dtype, fields(task))
+  return compare(live, exported, image_shape, dtype, fields(of))
 
 
 def compare(
