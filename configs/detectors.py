@@ -11,6 +11,18 @@ from configs import common
 # What a detector has and a classification checkpoint has not, and the reverse.
 HEADS = ('rpn/.*', 'box_head/.*', 'head/.*')
 
+# Options of the task for small photos and few cores: what a step costs, mostly
+# block4 on crops, falls to a tenth.
+SMALL: dict[str, Any] = dict(
+  anchors_per_image=64,
+  boxes_per_image=16,
+  num_proposals=64,
+  crop_size=8,
+  rpn_channels=128,
+  per_class=20,
+  max_detections=50,
+)
+
 
 def ops(
   max_boxes: int,

@@ -19,11 +19,14 @@ becomes `size` pixels, on one square canvas.
   depth=50|101|152|26|14, width=64    of the net, as the checkpoint has them
   size=512            pixels; anchors are size/8, /4, /2 and the whole of it
   output_stride=16|8  8 for small objects: several times the cost
+  regions=many|few    300 regions of a photo, or 64 and less of each: a tenth of
+                      the cost, for small photos with few objects
   batch=8, epochs=30, lr=0.01, max_boxes=100 (of an image), workers=2
 
 The paper's recipes are configs/coco_detection.py and configs/voc_detection.py.
 
-Hardware: one accelerator; on a CPU take depth=14,width=24,size=128, with
+Hardware: one accelerator; on a CPU take
+depth=14,width=24,size=128,output_stride=8,regions=few, and
 init=workdirs/quickstart for its checkpoint.
 """
 
@@ -46,6 +49,7 @@ def get_config(arg=None):
     width=64,
     size=512,
     output_stride=(16, 8),
+    regions=('many', 'few'),
     batch=8,
     epochs=30.0,
     lr=0.01,
@@ -100,6 +104,8 @@ def get_config(arg=None):
     anchor_base=arg.size / 2,
     prune_anchors=False,  # an object may fill the photo
   )
+  if arg.regions == 'few':
+    c.task.update(detectors.SMALL)
   if arg.layout == 'torch':
     common.torch_layout(c)
   c.init_from.reinit = detectors.HEADS

@@ -138,6 +138,9 @@ def test_anchors_follow_the_size():
   config = own_detection.get_config('path=x,size=128,metric=voc,holdout=10')
   assert config.task.anchor_base == 64.0  # sides of 16, 32, 64 and 128
   assert config.evals.val.type == 'voc_detection'
+  assert 'num_proposals' not in config.task
+  few = own_detection.get_config('path=x,regions=few').task
+  assert (few.boxes_per_image, few.num_proposals, few.crop_size) == (16, 64, 8)
   for data in (config.input.source, config.evals.val.data):
     assert data.holdout_percent == 10
 
