@@ -286,7 +286,7 @@ class Task(backbone_task.BackboneTask):
     """[B, h, w, D] of batch['image']: what files keep of a frozen net."""
     return self._map(params, extra, batch, None, False)[0]
 
-  def map_weights(self, params: Any, extra: Any) -> dict[str, jax.Array]:
+  def map_weights(self, params: Any, extra: Any) -> dict[str, Any]:
     """The arrays that frozen maps follow from, by 'params/...', 'extra/...'.
 
     Raises:

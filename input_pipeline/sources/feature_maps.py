@@ -72,7 +72,6 @@ class Source:
       self.space.vocabulary,
       self.space.hierarchy,
     )
-    self.background = self.space.background
     self._images = np.load(self._file(folder.IMAGES), mmap_mode='r')
     if len(self._images) != settings['records']:
       raise ValueError(
