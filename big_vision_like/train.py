@@ -6,6 +6,8 @@ knows no task, source, model or evaluator by name.
 
 import collections
 import contextlib
+import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -112,7 +114,7 @@ def _loop(
     with dog.phase('data'):
       host = next(run.data)
     ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
-    recent.append((step, ids))
+    recent.append(_Step(step, ids))
     batch = device.to_global(host, exp.batch_sharding)
     if running is None or running.is_ready():
       clock.spend('data_wait', time.monotonic() - begun)
@@ -133,6 +135,7 @@ def _loop(
     with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
       with clock.timed('dispatch'):
         state, metrics = exp.train_step(state, batch)
+        recent[-1].figures = metrics
       if first:
         jax.block_until_ready(metrics)  # compiled; rates start after it
         clock.restart(step)
@@ -144,7 +147,7 @@ def _loop(
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         _check_finite(state, recent, run.data.key)
       run.ckpt.check()
-      while recent and recent[0][0] <= step:
+      while recent and recent[0].step <= step:
         recent.popleft()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
@@ -229,22 +232,40 @@ def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
     console.say(f'{name}: {expected.verdict(figures.get(name), value)}')
 
 
+@dataclasses.dataclass
+class _Step:
+  """A step that may yet turn out not to be finite.
+
+  Attributes:
+    step: its number.
+    ids: field of the batch -> indices of its records.
+    figures: what it computed, on the device; {}: not begun.
+  """
+
+  step: int
+  ids: dict[str, Any]
+  figures: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
 def _check_finite(
   state: TrainState, recent: collections.deque, key: Callable[[str, int], str]
 ) -> None:
-  """Stops with the step and the records of the batch that broke the loss."""
+  """Stops with the step, its figures and the records that broke the loss."""
   bad_step = int(state.nonfinite_step)
   if bad_step < 0:
     return
-  found = next((ids for step, ids in recent if step == bad_step), {})
+  broken = next((s for s in recent if s.step == bad_step), _Step(bad_step, {}))
+  found = broken.ids
   keys = '\n'.join(
     f'  {key(field, int(i))}'
     for field, ids in found.items()
     for i in ids[:_NUM_KEYS_SHOWN]
   )
   listed = '; '.join(f'({k}): {ids.tolist()}' for k, ids in found.items())
+  wrong = [k for k, v in broken.figures.items() if not math.isfinite(float(v))]
+  what = f' ({", ".join(wrong)})' if wrong else ''
   raise FloatingPointError(
-    f'loss, gradient or update is not finite at step {bad_step}; it was not '
-    f'applied and nothing was saved since. Records of the batch {listed}; the '
-    f'first are\n{keys}'
+    f'loss, gradient or update is not finite at step {bad_step}{what}; it was '
+    f'not applied and nothing was saved since. Records of the batch {listed}; '
+    f'the first are\n{keys}'
   )

@@ -31,6 +31,7 @@ from big_vision_like.ops.boxes import (
   cropping,
   detections,
   matching,
+  own_images,
   proposals,
   targets,
 )
@@ -237,9 +238,10 @@ class Task(backbone_task.BackboneTask):
     keys = jax.vmap(lambda key: jax.random.split(key))(
       jax.random.split(rng, len(size))
     )
-    wanted = jax.vmap(lambda *image: self._anchor_targets(grid, *image))(
-      keys[:, 0], size, truth
-    )
+    wanted = own_images.mapped(
+      lambda *image: self._anchor_targets(grid, *image),
+      keys[:, 0], size, truth,
+    )  # fmt: skip
     objectness, rpn_location = jax.vmap(losses.of_anchors)(
       logits, codes, wanted
     )
@@ -247,7 +249,7 @@ class Task(backbone_task.BackboneTask):
       codes, logits, grid, size,
       train=True, prune=self._prune, **self._propose,
     )  # fmt: skip
-    chosen = jax.vmap(self._box_targets)(keys[:, 1], found, truth)
+    chosen = own_images.mapped(self._box_targets, keys[:, 1], found, truth)
     boxes = jnp.take_along_axis(found.boxes, chosen.index[..., None], axis=1)
     box_codes, box_logits, extra = self._second(
       params, extra, features, boxes, size, rng, train

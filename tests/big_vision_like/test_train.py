@@ -119,7 +119,8 @@ def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
     per_example, extra, aux = real_loss(self, params, extra, batch, rng, train)
     # Breaks on whatever batch holds record 7.
     hit = (batch['_id'] == 7).any()
-    return per_example + jax.numpy.where(hit, np.nan, 0.0), extra, aux
+    broken = per_example + jax.numpy.where(hit, np.nan, 0.0)
+    return broken, extra, {**aux, 'one': broken, 'other': per_example}
 
   monkeypatch.setattr(pipeline.TrainIterator, '__next__', poisoned)
   monkeypatch.setattr(multilabel.Task, 'loss', loss)
@@ -129,7 +130,8 @@ def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
   with pytest.raises(FloatingPointError) as error:
     train.run(config, str(tmp_path))
   step = next(i for i, batch in enumerate(ids) if 7 in batch) + 1
-  assert f'at step {step};' in str(error.value)
+  wrong = 'grad_norm, loss, one, update_norm'
+  assert f'at step {step} ({wrong});' in str(error.value)
   assert str(ids[step - 1]) in str(error.value)
   saved = manager.Checkpointer(str(tmp_path), read_only=True).steps()
   assert all(s < step for s in saved)
