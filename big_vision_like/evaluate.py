@@ -27,7 +27,7 @@ from big_vision_like.runtime import distributed, figures, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
 from evaluators.harness import building, context
-from input_pipeline import streams
+from input_pipeline import feature_map_checks, streams
 
 _MOST_OF_A_GROUP = 8  # figures 'a/...' of an evaluator on its line
 
@@ -89,6 +89,9 @@ def from_config(
       train_source=functools.partial(train_source, stream),
       classes=classes if stream == MAIN else None,
       process_index=jax.process_index(),
+      check_source=lambda source, where: feature_map_checks.check_net(
+        source, exp.config, where
+      ),
       stream=stream,
     )
 

@@ -36,7 +36,7 @@ from big_vision_like.runtime import (
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import canvases, device, streams
+from input_pipeline import canvases, device, feature_map_checks, streams
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
@@ -75,6 +75,10 @@ def open_run(
     spaces=spaces,
     num_examples=len(opened[MAIN].source),
   )
+  for name, stream in opened.items():
+    feature_map_checks.check_net(
+      stream.source, exp.config, f'{stream_names.config_key(name)}.source'
+    )
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
   _set_incomplete_aside(workdir, console)
@@ -95,7 +99,12 @@ def open_run(
   restored = state is not None
   trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
-    state = _init(exp, start, console)
+    state = start_state(exp, start, console)
+  for name, stream in opened.items():
+    where = f'{stream_names.config_key(name)}.source'
+    feature_map_checks.check_weights(
+      stream.source, state.params, state.extra, where
+    )
   step = int(state.step)
   note = _changes(folder, exp.config, data_id, trained_on, step + restored)
   anew_from = note.get(figures.ANEW_FROM)
@@ -267,7 +276,7 @@ def _restore(
     raise
 
 
-def _init(
+def start_state(
   exp: Experiment, path: pathlib.Path | None, console: writers.Console
 ) -> TrainState:
   """A fresh state, or a warm start from the checkpoint in `path`."""

@@ -141,6 +141,21 @@ class WithImageIds(Protocol):
 
 
 @runtime_checkable
+class ComputedBy(Protocol):
+  """Of a source of feature maps: what they were computed by; {} of others.
+
+  `check_ops` refuses op configs that see images otherwise; `computed_by` has
+  'checkpoint', 'net' and 'weights', see input_pipeline/feature_map_checks.py.
+  """
+
+  @property
+  def computed_by(self) -> Mapping[str, Any]: ...
+  def check_ops(
+    self, specs: Sequence[Mapping[str, Any]], where: str, /
+  ) -> None: ...
+
+
+@runtime_checkable
 class LabelReader(Protocol):
   """Of a source: raw label ids int32 [n] of a record, without its image."""
 
@@ -331,6 +346,19 @@ class NeedingStart(Protocol):
 
   @property
   def needs_start(self) -> str: ...
+
+
+@runtime_checkable
+class WithFrozenMap(Protocol):
+  """Of a task: the map of its frozen part, which files can keep."""
+
+  def frozen_map(self, params: Any, extra: Any, batch: Any, /) -> Any:
+    """[B, h, w, D] of batch['image']."""
+    ...
+
+  def map_weights(self, params: Any, extra: Any, /) -> Mapping[str, Any]:
+    """The arrays that it follows from; ValueError if some are trained."""
+    ...
 
 
 class Evaluator(Protocol):

@@ -17,6 +17,8 @@ statistics as the checkpoint has them.
   layout=slim|torch|msra    where the weights come from
   freeze=none|conv1|conv2|conv3|conv4   what is not trained; the paper's frozen
       features are conv4
+  features=FOLDER, dtype=float32|float16|bfloat16   train from the maps that
+      tools.extract_maps stored there, with freeze=conv4
   depth=101|50|152|26|14, width=64
   preset=paper|tfod   anchors and boxes of an image in the losses: 64 and 256 as
       the paper says, or 256 and 64 as the code it used has them, half the cost
@@ -67,5 +69,7 @@ def get_config(arg=None):
   )
   if arg.tiny:
     detectors.shrink(c)
+  if arg.features:
+    detectors.from_maps(c, arg.features, arg.dtype)
   c.lock()
   return c

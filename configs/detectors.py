@@ -51,11 +51,50 @@ def ops(
   ]
 
 
+def from_maps(c: Any, folder: str, dtype: str = 'float32') -> None:
+  """Trains and evaluates from the maps that tools.extract_maps has stored.
+
+  Everything else is as in the run from images, so that its losses are too; only
+  pages of the worst images are not written, since there are no pictures.
+
+  Args:
+    c: config of a run from images, its frozen part up to conv4.
+    folder: with a sub-folder for the training data and for each evaluator's.
+    dtype: of the numbers in the files.
+  """
+  if c.model.freeze not in ('conv4', 'backbone'):
+    raise ValueError(
+      f'config argument features={folder!r} needs freeze=conv4, not '
+      f'freeze={c.model.freeze}: what is trained has no stored maps'
+    )
+  read = dict(
+    op='feature_map',
+    stride=min(c.model.output_stride, 16),
+    channels=16 * c.model.width,
+  )
+
+  def stored(name: str, data: Any) -> dict[str, Any]:
+    path = f'{folder}/{name}'
+    given = data.to_dict() if hasattr(data, 'to_dict') else dict(data)
+    return dict(type='feature_maps', path=path, dtype=dtype, data=given)
+
+  c.task.reads = 'block3_map'
+  c.input.source = stored('train', c.input.source)
+  c.input.ops = [*c.input.ops, read]
+  for name, evaluator in c.evals.items():
+    evaluator.data = stored(name, evaluator.data)
+    evaluator.ops = [*evaluator.ops, read]
+    evaluator.predict_fn = 'map_detections'
+    evaluator.num_worst = 0
+
+
 # The arguments of configs that train Faster R-CNN, and their defaults.
 ARGUMENTS: dict[str, Any] = dict(
   init='jft',
   layout=('slim', 'torch', 'msra'),
   freeze=common.FREEZE[:-1],
+  features='',
+  dtype=('float32', 'float16', 'bfloat16'),
   depth=(101, 50, 152, 26, 14),
   width=64,
   preset=('paper', 'tfod'),

@@ -10,7 +10,8 @@ map at stride 8 since images are small. Scored as COCO scores.
   arguments: init=WORKDIR (none: from scratch), freeze=none|conv1|conv2|conv3|
   conv4, lr=0.02, images=2000, classes=12, objects=5 (at most, an image),
   world=1 (its seed), steps=600, split=val|fasteval (what is scored),
-  val_images=400
+  val_images=400, features=FOLDER (of tools.extract_maps, with freeze=conv4:
+  trains from stored maps; dtype=float32|float16|bfloat16 of its numbers)
 
 Batch norm is trained in every case: from scratch there are no statistics to
 freeze, and arms that differ in it would not tell what their start is worth.
@@ -37,6 +38,8 @@ def get_config(arg=None):
     steps=600,
     split=('val', 'fasteval'),
     val_images=400,
+    features='',
+    dtype=('float32', 'float16', 'bfloat16'),
     tiny=False,
   )
   common.at_least_one(
@@ -98,5 +101,7 @@ def get_config(arg=None):
 
   if arg.tiny:
     detectors.shrink(c)
+  if arg.features:
+    detectors.from_maps(c, arg.features, arg.dtype)
   c.lock()
   return c

@@ -14,9 +14,9 @@ precision at an IoU of a half. As configs/coco_detection.py, but for the rate:
       freeze=conv4: the paper leaves it open
   inclusive=false     true: boxes hold the pixels of their corners, as the
       devkit scores them
-  and init, layout, freeze, depth, width, preset, recipe, output_stride,
-  bn_parameters, short_side, long_side, max_boxes, pre_nms_top_k, asynchronous
-  of configs/coco_detection.py
+  and init, layout, freeze, features, dtype, depth, width, preset, recipe,
+  output_stride, bn_parameters, short_side, long_side, max_boxes, pre_nms_top_k,
+  asynchronous of configs/coco_detection.py
 
 Hardware: the paper used 9 GPUs; literal runs on one accelerator, one image a
 step.
@@ -62,5 +62,7 @@ def get_config(arg=None):
   )
   if arg.tiny:
     detectors.shrink(c)
+  if arg.features:
+    detectors.from_maps(c, arg.features, arg.dtype)
   c.lock()
   return c

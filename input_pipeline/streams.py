@@ -17,8 +17,8 @@ import numpy as np
 from big_vision_like.config import stream_names
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Source
+from input_pipeline import feature_map_checks, pipeline
 from input_pipeline import ops as example_ops
-from input_pipeline import pipeline
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Op
 from input_pipeline.examples import fields
@@ -56,7 +56,7 @@ def open_all(config: Any) -> dict[str, Stream]:
     source = open_source(config, name)
     where = f'{stream_names.config_key(name)}.ops'
     opened[name] = Stream(
-      section, source, pipeline.build_ops(section.ops, source, where)
+      section, source, feature_map_checks.build_ops(section.ops, source, where)
     )
   return opened
 

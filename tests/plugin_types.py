@@ -26,7 +26,15 @@ from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.subset import Subset
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.ops import canvas, decode, geometry, labels, noise, targets
+from input_pipeline.ops import (
+  canvas,
+  decode,
+  feature_map,
+  geometry,
+  labels,
+  noise,
+  targets,
+)
 from input_pipeline.ops.context import OpContext
 from input_pipeline.publishers.coco import source as coco
 from input_pipeline.publishers.open_images import source as open_images
@@ -34,6 +42,7 @@ from input_pipeline.publishers.voc import source as voc_kit
 from input_pipeline.sources import coco as coco_files
 from input_pipeline.sources import (
   detect,
+  feature_maps,
   folder,
   masks,
   records,
@@ -102,6 +111,7 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.publishers.voc.source': voc_kit.Source,
   'input_pipeline.sources.coco': coco_files.Source,
   'input_pipeline.sources.detect': detect.Source,
+  'input_pipeline.sources.feature_maps': feature_maps.Source,
   'input_pipeline.sources.folder': folder.Source,
   'input_pipeline.sources.masks': masks.Source,
   'input_pipeline.sources.records': records.Source,
@@ -161,13 +171,18 @@ OPS: dict[str, OpClass] = {
   'boxes': targets.Boxes,
   'labels': labels.Labels,
   'single_label': labels.SingleLabel,
+  'feature_map': feature_map.FeatureMap,
   'keep': labels.Keep,
   'label_noise': noise.LabelNoise,
   'tests.fixtures.my_package.my_ops.RandomGrey': my_ops.RandomGrey,
 }
 
 # What some offer besides, by the protocol.
-SPACES: list[Callable[..., protocols.WithSpace]] = [box_source.Source, Subset]
+SPACES: list[Callable[..., protocols.WithSpace]] = [
+  box_source.Source,
+  feature_maps.Source,
+  Subset,
+]
 MASKS: list[Callable[..., protocols.WithMasks]] = [
   mask_source.Source,
   masks.Source,
@@ -190,12 +205,14 @@ EXTERNAL_IDS: list[Callable[..., protocols.WithExternalIds]] = [
 TRUTH: list[Callable[..., protocols.WithTruth]] = [
   box_source.Source,
   coco.Source,
+  feature_maps.Source,
   records.Source,
   Subset,
 ]
 SIZES: list[Callable[..., protocols.WithSizes]] = [
   BoxedFiles,
   coco.Source,
+  feature_maps.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -203,12 +220,19 @@ SIZES: list[Callable[..., protocols.WithSizes]] = [
 IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
   box_source.Source,
   coco.Source,
+  feature_maps.Source,
   records.Source,
   Subset,
 ]
+COMPUTED_BY: list[Callable[..., protocols.ComputedBy]] = [
+  feature_maps.Source,
+  Subset,
+]
+FROZEN_MAPS: list[Callable[..., protocols.WithFrozenMap]] = [detection.Task]
 LABEL_READERS: list[Callable[..., protocols.LabelReader]] = [
   BoxedFiles,
   coco.Source,
+  feature_maps.Source,
   folder.Source,
   mask_files.Source,
   my_source.Source,
@@ -228,6 +252,7 @@ LABEL_INDEXED: list[Callable[..., protocols.LabelIndexed]] = [
   table.Source,
 ]
 HASH_ORDERED: list[Callable[..., protocols.HashOrdered]] = [
+  feature_maps.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -249,6 +274,7 @@ RECORD_READERS: list[Callable[..., protocols.RecordReader]] = [records.Source]
 SIZING: list[Callable[..., protocols.Sizing]] = [
   canvas.Canvas,
   decode.Decode,
+  feature_map.FeatureMap,
   geometry.CenterCrop,
   geometry.CentralCrop,
   geometry.RandomCrop,

@@ -13,13 +13,9 @@ import numpy as np
 
 from big_vision_like.inference import stored_model
 from big_vision_like.inference.stored_predictor import StoredPredictor
-from big_vision_like.protocols import Source, WithoutChance
-from input_pipeline import ops as example_ops
+from big_vision_like.protocols import Source
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.ops import chains
-from input_pipeline.ops.context import OpContext
-
-_OPS = 'input.ops of the checkpoint'
+from input_pipeline.ops.without_chance import deterministic_ops
 
 
 class Embedder(StoredPredictor):
@@ -114,45 +110,3 @@ class Embedder(StoredPredictor):
         [np.empty((0, self.dim), np.float32), *(f for _, f in parts)]
       ),
     )
-
-
-def deterministic_ops(
-  specs: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-  """The op configs of training as they are for an evaluation.
-
-  Those that the image does not come from go: what they make is not wanted. One
-  with chance becomes what its class says (`without_chance`), such as a random
-  crop the central one of its size.
-
-  Raises:
-    ValueError: an op of which this is not known.
-  """
-  wanted, kept = {'image'}, []
-  for spec in reversed(specs):
-    op_class = example_ops.find(_OPS, spec['op'])
-    if not chains.declared(op_class):
-      raise _unknown(spec['op'])
-    if not wanted.isdisjoint(op_class.makes):
-      wanted.update(op_class.reads)
-      kept[:0] = _without_chance(op_class, dict(spec))
-  return kept
-
-
-def _without_chance(
-  op_class: object, spec: dict[str, Any]
-) -> Sequence[dict[str, Any]]:
-  """The configs that an op's becomes: none, itself or others."""
-  if isinstance(op_class, WithoutChance):
-    return op_class.without_chance(spec)
-  for op in example_ops.build([spec], OpContext(where=_OPS)):
-    if not chains.deterministic(op):
-      raise _unknown(spec['op'])
-  return [spec]
-
-
-def _unknown(name: str) -> ValueError:
-  return ValueError(
-    f'{_OPS}: what {name!r} is without chance is not known; give the ops to '
-    'use instead'
-  )

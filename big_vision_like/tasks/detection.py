@@ -9,11 +9,13 @@ There is one block4, that of the classification checkpoint.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from big_vision_like.config.option_types import (
   Above,
@@ -44,6 +46,7 @@ PRESETS = {'paper': (64, 256), 'tfod': (256, 64)}
 _POSITIVES = (0.5, 0.25)  # at most this share of them
 _WEIGHTS = (1.0, 2.0)  # of class and location, in both stages
 _MAP, _STAGE = 'block3', 'block4'
+_FILED = 'block3_map'  # field of a batch
 _MARKS = ('box_crowd', 'box_difficult')
 
 
@@ -92,6 +95,11 @@ class Task(backbone_task.BackboneTask):
     per_class, max_detections: detections of an image, at most.
     max_log_size: limit of a predicted box's logarithmic size, at inference.
     pixels: see `backbone_task.scale_pixels`.
+    reads: 'image', or 'block3_map': training takes that map of the frozen part
+      from files (docs/frozen-features.md).
+
+  Raises:
+    ValueError: maps from files, and a backbone that trains what makes them.
   """
 
   def __init__(
@@ -120,6 +128,7 @@ class Task(backbone_task.BackboneTask):
     max_detections: Count = 300,
     max_log_size: Positive | None = 4.135,
     pixels: backbone_task.Pixels = 'inception',
+    reads: Literal['image', 'block3_map'] = 'image',
   ):
     sides = anchors.cell(anchor_base, anchor_scales, anchor_ratios)
     stride = min(getattr(backbone, 'output_stride', 16), 16)
@@ -161,8 +170,18 @@ class Task(backbone_task.BackboneTask):
       'box_difficult': difficult != 'train',
     }
     self._marks = tuple(name for name, read in optional.items() if read)
+    self._of_map = tuple(
+      pattern.removeprefix('backbone/')
+      for pattern in self.frozen_parameters
+      if not pattern.startswith(f'backbone/{_STAGE}/')
+    )
+    if reads != 'image' and f'{_MAP}/.*' not in self._of_map:
+      raise ValueError(
+        f"task.reads={reads!r} needs a frozen backbone: model.freeze='conv4', "
+        f'not {getattr(backbone, "freeze", None)!r}'
+      )
     self.fields = (
-      'image', 'image_size', 'boxes', 'box_labels', 'box_mask', *self._marks,
+      reads, 'image_size', 'boxes', 'box_labels', 'box_mask', *self._marks,
     )  # fmt: skip
 
   @property
@@ -178,10 +197,11 @@ class Task(backbone_task.BackboneTask):
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
     """(params, extra) for the shapes of a batch."""
     keys = jax.random.split(rng, 3)
+    image = self._blanks(batch) if _FILED in batch else self.scaled(batch)
     variables, endpoints = backbone_contract.init(
       self._backbone,
       keys[0],
-      self.scaled(batch),
+      image,
       (_MAP,),
       self._taps,
       methods=('stage',),
@@ -253,12 +273,39 @@ class Task(backbone_task.BackboneTask):
 
   @property
   def predictions(self) -> dict[str, Prediction]:
+    """'detections' of images, 'map_detections' of stored maps of them."""
+    sizes = 'image_size', 'original_size'
     return {
       'detections': Prediction(
-        self._detections,
-        'boxes',
-        reads=('image', 'image_size', 'original_size'),
+        self._detections, 'boxes', reads=('image', *sizes)
+      ),
+      'map_detections': Prediction(
+        self._detections, 'boxes', reads=(_FILED, *sizes)
+      ),
+    }
+
+  def frozen_map(self, params: Any, extra: Any, batch: Batch) -> jax.Array:
+    """[B, h, w, D] of batch['image']: what files keep of a frozen net."""
+    return self._map(params, extra, batch, None, False)[0]
+
+  def map_weights(self, params: Any, extra: Any) -> dict[str, Any]:
+    """The arrays that frozen maps follow from, by 'params/...', 'extra/...'.
+
+    Raises:
+      ValueError: not all of them are frozen.
+    """
+    if f'{_MAP}/.*' not in self._of_map:
+      raise ValueError(
+        'maps of a net that is trained would be those of no step: set '
+        "model.freeze='conv4' (argument freeze=conv4)"
       )
+    trees = {'params/backbone': params['backbone']}
+    trees |= {f'extra/{name}': tree for name, tree in extra.items()}
+    return {
+      f'{name}/{path}': value
+      for name, tree in trees.items()
+      for path, value in flatten_dict(tree, sep='/').items()
+      if any(re.fullmatch(pattern, path) for pattern in self._of_map)
     }
 
   def positive_anchors(self, example: Batch) -> tuple[jax.Array, jax.Array]:
@@ -301,12 +348,27 @@ class Task(backbone_task.BackboneTask):
     self, params: Any, extra: Any, batch: Batch, rng: Any, train: bool
   ) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
     """(map, codes, logits of its anchors, new extra)."""
+    features, extra = self._map(params, extra, batch, rng, train)
+    head = self.heads['rpn']
+    codes, logits = head.apply({'params': params['rpn']}, features)
+    return features, codes, logits, extra
+
+  def _map(
+    self, params: Any, extra: Any, batch: Batch, rng: Any, train: bool
+  ) -> tuple[jax.Array, Any]:
+    """(map, new extra), from a file where the batch has it."""
+    if _FILED in batch:
+      dtype = backbone_contract.compute_dtype(self._backbone)
+      return batch[_FILED].astype(dtype), extra
     ends, extra = self.apply_backbone(
       params, extra, rng, train, self.scaled(batch), **self._taps
     )
-    head = self.heads['rpn']
-    codes, logits = head.apply({'params': params['rpn']}, ends[_MAP])
-    return ends[_MAP], codes, logits, extra
+    return ends[_MAP], extra
+
+  def _blanks(self, batch: Batch) -> jax.Array:
+    """float32 [B, H, W, 3] whose maps are as large as those in a batch."""
+    num, height, width, _ = batch[_FILED].shape
+    return jnp.zeros((num, height * self._stride, width * self._stride, 3))
 
   def _second(
     self,

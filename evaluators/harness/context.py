@@ -27,6 +27,8 @@ class EvalContext:
     classes: fingerprint of the names of the classes that the checkpoint was
       trained on (Vocabulary.fingerprint); None where that is not known.
     process_index: this process; the first one talks.
+    check_source: (source, its key) -> None; refuses feature maps of another net
+      than the run's.
     stream: the stream of training data whose labels it scores; '' is the main
       one.
   """
@@ -38,6 +40,7 @@ class EvalContext:
   train_source: Callable[[], Source | None] = lambda: None
   classes: str | None = None
   process_index: int = 0
+  check_source: Callable[[Source, str], None] = lambda source, where: None
   stream: str = ''
 
   @property

@@ -13,10 +13,16 @@ import jax
 import numpy as np
 
 from big_vision_like.parallel import mesh as mesh_lib
-from big_vision_like.protocols import LabelReader, Source
+from big_vision_like.protocols import ComputedBy, LabelReader, Source
 from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
-from input_pipeline import batch_fields, canvases, device, pipeline
+from input_pipeline import (
+  batch_fields,
+  canvases,
+  device,
+  feature_map_checks,
+  pipeline,
+)
 from input_pipeline import ops as example_ops
 from input_pipeline.examples.errors import record_named
 from input_pipeline.labels.space import LabelSpace
@@ -63,7 +69,10 @@ class EvalData:
     where = f'{ctx.where}.{key}'
     self.source = pipeline.open_source(plain(data, where), where)
     specs = [plain(op, f'{ctx.where}.ops') for op in ops]
-    self._ops = pipeline.build_ops(specs, self.source, f'{ctx.where}.ops')
+    self._ops = feature_map_checks.build_ops(
+      specs, self.source, f'{ctx.where}.ops'
+    )
+    ctx.check_source(self.source, where)
     part, num_parts = 0, 1
     if ctx.mesh is not None:
       mesh_lib.check_batch(ctx.mesh, batch_size, f'{ctx.where}.batch_size')
@@ -95,6 +104,7 @@ class EvalData:
     )
     self._found = frozenset((*found, '_id', '_mask'))
     self._compiled: dict[Any, Callable[..., Any]] = {}
+    self._agrees = False
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
@@ -199,6 +209,15 @@ class EvalData:
       those = what.format(f'{int(broken.sum())} images of a batch')
       raise ValueError(f'{self.ctx.where}: {those}: {", ".join(keys)}')
 
+  def check_state(self, state: Any) -> None:
+    """ValueError where the set is feature maps that other weights have made."""
+    if not self._agrees and isinstance(self.source, ComputedBy):
+      where = f'{self.ctx.where}.data'
+      feature_map_checks.check_weights(
+        self.source, state.params, state.extra, where
+      )
+    self._agrees = True  # what is frozen stays as it is
+
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
     """This process's host batches, from the start."""
     return iter(self._batches)
@@ -275,6 +294,7 @@ def run_over(
   Raises:
     ValueError: fields that the ops do not make.
   """
+  data.check_state(state)
   step = data.compile(fn, fields)
   ahead, num_seen = None, 0
   for batch in itertools.chain(data.batches(), [None]):

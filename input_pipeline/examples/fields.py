@@ -6,8 +6,8 @@ make. A new field is a new row here.
 
 A letter in a shape is a length that is the same wherever it stands in one
 form: of a batch, in every example of it (H and W of the image, N boxes, K
-keypoints, L labels, M negatives, h and w of masks at their own size); of a
-record, in that record.
+keypoints, L labels, M negatives, h and w of masks at their own size, U, V and D
+of maps of features); of a record, in that record.
 """
 
 import dataclasses
@@ -110,6 +110,12 @@ FIELDS: dict[str, Field] = {
     beside='image_size',
   ),
   'image_id': Field('bookkeeping', record=Form('int64', (1,))),  # COCO's
+  # Stored in place of an image, and read at the end of a chain.
+  'block3_map': Field(
+    'pixels',
+    Form('float32', ('U', 'V', 'D')),
+    record=Form('float32', ('U', 'V', 'D')),
+  ),
   'stored_size': Field('bookkeeping'),  # from one op to the next
   'key': Field('bookkeeping'),  # name of the record
   '_id': Field('bookkeeping', Form('int32'), padding=-1),

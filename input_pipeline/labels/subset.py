@@ -177,6 +177,19 @@ class Subset:
   def _of_records(self, whole: np.ndarray | None) -> np.ndarray | None:
     return None if whole is None else whole[np.asarray(self._chosen)]
 
+  @property
+  def computed_by(self) -> Mapping[str, Any]:
+    """What the whole source's feature maps were computed by; {} of others."""
+    source = self._source
+    return (
+      source.computed_by if isinstance(source, protocols.ComputedBy) else {}
+    )
+
+  def check_ops(self, specs: Sequence[Mapping[str, Any]], where: str) -> None:
+    """As the whole source does."""
+    if isinstance(self._source, protocols.ComputedBy):
+      self._source.check_ops(specs, where)
+
   def report_lines(self) -> list[str]:
     """What the whole source says of itself."""
     source = self._source

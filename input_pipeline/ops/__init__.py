@@ -41,6 +41,7 @@ OPS = {
   'boxes': 'targets.Boxes',
   'labels': 'labels.Labels',
   'single_label': 'labels.SingleLabel',
+  'feature_map': 'feature_map.FeatureMap',
   'keep': 'labels.Keep',
   'label_noise': 'noise.LabelNoise',
 }

@@ -21,6 +21,7 @@ from big_vision_like.config.option_types import (
   Fraction,
 )
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.examples.stored_map import StoredMap
 from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext
@@ -50,7 +51,9 @@ def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
   image = example['image']
   if target_geometry.present(example):
     example = target_geometry.resize(example, height, width)
-  if image.shape[:2] != (height, width):
+  if image.shape[:2] != (height, width) and not any(image.strides):
+    image = np.broadcast_to(image[:1, :1], (height, width, 3))  # a blank
+  elif image.shape[:2] != (height, width):
     resize = _antialiased if antialias else bilinear.resize
     image = resize(image, height, width)
   return example | {'image': image}
@@ -405,6 +408,9 @@ class RandomFlip(_OfPixels):
 
   def targets(self, example: dict, flip: bool) -> dict:
     """The example with its targets mirrored, or checked if they stay."""
+    stored = example.get('block3_map')
+    if flip and isinstance(stored, StoredMap):
+      example = example | {'block3_map': stored.mirrored()}
     if not target_geometry.present(example):
       return example
     move = target_geometry.flip if flip else target_geometry.keep
