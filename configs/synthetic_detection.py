@@ -71,13 +71,14 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='detection',
+    num_classes=arg.classes,
     anchors_per_image=64,
     boxes_per_image=16,
     anchor_base=32.0,
     anchor_scales=(0.5, 0.75, 1.0, 1.5),
     prune_anchors=False,  # of 96 pixels most anchors reach beyond
     num_proposals=64,
-    crop_size=8,
+    pooled_size=4,
     rpn_channels=128,
     crowd='as_box',
     per_class=20,

@@ -157,7 +157,8 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   task = model.config.task.type
   _, shown = model.prediction('classes', 'mask', 'boxes')
   if args.top is not None and shown.kind != 'classes':
-    raise ValueError(f'--top: the task {task!r} gives no labels of images')
+    what = {'mask': 'masks', 'boxes': 'boxes'}[shown.kind]
+    raise ValueError(f'--top: the task {task!r} gives {what}, no labels')
   if args.score is not None and shown.kind != 'boxes':
     raise ValueError(f'--score: the task {task!r} gives no boxes')
   if shown.kind == 'boxes':

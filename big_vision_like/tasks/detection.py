@@ -8,7 +8,6 @@ TensorFlow Object Detection API as it was when the paper was written.
 There is one block4, that of the classification checkpoint.
 """
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -19,7 +18,6 @@ from flax.traverse_util import flatten_dict
 
 from big_vision_like.config.option_types import (
   Above,
-  Constraint,
   Count,
   Fraction,
   NonEmpty,
@@ -50,20 +48,8 @@ _FILED = 'block3_map'  # field of a batch
 _MARKS = ('box_crowd', 'box_difficult')
 
 
-@dataclasses.dataclass(frozen=True)
-class _Even(Constraint):
-  """A positive even number."""
-
-  def admits(self, value: Any) -> bool:
-    return value > 0 and value % 2 == 0
-
-  def __str__(self) -> str:
-    return ', positive and even'
-
-
 Positive = Annotated[float, Above(0)]
 Sides = Annotated[Sequence[Positive], NonEmpty()]
-Even = Annotated[int, _Even()]
 
 
 class Task(backbone_task.BackboneTask):
@@ -85,7 +71,8 @@ class Task(backbone_task.BackboneTask):
     num_proposals: regions of an image that the second stage looks at.
     pre_nms_top_k: of the anchors, only so many of the best are suppressed;
       None: all.
-    crop_size: features of a side of a crop, before it is halved by pooling.
+    pooled_size: features of a side of a region; its crop has twice as many,
+      which pooling halves.
     crops: how they are made, one of cropping.METHODS.
     rpn_channels: of the first head's convolution.
     crowd, difficult: see `matching.truth`.
@@ -116,7 +103,7 @@ class Task(backbone_task.BackboneTask):
     prune_anchors: bool = True,
     num_proposals: Count = 300,
     pre_nms_top_k: Count | None = None,
-    crop_size: Even = 14,
+    pooled_size: Count = 7,
     crops: Literal['auto', 'gather', 'matmul'] = 'auto',
     rpn_channels: Count = 512,
     crowd: Literal['ignore', 'as_box', 'drop'] = 'ignore',
@@ -154,7 +141,7 @@ class Task(backbone_task.BackboneTask):
       k=num_proposals, iou=proposal_iou, pre_nms_top_k=pre_nms_top_k
     )
     self._crop: dict[str, Any] = dict(
-      stride=stride, size=crop_size, method=crops
+      stride=stride, size=2 * pooled_size, method=crops
     )
     self._rules: dict[str, Any] = dict(crowd=crowd, difficult=difficult)
     self._max_log_size = max_log_size

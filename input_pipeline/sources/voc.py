@@ -65,7 +65,8 @@ class Source:
     if not os.path.exists(path):
       raise FileNotFoundError(f'path={path!r}: no such file or folder')
     if task is None:
-      task = _task_of(path, scratch)
+      of_masks = trainaug_list is not None or trainaug_masks is not None
+      task = 'segmentation' if of_masks else _task_of(path, scratch)
     voc.check_options(
       task, trainaug_list, trainaug_masks, vocabulary, holdout_percent
     )

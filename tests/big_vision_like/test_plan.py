@@ -97,6 +97,7 @@ def test_a_mesh_larger_than_the_machine(command_line):
   assert '18,291' in out
 
 
+@pytest.mark.nightly
 def test_advice_is_planned_again_with_the_change(capsys):
   """Every proposed line, against a plan of the config with its keys set."""
   config = tiny.config(

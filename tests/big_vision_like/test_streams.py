@@ -75,7 +75,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize(
   'changes',
   [
-    {},
+    pytest.param({}, marks=pytest.mark.nightly),
     {
       'train.ema_decay': 0.9,
       'train.accum_steps': 2,
@@ -264,6 +264,7 @@ def test_asynchronous_workers_take_every_stream():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_train_as_one_does(tmp_path, monkeypatch):
   monkeypatch.setenv('PYTHONPATH', str(FIXTURES))
   config = f'{FIXTURES / "my_streams_config.py"}:tiny'

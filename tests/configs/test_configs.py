@@ -75,8 +75,21 @@ def test_loading_configs_imports_nothing_heavy():
   assert out.stdout.strip() == '[]', out.stdout + out.stderr
 
 
+# Their paths through the program are those of the others.
+NIGHTLY = (
+  'downpour_study', 'imagenet21k_resnet', 'jft_resnet_large_batch',
+  'noise_study', 'voc_detection',
+)  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=pytest.mark.nightly) if name in NIGHTLY else name
+    for name in NAMES
+  ],
+)
 def test_tiny_runs_through_main(name, tmp_path, command_line):
   result = command_line(
     '--config', f'configs/{name}.py:tiny', '--workdir', tmp_path / 'run'

@@ -140,7 +140,11 @@ def test_anchors_follow_the_size():
   assert config.evals.val.type == 'voc_detection'
   assert 'num_proposals' not in config.task
   few = own_detection.get_config('path=x,regions=few').task
-  assert (few.boxes_per_image, few.num_proposals, few.crop_size) == (16, 64, 8)
+  assert (few.boxes_per_image, few.num_proposals, few.pooled_size) == (
+    16,
+    64,
+    4,
+  )
   for data in (config.input.source, config.evals.val.data):
     assert data.holdout_percent == 10
 

@@ -113,7 +113,9 @@ def test_batches_have_the_canvas_of_their_images():
 
 
 @pytest.mark.parametrize('nums', [(7, 13), (1, 30), (5, 6, 9), (4, 4), (3, 1)])
-@pytest.mark.parametrize('batch_size', [1, 4, 7])
+@pytest.mark.parametrize(
+  'batch_size', [pytest.param(1, marks=pytest.mark.nightly), 4, 7]
+)
 def test_every_record_once_in_each_pass_of_its_bucket(nums, batch_size):
   chosen = buckets(*nums)
   order = canvases.Shuffled(chosen, 5, batch_size, range(batch_size))

@@ -161,7 +161,7 @@ def _peer_step(model, images, targets, dtype):
   [
     (50, 'batch'),
     pytest.param(101, 'batch', marks=pytest.mark.nightly),
-    (50, 'frozen'),
+    pytest.param(50, 'frozen', marks=pytest.mark.nightly),
   ],
 )
 def test_training_step(depth, bn_mode):

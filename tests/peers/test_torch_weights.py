@@ -64,8 +64,8 @@ def predict(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
   """Logits of a stored checkpoint, by its own config."""
   path = folders.find(folder)
   meta = reading.read_meta(path)
-  space = reading.label_space(meta, path)
-  task = experiment.build_task(settings.complete(meta['config']), space)
+  spaces = reading.label_spaces(meta, path)
+  task = experiment.build_task(settings.complete(meta['config']), spaces)
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   params, extra = reading.read_weights(path, where)
   unused = dict(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from big_vision_like.config import option_types
 from big_vision_like.config.option_types import Between
 from big_vision_like.parallel import constraints
 
@@ -136,4 +137,5 @@ def _product(features: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
 def _logit(probability: float | None) -> float:
   if probability is None:
     return 0.0
+  option_types.check_value('prior', Prior, probability)
   return math.log(probability / (1 - probability))

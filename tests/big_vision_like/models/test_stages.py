@@ -104,7 +104,11 @@ def _results(forward, model, train):
     (dict(bn='ghost', bn_group=2, depth=14, remat=True), True),
     (dict(bn='frozen', depth=14, output_stride=8), True),
     (dict(compute_dtype='bfloat16', output_stride=16, depth=14), True),
-    (dict(compute_dtype='bfloat16', output_stride=16, depth=14), False),
+    pytest.param(
+      dict(compute_dtype='bfloat16', output_stride=16, depth=14),
+      False,
+      marks=pytest.mark.nightly,
+    ),
     (
       dict(
         conv='native', stride_in='first_unit_3x3', output_stride=16, width=3
@@ -171,9 +175,14 @@ def test_block4_of_a_stored_map(train):
   ('stride_in', 'net', 'other', 'name', 'placed'),
   [
     ('last_unit_3x3', 32, 16, 'block4', dict(rate=2)),
-    ('last_unit_3x3', 32, 8, 'block3', dict(stride=1, rate=2)),
-    ('first_unit_1x1', 32, 16, 'block4', dict(stride=1, rate=2)),
-    ('first_unit_1x1', 16, 32, 'block4', dict(stride=2, rate=1)),
+    *(
+      pytest.param(*case, marks=pytest.mark.nightly)
+      for case in (
+        ('last_unit_3x3', 32, 8, 'block3', dict(stride=1, rate=2)),
+        ('first_unit_1x1', 32, 16, 'block4', dict(stride=1, rate=2)),
+        ('first_unit_1x1', 16, 32, 'block4', dict(stride=2, rate=1)),
+      )
+    ),
     ('first_unit_3x3', 16, 32, 'block4', dict(stride=2, rate=1)),
   ],
 )

@@ -102,7 +102,9 @@ def only_first(folder, tmp_path):
   return new
 
 
-@pytest.fixture(scope='module', params=[500, 18_291])
+@pytest.fixture(
+  scope='module', params=[500, pytest.param(18_291, marks=pytest.mark.nightly)]
+)
 def undisturbed(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp('whole')
   with pytest.MonkeyPatch.context() as patch:

@@ -239,7 +239,10 @@ NUMBERS = 'must be list of int of at least 1, not empty, each once'
     (dict(rates=()), f'task.rates=() {NUMBERS}'),
     (dict(rates=(6, 6)), f'task.rates=(6, 6) {NUMBERS}'),
     (dict(rates=(0, 6)), f'task.rates=(0, 6) {NUMBERS}'),
-    (dict(pixels='caffe'), "task.pixels='caffe'; valid: inception, imagenet"),
+    (
+      dict(pixels='caffe'),
+      "task.pixels='caffe'; valid: inception, imagenet, msra",
+    ),
   ],
 )
 def test_mistakes_are_named(options, message):

@@ -27,6 +27,7 @@ def eight_workers():
 
 @pytest.mark.slow
 @pytest.mark.usual_compiling
+@pytest.mark.nightly
 def test_one_worker_trains_as_without_workers_to_the_bit(synchronous):
   for policy in ('round_robin', 'event'):
     options = {'train.downpour.workers': 1, 'train.downpour.policy': policy}
