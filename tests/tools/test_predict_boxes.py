@@ -270,7 +270,7 @@ def test_mistakes(made, tmp_path, capsys):
   _, _, workdir, photos = made
   base = ('--input', photos, '--output', tmp_path / 'out')
   for arguments, words in (
-    (('--top', 3), "--top: the task 'detection' gives no labels of images"),
+    (('--top', 3), "--top: the task 'detection' gives boxes, no labels"),
     (('--score', 1.5), '--score=1.5 must be in [0, 1]'),
     (('--batch_size', 0), 'batch_size=0 must be at least 1'),
   ):
