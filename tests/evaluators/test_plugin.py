@@ -58,7 +58,7 @@ def test_own_evaluator(my_package, shape):
     (_entry(type=harness.SOURCE), r"does not define 'Evaluator'"),
     (
       _entry(type='accuracy'),
-      r'valid: classification, .*, multilabel_map, semantic_segmentation, voc_detection, or',
+      r'valid: classification, .*, semantic_segmentation, voc_detection, or',
     ),
     ({'batch_size': 8}, r'evals\.own: missing key "type"'),
     ('classification', r"evals\.own must be a dict, got 'classification'"),
