@@ -86,7 +86,7 @@ def get_config(arg=None):
   )
   if arg.init:
     c.init_from.path = arg.init
-    c.init_from.reinit = detectors.HEADS
+  c.init_from.reinit = detectors.HEADS
 
   c.optim = dict(type='momentum', momentum=0.9, clip=('per_tensor', 10.0))
   c.schedule = dict(type='cosine', lr=arg.lr, warmup_percent=5)

@@ -130,7 +130,7 @@ def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
   with pytest.raises(FloatingPointError) as error:
     train.run(config, str(tmp_path))
   step = next(i for i, batch in enumerate(ids) if 7 in batch) + 1
-  wrong = 'grad_norm, loss, one, update_norm'
+  wrong = 'loss, one'
   assert f'at step {step} ({wrong});' in str(error.value)
   assert str(ids[step - 1]) in str(error.value)
   saved = manager.Checkpointer(str(tmp_path), read_only=True).steps()
@@ -165,7 +165,8 @@ def test_a_changed_evaluator_runs_again_at_the_same_step(tmp_path):
 
 def test_overflowing_update_is_not_applied_and_not_saved(tmp_path):
   config = tiny.config(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
-  with pytest.raises(FloatingPointError, match='at step 1;') as error:
+  message = r'at step 1 \(update_norm\);'
+  with pytest.raises(FloatingPointError, match=message) as error:
     train.run(config, str(tmp_path))
   assert 'synthetic/train/' in str(error.value)
   assert not manager.Checkpointer(str(tmp_path), read_only=True).steps()
