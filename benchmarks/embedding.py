@@ -32,6 +32,7 @@ from big_vision_like.config import settings
 from big_vision_like.inference import embedder as features
 from big_vision_like.runtime import cpu_tuning
 from configs import common
+from input_pipeline.labels.space import LabelSpace
 from tools.embedding import feature_folder, feature_shards
 
 
@@ -74,7 +75,7 @@ def make_checkpoint(folder: str, depth: int, size: int) -> None:
   c.model = common.resnet(depth=depth)
   c.optim = dict(type='momentum')
   c.schedule = dict(type='constant', lr=0.1)
-  exp = experiment.build(c, num_classes=13)
+  exp = experiment.build(c, space=LabelSpace.of_count(13))
   config = json.loads(settings.to_json(exp.config))
   ckpt = manager.Checkpointer(folder)
   ckpt.save(0, exp.init(0), {'config': config, 'num_classes': 13})
@@ -118,7 +119,7 @@ def main() -> None:
 
   def bare() -> None:
     for _ in range(steps):
-      features_ = embedder.start(batch)
+      features_ = embedder.start({'image': batch})['features']
     features_.block_until_ready()
 
   contestants = {'bare': bare} | {

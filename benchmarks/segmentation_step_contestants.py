@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from input_pipeline.labels.space import LabelSpace
+
 UNITS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 RATES = (6, 12, 18, 24)
 STRIDE = 8
@@ -55,7 +57,9 @@ def _our_task(options: Options) -> Any:
     stride_in='first_unit_3x3',
     pool_padding='symmetric',
   )
-  return segmentation.Task(model, num_classes=options.classes - 1, rates=RATES)
+  return segmentation.Task(
+    model, space=LabelSpace.of_count(options.classes - 1), rates=RATES
+  )
 
 
 def _our_batch(options: Options) -> dict[str, Any]:

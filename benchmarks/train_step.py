@@ -130,7 +130,7 @@ class Contestant:
     environment = dict(os.environ)
     if args.device == 'cpu':
       environment |= {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': ''}
-      if name == 'ours':
+      if name.partition('-')[0] == 'ours':
         environment |= cpu_tuning.environment()
     else:  # the contestants share the memory of the device
       environment['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from big_vision_like.protocols import Task
+from input_pipeline.labels.space import LabelSpace
+
 CLASSES = 18_291
 LABELS = 8  # ids a row, padded with -1
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -58,7 +61,7 @@ def make_ours(options: Options) -> Step:
     stride_in=options.stride_in,
     pool_padding='symmetric',
   )
-  task = multilabel.Task(model, num_classes=CLASSES)
+  task = multilabel.Task(model, space=LabelSpace.of_count(CLASSES))
   data = make_data(options)
   batch = {
     'image': jnp.asarray(data['image']),
@@ -73,7 +76,7 @@ def make_ours(options: Options) -> Step:
   return our_step(task, tx, state, batch)
 
 
-def our_step(task: Any, tx: Any, state: Any, batch: Any) -> Step:
+def our_step(task: Task, tx: Any, state: Any, batch: Any) -> Step:
   """The project's train step, jitted, as a call that waits for its loss."""
   import jax
 

@@ -13,6 +13,7 @@ import os
 import pkgutil
 import runpy
 import sys
+from typing import Any
 
 from big_vision_like.config import plugins, shipped
 
@@ -52,7 +53,8 @@ def main() -> None:
   elif name in (known := names()):
     sys.argv[1:] = arguments
     tools = shipped.package('tools')
-    importlib.import_module(f'{tools}.cli.command').PREFIX = 'bvl '
+    command: Any = importlib.import_module(f'{tools}.cli.command')
+    command.PREFIX = 'bvl '
     runpy.run_module(f'{tools}.{name}', run_name='__main__', alter_sys=True)
   else:
     print(

@@ -1,10 +1,12 @@
 """Evaluators of a config: when they run, and the evaluation mode.
 
 An evaluator that finished at a step is not run again at that step after a
-resume: its figures already stand in metrics.jsonl.
+resume: its figures already stand in metrics.jsonl. Those of steps that are
+trained again under another config, or on other data, do not count.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 import time
@@ -16,14 +18,16 @@ import jax
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, manager, reading
-from big_vision_like.config import settings
+from big_vision_like.config import option_types, settings
 from big_vision_like.config.settings import Config
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
-from big_vision_like.runtime import distributed, writers
+from big_vision_like.protocols import Evaluator, Source
+from big_vision_like.runtime import distributed, figures, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
 from evaluators.harness import building, context
-from input_pipeline import pipeline
+from input_pipeline import feature_map_checks, streams
 
 _MOST_OF_A_GROUP = 8  # figures 'a/...' of an evaluator on its line
 
@@ -33,13 +37,13 @@ class Scheduled:
   """An evaluator and the steps at which it runs."""
 
   name: str
-  evaluator: Any
+  evaluator: Evaluator
   every_steps: int
   at_start: bool
   at_end: bool
   total_steps: int
   on_error: str
-  done: frozenset[int]
+  done: frozenset[int] = frozenset()
 
   def due(self, step: int) -> bool:
     """Whether it has to run after this many steps."""
@@ -55,7 +59,7 @@ class Scheduled:
 def from_config(
   exp: Experiment,
   workdir: str,
-  train_source: Callable[[], Any],
+  train_source: Callable[[str], Source],
   classes: str | None = None,
 ) -> dict[str, Scheduled]:
   """Builds the evaluators of a config; every argument is checked now.
@@ -63,8 +67,9 @@ def from_config(
   Args:
     exp: the experiment.
     workdir: folder of the run.
-    train_source: opens the training source.
-    classes: fingerprint of the names that a checkpoint was trained with.
+    train_source: opens the training source of a stream.
+    classes: fingerprint of the names that a checkpoint was trained with, in
+      the main stream.
   """
   evals = exp.config.evals
   for name in evals:
@@ -73,17 +78,24 @@ def from_config(
         f'evals: {name!r} cannot name an evaluator; use letters, digits, _ and '
         "-, and not 'train'"
       )
-  ctx_for = lambda name: context.EvalContext(
-    mesh=exp.mesh,
-    workdir=workdir,
-    name=name,
-    num_classes=exp.task.num_classes,
-    train_source=train_source,
-    classes=classes,
-    process_index=jax.process_index(),
-  )
+
+  def ctx_for(name: str) -> context.EvalContext:
+    stream = stream_of(exp, name)
+    return context.EvalContext(
+      mesh=exp.mesh,
+      workdir=workdir,
+      name=name,
+      space=exp.spaces[stream],
+      train_source=functools.partial(train_source, stream),
+      classes=classes if stream == MAIN else None,
+      process_index=jax.process_index(),
+      check_source=lambda source, where: feature_map_checks.check_net(
+        source, exp.config, where
+      ),
+      stream=stream,
+    )
+
   built = building.from_config(evals, exp.predict, ctx_for)
-  done = distributed.decide(_done(workdir, evals))
   return {
     name: Scheduled(
       name=name,
@@ -93,10 +105,21 @@ def from_config(
       at_end=_flag(evals[name], name, 'at_end'),
       total_steps=exp.total_steps,
       on_error=exp.config.on_eval_error,
-      done=frozenset(done[name]),
     )
     for name, evaluator in built.items()
   }
+
+
+def stream_of(exp: Experiment, name: str) -> str:
+  """The stream that an evaluator is about; the main one unless it says so."""
+  stream = exp.config.evals[name].get('stream', MAIN)
+  if not isinstance(stream, str) or stream not in exp.spaces:
+    others = [n for n in exp.spaces if n != MAIN]
+    raise ValueError(
+      f'evals.{name}.stream={stream!r}; valid: {", ".join(others) or "none"}, '
+      'the streams of input.also'
+    )
+  return stream
 
 
 def _every(exp: Experiment, name: str) -> int:
@@ -108,8 +131,7 @@ def _every(exp: Experiment, name: str) -> int:
 
 def _flag(options: Any, name: str, key: str) -> bool:
   value = options.get(key, True)
-  if not isinstance(value, bool):
-    raise ValueError(f'evals.{name}.{key} must be True or False, got {value!r}')
+  option_types.check_value(f'evals.{name}.{key}', bool, value)
   return value
 
 
@@ -211,17 +233,13 @@ def run(
       f"classes; the config's is {config.task.type!r} with "
       f'task.num_classes={wanted}'
     )
-  source: list[Any] = []
-
-  def train_source() -> Any:
-    if not source:
-      source.append(pipeline.open_train(config))
-    return source[0]
-
+  train_source = functools.cache(functools.partial(streams.open_source, config))
+  spaces = reading.label_spaces(meta, found)
   exp = experiment.build(
     config,
+    spaces[MAIN],
+    spaces=spaces,
     num_examples=_num_examples(config, train_source),
-    num_classes=meta['num_classes'],
   )
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
@@ -244,25 +262,22 @@ def run(
   return figures
 
 
-def _num_examples(config: Config, source: Callable[[], Any]) -> int | None:
+def _num_examples(
+  config: Config, source: Callable[[str], Source]
+) -> int | None:
   """Size of the training set, if some duration is in epochs."""
   flat = settings.flat(config.to_dict())
   epochs = [k for k, v in flat.items() if k.endswith('_epochs') and v]
-  return len(source()) if epochs else None
+  return len(source(MAIN)) if epochs else None
 
 
-def _done(workdir: str, evals: Any) -> dict[str, list[int]]:
-  """The steps at which each evaluator's figures were already written.
-
-  An evaluator whose options have changed since starts anew.
-  """
-  done: dict[str, set[int]] = {name: set() for name in evals}
-  stored = pathlib.Path(workdir) / settings.FILE
-  before = settings.from_json(stored).evals if stored.exists() else {}
-  same = {n for n in evals if settings.equal(evals[n], before.get(n))}
-  for line in writers.read_metrics(workdir):
-    for key in line:
-      name = key.partition('/')[0]
-      if name in same:
-        done[name].add(line['step'])
-  return {name: sorted(steps) for name, steps in done.items()}
+def without_finished(
+  evals: dict[str, Scheduled], workdir: str
+) -> dict[str, Scheduled]:
+  """They, knowing at which steps their figures already stand in the workdir."""
+  found = figures.evaluated(list(figures.read(workdir)))
+  done = distributed.decide({n: sorted(found.get(n, ())) for n in evals})
+  return {
+    name: dataclasses.replace(scheduled, done=frozenset(done[name]))
+    for name, scheduled in evals.items()
+  }

@@ -5,7 +5,7 @@ mode, the plan and the tests all start from this record.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from big_vision_like.config import durations, plugins, settings
+from big_vision_like.config import durations, plugins, settings, stream_names
 from big_vision_like.config.settings import Config
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.protocols import Prediction, Task
 from big_vision_like.training import (
   downpour,
   optim,
@@ -26,10 +28,8 @@ from big_vision_like.training import (
 )
 from big_vision_like.training.state import TrainState
 from input_pipeline import ops as example_ops
-from input_pipeline import pipeline
-from input_pipeline.labels import hierarchy, vocabulary
-from input_pipeline.ops import labels
-from input_pipeline.ops.context import OpContext
+from input_pipeline import streams
+from input_pipeline.labels.space import LabelSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +39,25 @@ class Experiment:
   Attributes:
     config: complete config.
     mesh: device mesh with axes 'data' and 'model'.
+    spaces: the labels of each stream of data, by its name.
     task: loss and predictions.
     num_examples: size of the training set, where known.
     total_steps: length of the run.
-    batch_size: global batch size.
+    batch_size: global batch size, of the main stream.
     schedule: learning rate of the 0-based update.
     abstract_state: TrainState of shapes, dtypes and shardings.
     batch_spec: the same for a batch.
     init: (seed) -> TrainState on the mesh.
     train_step: (state, batch) -> (state, metrics); the state is donated.
     jitted_train_step: the same as a jit object, to be lowered under the mesh.
-    predict: name -> traceable fn(state, batch) -> dict of arrays.
+    predict: the task's predictions by name, traceable.
     servers: the table of parameter servers as text; '' where there are none.
   """
 
   config: Config
   mesh: Mesh
-  task: Any
+  spaces: Mapping[str, LabelSpace]
+  task: Task
   num_examples: int | None
   total_steps: int
   batch_size: int
@@ -65,8 +67,19 @@ class Experiment:
   init: Callable[[int], TrainState]
   train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
   jitted_train_step: Any
-  predict: dict[str, Callable[..., dict[str, jax.Array]]]
+  predict: dict[str, Prediction]
   servers: str = ''
+
+  @property
+  def space(self) -> LabelSpace:
+    """The labels of the main stream."""
+    return self.spaces[MAIN]
+
+  @property
+  def images_per_step(self) -> int:
+    """Those of all streams together."""
+    sections = stream_names.sections(self.config).values()
+    return sum(section.batch_size for section in sections)
 
   @property
   def batch_sharding(self) -> NamedSharding:
@@ -86,18 +99,21 @@ class Experiment:
 
 def build(
   config: Config,
+  space: LabelSpace | None = None,
   *,
+  spaces: Mapping[str, LabelSpace] | None = None,
   num_examples: int | None = None,
-  num_classes: int | None = None,
   devices: Sequence[Any] | None = None,
 ) -> Experiment:
   """Builds the experiment that a config describes.
 
   Args:
     config: any config of the table in configs/common.py.
+    space: that of the training source or of a checkpoint; None: an anonymous
+      one of task.num_classes labels.
+    spaces: those of the streams of input.also, by name; where one is missing,
+      an anonymous one of the stream's num_classes labels.
     num_examples: size of the training set; needed for durations in epochs.
-    num_classes: that of the training source; stands in for, and must agree
-      with, task.num_classes.
     devices: those of the mesh; default all.
 
   Raises:
@@ -106,12 +122,7 @@ def build(
   config = settings.complete(config)
   mesh = mesh_lib.create(config.mesh, devices)
   batch_size = config.input.batch_size
-  mesh_lib.check_batch(mesh, batch_size, 'input.batch_size')
-  if (batch_size // config.train.accum_steps) % mesh.size:
-    raise ValueError(
-      f'input.batch_size={batch_size} / train.accum_steps='
-      f'{config.train.accum_steps} is not a multiple of {mesh.size} devices'
-    )
+  _check_batches(config, mesh)
   total_steps = durations.steps(
     config, 'total', batch_size=batch_size, num_examples=num_examples
   )
@@ -121,15 +132,10 @@ def build(
     batch_size=batch_size,
     num_examples=num_examples,
   )
-  task = build_task(config, num_classes)
-  batch_spec = _batch_spec(config, task.num_classes, mesh)
-  for field in task.fields:
-    if field not in batch_spec:
-      raise ValueError(
-        f'task {config.task.type!r} needs the field {field!r}, which '
-        f'input.ops do not make{labels.hint(field)}; they make '
-        f'{", ".join(batch_spec)}'
-      )
+  known = label_spaces(config, {**(spaces or {}), MAIN: space})
+  task = build_task(config, known)
+  batch_spec = _batch_spec(config, known, mesh)
+  _check_fields(config, task, batch_spec)
 
   rng = jax.eval_shape(lambda: jax.random.key(0))
   with jax.set_mesh(mesh):
@@ -170,6 +176,7 @@ def build(
   return Experiment(
     config=config,
     mesh=mesh,
+    spaces=known,
     task=task,
     num_examples=num_examples,
     total_steps=total_steps,
@@ -180,14 +187,14 @@ def build(
     init=init,
     train_step=train_step,
     jitted_train_step=jitted_step,
-    predict=task.predict_fns,
+    predict=dict(task.predictions),
     servers=_servers(config, abstract_state),
   )
 
 
-def _optim(config: Config, task: Any) -> dict[str, Any]:
+def _optim(config: Config, task: Task) -> dict[str, Any]:
   """The section `optim`, freezing what the model freezes besides."""
-  frozen = getattr(task, 'frozen_parameters', ())
+  frozen = task.frozen_parameters
   section = dict(config.optim)
   if frozen:
     section['freeze'] = [*section.get('freeze', ()), *frozen]
@@ -195,7 +202,7 @@ def _optim(config: Config, task: Any) -> dict[str, Any]:
 
 
 def _step_fns(
-  config: Config, task: Any, tx: optax.GradientTransformation
+  config: Config, task: Task, tx: optax.GradientTransformation
 ) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
   """(init, train_step), pure, of train.mode."""
   ema = config.train.ema_decay
@@ -205,7 +212,7 @@ def _step_fns(
     return init_fn, step.make_train_step(task, tx, **options)
   section = config.train.downpour
   parameter_servers.check_shards(
-    config.task.class_multiple, section.head_shards
+    config.task.get('class_multiple', 1), section.head_shards
   )
   simulated = downpour.Options(
     workers=section.workers,
@@ -227,25 +234,72 @@ def _servers(config: Config, state: TrainState) -> str:
   return parameter_servers.describe(state, section.servers, section.head_shards)
 
 
-def build_task(config: Config, num_classes: int | None = None) -> Any:
-  """The task of a config, around its model.
+def label_spaces(
+  config: Config, known: Mapping[str, LabelSpace | None]
+) -> dict[str, LabelSpace]:
+  """The labels of each stream: as known, or so many as the config says.
 
   Raises:
-    ValueError: unknown type or option, or task.num_classes is not known or not
-      that of the training source.
+    ValueError: the config's number is not that of the space, or nothing is
+      known.
+  """
+  found = {}
+  for name, section in stream_names.sections(config).items():
+    key = stream_names.config_key(name) if name else 'task'
+    wanted = (section if name else config.task).get('num_classes')
+    found[name] = _label_space(wanted, known.get(name), f'{key}.num_classes')
+  return found
+
+
+def _label_space(
+  wanted: int | None, space: LabelSpace | None, key: str
+) -> LabelSpace:
+  if space is None:
+    if wanted is None:
+      raise ValueError(f'{key} is not set, and no source tells it')
+    try:
+      return LabelSpace.of_count(wanted)
+    except ValueError as error:
+      raise ValueError(f'{key}: {error}') from None
+  if wanted not in (None, space.num_classes):
+    raise ValueError(
+      f'{key}={wanted}, but the training source has {space.num_classes} classes'
+    )
+  return space
+
+
+class _OfStreams(dict[str, LabelSpace]):
+  """Labels by stream, for tasks: what is missing is the config's mistake."""
+
+  def __missing__(self, name: str) -> LabelSpace:
+    raise ValueError(
+      f'the task reads the stream {name!r}, which input.also does not have; '
+      f'it has: {", ".join(self) or "none"}'
+    )
+
+
+def build_task(config: Config, spaces: Mapping[str, LabelSpace]) -> Task:
+  """The task of a config, around its model, for its label spaces.
+
+  A task that reads several streams has a third parameter, `spaces`.
+
+  Args:
+    config: complete.
+    spaces: the labels of each stream, by its name.
+
+  Raises:
+    ValueError: unknown type or option.
   """
   backbone = _plugin('model', config.model)()
-  options = dict(config.task)
-  wanted = options.get('num_classes')
-  if wanted is None and num_classes is None:
-    raise ValueError('task.num_classes is not set, and no source tells it')
-  if None not in (wanted, num_classes) and wanted != num_classes:
-    raise ValueError(
-      f'task.num_classes={wanted}, but the training source has {num_classes} '
-      'classes'
-    )
-  options['num_classes'] = wanted if wanted is not None else num_classes
-  return _plugin('task', options)(backbone)
+  options = {k: v for k, v in config.task.items() if k != 'num_classes'}
+  # Older configs hold it for every task; 1 is no padding.
+  if options.get('class_multiple') == 1:
+    del options['class_multiple']
+  task = _plugin('task', options)
+  if 'spaces' not in plugins.parameters(plugins.get('task', config.task.type)):
+    return task(backbone, spaces[MAIN])
+  others = _OfStreams({k: v for k, v in spaces.items() if k != MAIN})
+  return task(backbone, spaces[MAIN], others)
 
 
 def _plugin(kind: str, options: Any) -> Callable[..., Any]:
@@ -260,22 +314,56 @@ def _plugin(kind: str, options: Any) -> Callable[..., Any]:
   return lambda *args: cls(*args, **bound)
 
 
+def _check_batches(config: Config, mesh: Mesh) -> None:
+  """The devices divide the batch of every stream, and each part of it."""
+  accum = config.train.accum_steps
+  for name, section in stream_names.sections(config).items():
+    size = section.batch_size
+    key = f'{stream_names.config_key(name)}.batch_size'
+    mesh_lib.check_batch(mesh, size, key)
+    if (size // accum) % mesh.size:
+      raise ValueError(
+        f'{key}={size} / train.accum_steps={accum} is not a multiple of '
+        f'{mesh.size} devices'
+      )
+
+
 def _batch_spec(
-  config: Config, num_classes: int, mesh: Mesh
+  config: Config, spaces: Mapping[str, LabelSpace], mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes, dtypes and shardings of a batch, without opening any data."""
-  names = tuple(map(str, range(num_classes)))
-  context = OpContext(
-    vocabulary=vocabulary.Vocabulary(names=names),
-    hierarchy=hierarchy.Hierarchy.from_edges(names, []),
-    where='input.ops',
-  )
-  ops = example_ops.build(config.input.ops, context)
-  spec = pipeline.batch_spec(
-    pipeline.example_spec(ops), config.input.batch_size
-  )
   sharding = mesh_lib.batch_sharding(mesh)
   return {
     k: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-    for k, (shape, dtype) in spec.items()
+    for k, (shape, dtype) in streams.batch_spec(config, spaces).items()
   }
+
+
+def _check_fields(
+  config: Config, task: Task, batch_spec: Mapping[str, Any]
+) -> None:
+  """The ops make what the task reads, and it reads of every stream."""
+  sections = stream_names.sections(config)
+  for field in task.fields:
+    name = stream_names.stream_of(field)
+    if name not in sections:
+      others = ', '.join([*sections][1:]) or 'none'
+      raise ValueError(
+        f'task {config.task.type!r} needs the field {field!r}, but input.also '
+        f'has no stream {name!r}; it has: {others}'
+      )
+    if field not in batch_spec:
+      made = (k for k in batch_spec if stream_names.stream_of(k) == name)
+      raise ValueError(
+        f'task {config.task.type!r} needs the field {field!r}, which '
+        f'{stream_names.config_key(name)}.ops do not make'
+        f'{example_ops.hint(field.rpartition("/")[2])}; they make '
+        f'{", ".join(made)}'
+      )
+  read = {MAIN, *map(stream_names.stream_of, task.fields)}
+  for name in sections:
+    if name not in read:
+      raise ValueError(
+        f'{stream_names.config_key(name)}: task {config.task.type!r} reads '
+        f'nothing of it; it reads {", ".join(task.fields)}'
+      )

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from big_vision_like.config import settings
+from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
 
 Changes = dict[str, Any]  # dotted key -> value
@@ -37,15 +37,8 @@ def lines(
     planned: its plan.
     mesh_shape: size of each mesh axis.
     plan: config -> its plan; ValueError for one that cannot be.
-
-  Raises:
-    ValueError: plan.device_memory_gib is not a positive number.
   """
   gib = config.plan.device_memory_gib
-  if not 0 < gib < math.inf:
-    raise ValueError(
-      f'plan.device_memory_gib={gib} must be a positive number of GiB'
-    )
   limit = gib * 2**30
   free = limit - planned.device_bytes
   if free >= 0:
@@ -86,7 +79,9 @@ def _candidates(
   if config.model.get('compute_dtype') != 'bfloat16':
     out.append({'model.compute_dtype': 'bfloat16'})
   accum, batch = config.train.accum_steps, config.input.batch_size
-  factor = _factor(planned.activation_bytes, excess, batch // accum, mesh_shape)
+  sizes = [s.batch_size for s in stream_names.sections(config).values()]
+  images = math.gcd(*sizes) // accum
+  factor = _factor(planned.activation_bytes, excess, images, mesh_shape)
   if factor > 1:
     out.append({'train.accum_steps': accum * factor})
     out.append({'input.batch_size': batch // factor})
@@ -94,7 +89,7 @@ def _candidates(
     wider: Changes = {'mesh.model': 2 * model}
     if config.mesh.data != -1:
       wider['mesh.data'] = data // 2
-    multiple = config.task.class_multiple
+    multiple = config.task.get('class_multiple', 1)
     if multiple % (2 * model):
       wider['task.class_multiple'] = math.lcm(multiple, 2 * model)
     out.append(wider)

@@ -5,10 +5,10 @@ Everything that can go wrong early goes wrong here, before the first step.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import platform
-from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -23,18 +23,22 @@ from big_vision_like.checkpoints import (
   reading,
   warm_start,
 )
-from big_vision_like.config import settings
+from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
+from big_vision_like.protocols import NeedingStart
 from big_vision_like.runtime import (
   distributed,
+  figures,
   workdirs,
   writers,
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import device, pipeline
+from input_pipeline import canvases, device, feature_map_checks, streams
 from input_pipeline.files import atomic
+from input_pipeline.labels.space import LabelSpace
 
 
 @dataclasses.dataclass
@@ -45,10 +49,9 @@ class Run:
   ckpt: manager.Checkpointer
   writer: writers.MetricWriter
   evals: dict[str, evaluate.Scheduled]
-  data: pipeline.TrainIterator
+  data: streams.Batches
   state: TrainState
   meta: dict[str, Any]
-  key: Callable[[int], str]
   workdir: str
 
 
@@ -64,15 +67,20 @@ def open_run(
   start = None
   if config.init_from.path:
     start = folders.find(config.init_from.path, say=console.say)
-  source = pipeline.open_train(config)
-  ops = pipeline.build_ops(config.input.ops, source)
+  opened = streams.open_all(config)
+  spaces = streams.spaces(opened)
   exp = experiment.build(
     config,
-    num_examples=len(source),
-    num_classes=len(source.vocabulary.names),
+    spaces[MAIN],
+    spaces=spaces,
+    num_examples=len(opened[MAIN].source),
   )
+  for name, stream in opened.items():
+    feature_map_checks.check_net(
+      stream.source, exp.config, f'{stream_names.config_key(name)}.source'
+    )
   folder = _prepare(workdir, exp.config, stack)
-  evals = evaluate.from_config(exp, workdir, lambda: source)
+  evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
   _set_incomplete_aside(workdir, console)
   ckpt = manager.Checkpointer(
     workdir,
@@ -80,41 +88,65 @@ def open_run(
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
   stack.callback(ckpt.close)
-  data_id = source.fingerprint()
-  console.say(_headline(exp, source, folder))
+  data_id = streams.fingerprint(opened)
+  console.say(_headline(exp, opened, folder))
+  for name, stream in opened.items():
+    for line in canvases.report(stream.source, stream.ops):
+      console.say(f'  {name}: {line}' if name else f'  {line}')
   if exp.servers:
     console.say(exp.servers)
-  state = _restore(exp, ckpt, data_id, source.vocabulary, console)
+  state = _restore(exp, ckpt, data_id, console)
+  restored = state is not None
+  trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
-    state = _init(exp, start, console)
+    state = start_state(exp, start, console)
+  for name, stream in opened.items():
+    where = f'{stream_names.config_key(name)}.source'
+    feature_map_checks.check_weights(
+      stream.source, state.params, state.extra, where
+    )
+  step = int(state.step)
+  note = _changes(folder, exp.config, data_id, trained_on, step + restored)
+  anew_from = note.get(figures.ANEW_FROM)
+  writer = writers.MetricWriter(
+    workdir, silent=not distributed.is_first(), anew_from=anew_from
+  )
+  stack.callback(writer.close)
+  if note:  # before config.json is replaced: what has changed is known by it
+    writer.write_note(step, note)
+  if anew_from is not None:
+    console.say(
+      f'trained anew from step {anew_from} on: older figures of these steps do '
+      'not count'
+    )
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
-  part, num_parts = device.process_part(exp.batch_sharding, exp.batch_size)
-  data = pipeline.train(
-    source,
-    ops,
-    batch_size=exp.batch_size,
-    seed=exp.config.seed,
+  evals = evaluate.without_finished(evals, workdir)
+  data = streams.train(
+    opened,
+    exp.config,
     start_step=int(state.step),
-    workers=exp.config.input.workers,
-    threads=exp.config.input.threads,
-    prefetch=exp.config.input.prefetch,
-    max_bad_fraction=exp.config.input.max_bad_fraction,
-    process_index=part,
-    process_count=num_parts,
+    part=functools.partial(device.process_part, exp.batch_sharding),
   )
   stack.callback(data.close)
   meta = {
     'config': json.loads(exp.config.to_json()),
     'data': data_id,
-    'num_classes': exp.task.num_classes,
-    'classes': source.vocabulary.fingerprint(),
+    **_told_of(exp.space),
+    'also': {n: _told_of(s) for n, s in exp.spaces.items() if n != MAIN},
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  writer = writers.MetricWriter(workdir, silent=not distributed.is_first())
-  stack.callback(writer.close)
-  return Run(exp, ckpt, writer, evals, data, state, meta, source.key, workdir)
+  return Run(exp, ckpt, writer, evals, data, state, meta, workdir)
+
+
+def _told_of(space: LabelSpace) -> dict[str, Any]:
+  """What a checkpoint holds of the labels of a stream."""
+  return {
+    'num_classes': space.num_classes,
+    'classes': space.fingerprint(),
+    'space': space.to_json(),
+  }
 
 
 def _prepare(
@@ -146,6 +178,55 @@ def _store_config(path: pathlib.Path, config: Config) -> None:
     atomic.write_text(path, text)
 
 
+def _changes(
+  folder: pathlib.Path,
+  config: Config,
+  data: str,
+  trained_on: str | None,
+  first: int,
+) -> dict[str, int]:
+  """What has changed since metrics.jsonl was written, as a note; {}: nothing.
+
+  Read off the config.json that is about to be replaced, the data that the
+  figures so far are of, and the notes there are: the changes of one resume
+  hold for all that follow.
+
+  Args:
+    folder: workdir.
+    config: of the run as it goes on.
+    data: fingerprint of its training data.
+    trained_on: that of the checkpoint it goes on from, if there is one.
+    first: the first step whose figures are not yet those of this training.
+  """
+  lines = list(figures.read(folder))
+  shown = figures.counting(lines)
+  stored = folder / settings.FILE
+  before = settings.from_json(stored) if stored.exists() else None
+  known = figures.last(lines, figures.DATA)
+  if known is None and trained_on is not None:
+    known = figures.data_number(trained_on)
+  changed = known not in (None, figures.data_number(data))
+  if before is not None:
+    changed |= bool(settings.differences(before, config))
+    changed |= any(before[key] != config[key] for key in settings.LENGTH)
+  # What went on from a later step than this one, under another config.
+  later = figures.last(lines, figures.ANEW_FROM)
+  changed |= later is not None and later > first
+  found = {name.partition('/')[0] for line in shown for name in line}
+  evaluators = [
+    name
+    for name in config.evals
+    if name in found
+    and (
+      before is None
+      or not settings.equal(config.evals[name], before.evals.get(name))
+    )
+  ]
+  if not (changed or evaluators or known is None):
+    return {}
+  return figures.note(data, first if changed else None, evaluators)
+
+
 def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:
   """The first process does it, before any looks at the checkpoints."""
   if distributed.is_first():
@@ -161,7 +242,6 @@ def _restore(
   exp: Experiment,
   ckpt: manager.Checkpointer,
   data_id: str,
-  classes: Any,
   console: writers.Console,
 ) -> TrainState | None:
   """The state of the workdir's newest checkpoint; None if there is none."""
@@ -172,18 +252,21 @@ def _restore(
   try:
     meta = ckpt.meta(step)
     if meta['data'] != data_id and not exp.config.resume.accept_data_change:
+      changed = '\n'.join(streams.differences(meta['data'], data_id))
       raise ValueError(
-        f'the data set is not the one that {path} was trained on '
-        f'(fingerprint {meta["data"]} -> {data_id}); '
+        f'the data set is not the one that {path} was trained on; '
         '--config.resume.accept_data_change=True goes on with the new one, in '
-        'its own order'
+        f'its own order. Fingerprints:\n{changed}'
       )
     _check_resume(exp, meta, step, path, console)
-    if compatibility.classes_differ(meta, classes):
-      console.say(
-        'the classes have other names, or another order, than those that '
-        f'{path} was trained on'
-      )
+    for name, told in reading.by_stream(meta).items():
+      space = exp.spaces.get(name)
+      if space is not None and compatibility.classes_differ(told, space):
+        of = f' of {stream_names.config_key(name)}' if name else ''
+        console.say(
+          f'the classes{of} have other names, or another order, than those '
+          f'that {path} was trained on'
+        )
     console.say(f'resuming from step {step} of {path}')
     return ckpt.restore(exp.abstract_state, step)
   except folders.DamagedError as error:
@@ -193,10 +276,13 @@ def _restore(
     raise
 
 
-def _init(
+def start_state(
   exp: Experiment, path: pathlib.Path | None, console: writers.Console
 ) -> TrainState:
   """A fresh state, or a warm start from the checkpoint in `path`."""
+  task = exp.task
+  if path is None and isinstance(task, NeedingStart) and task.needs_start:
+    raise ValueError(f'init_from.path is not set, but {task.needs_start}')
   state = exp.init(exp.config.seed)
   if path is None:
     return state
@@ -235,14 +321,20 @@ def _check_resume(
       f'{exp.total_steps}: a schedule that follows the length changes'
     )
   # Padded heads of equal width may still hold different classes.
-  if meta['num_classes'] != exp.task.num_classes:
-    raise ValueError(
-      f'checkpoint {path} has {meta["num_classes"]} classes, the config '
-      f'{exp.task.num_classes} (task.num_classes, or those of input.source)'
-    )
+  for name, told in reading.by_stream(meta).items():
+    before, space = told['num_classes'], exp.spaces.get(name)
+    if space is not None and before != space.num_classes:
+      key = stream_names.config_key(name)
+      raise ValueError(
+        f'checkpoint {path} has {before} classes, the config '
+        f'{space.num_classes} ({key if name else "task"}.num_classes, or those '
+        f'of {key}.source)'
+      )
 
 
-def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
+def _headline(
+  exp: Experiment, opened: streams.Streams, folder: pathlib.Path
+) -> str:
   devices = exp.mesh.devices.flatten()
   num = sum(
     int(np.prod(x.shape)) for x in jax.tree.leaves(exp.abstract_state.params)
@@ -252,12 +344,20 @@ def _headline(exp: Experiment, source: Any, folder: pathlib.Path) -> str:
     f'{devices[0].device_kind} device(s), mesh '
     f'{"x".join(str(s) for s in exp.mesh.devices.shape)} '
     f'{exp.mesh.axis_names}\n'
-    f'{num / 1e6:.2f}M parameters, {exp.task.num_classes} classes\n'
-    f'{len(source):,} training images of source '
-    f'{exp.config.input.source.type!r}, batch {exp.batch_size}, '
+    f'{num / 1e6:.2f}M parameters, {exp.space.num_classes} classes\n'
+    + ''.join(_of_stream(exp, *item) for item in opened.items())
+    + f'workdir {folder}'
+  )
+
+
+def _of_stream(exp: Experiment, name: str, stream: streams.Stream) -> str:
+  source, batch_size = stream.source, stream.section.batch_size
+  classes = f', {exp.spaces[name].num_classes} classes' if name else ''
+  return (
+    f'{f"{name}: " if name else ""}{len(source):,} training images of source '
+    f'{stream.section.source.type!r}, batch {batch_size}, '
     f'{exp.total_steps:,} steps '
-    f'({exp.total_steps * exp.batch_size / len(source):.2f} epochs)\n'
-    f'workdir {folder}'
+    f'({exp.total_steps * batch_size / len(source):.2f} epochs){classes}\n'
   )
 
 

@@ -17,11 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from big_vision_like import experiment, memory_advice
-from big_vision_like.config import settings
+from big_vision_like.config import settings, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.experiment import Experiment
 from big_vision_like.parallel import mesh as mesh_lib
-from input_pipeline import pipeline
+from big_vision_like.protocols import Source
+from input_pipeline import pipeline, streams
+from input_pipeline.labels import vocabulary
+from input_pipeline.labels.space import LabelSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Plan:
     num_params: number of parameters.
     param_bytes: parameters.
     slot_bytes: optimizer slots.
-    ema_bytes: average of the parameters.
+    ema_bytes: average of the parameters and of the batch statistics.
     worker_bytes: copies of the parameters that asynchronous workers hold.
     grad_bytes: gradients.
     activation_bytes: what the backward pass keeps.
     batch_bytes: one batch.
     flops_per_image: of a whole train step, per image.
     total_steps: length of the run.
-    total_examples: images seen.
+    total_examples: images seen, of all streams.
   """
 
   num_params: int
@@ -72,14 +75,16 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   """Prints the plan of a config and returns its figures."""
   del workdir  # nothing is written
   config = settings.complete(config)
-  num_examples = num_classes = None
-  if _needs_data(config):
-    source = pipeline.open_train(config)
-    num_examples, num_classes = len(source), len(source.vocabulary.names)
+  space, num_examples = _known_of_the_data(config)
+  spaces = {
+    name: LabelSpace.of_source(streams.open_source(config, name))
+    for name, section in stream_names.also(config).items()
+    if section.num_classes is None
+  }
 
   def build(config: Config) -> Experiment:
     return experiment.build(
-      config, num_examples=num_examples, num_classes=num_classes
+      config, space, spaces=spaces, num_examples=num_examples
     )
 
   exp = build(config)
@@ -96,12 +101,44 @@ def run(config: Config, workdir: str | None = None) -> Plan:
   return plan
 
 
-def _needs_data(config: Config) -> bool:
-  """Data are opened only where the config leaves something to them."""
-  if config.task.num_classes is None:
-    return True
+def _known_of_the_data(config: Config) -> tuple[LabelSpace | None, int | None]:
+  """(labels, number of examples) as far as the plan needs them.
+
+  Data are opened only for what neither `task.num_classes` nor the section
+  `plan` says of them.
+
+  Raises:
+    ValueError or FileNotFoundError: of the vocabulary, or of the data.
+  """
+  space, num_examples = None, config.plan.num_examples
+  if config.plan.vocabulary:
+    space = _listed(config.plan.vocabulary)
   flat = settings.flat(config.to_dict())
-  return any(k.endswith('_epochs') and v for k, v in flat.items())
+  in_epochs = any(k.endswith('_epochs') and v for k, v in flat.items())
+  if (space or config.task.num_classes) and (num_examples or not in_epochs):
+    return space, num_examples
+  source = _opened(config)
+  return space or LabelSpace.of_source(source), num_examples or len(source)
+
+
+def _listed(path: str) -> LabelSpace:
+  """The labels of a vocabulary file, without a hierarchy."""
+  try:
+    return LabelSpace.of_vocabulary(vocabulary.load(path))
+  except (ValueError, FileNotFoundError) as error:
+    raise type(error)(f'plan.vocabulary: {error}') from None
+
+
+def _opened(config: Config) -> Source:
+  try:
+    return pipeline.open_train(config)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{error}; --mode=plan needs no data if told of them: '
+      '--config.plan.vocabulary=FILE (a class a line) or '
+      '--config.task.num_classes=N, and --config.plan.num_examples=N for '
+      'durations in epochs'
+    ) from None
 
 
 def make(exp: Experiment, count_flops: bool = True) -> Plan:
@@ -112,14 +149,14 @@ def make(exp: Experiment, count_flops: bool = True) -> Plan:
     num_params=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
     param_bytes=params,
     slot_bytes=bytes_per_device(state.opt_state),
-    ema_bytes=bytes_per_device(state.ema),
+    ema_bytes=bytes_per_device((state.ema, state.ema_extra)),
     worker_bytes=bytes_per_device(state.workers),
     grad_bytes=params,
     activation_bytes=_activation_bytes(exp),
     batch_bytes=bytes_per_device(exp.batch_spec),
     flops_per_image=_flops_per_image(exp) if count_flops else math.nan,
     total_steps=exp.total_steps,
-    total_examples=exp.total_steps * exp.batch_size,
+    total_examples=exp.total_steps * exp.images_per_step,
   )
 
 
@@ -141,15 +178,20 @@ def _activation_bytes(exp: Experiment) -> int:
   The difference between two sizes of batch: what does not grow with it, such
   as kernels among the residuals, is counted elsewhere.
   """
-  part = exp.batch_size // exp.config.train.accum_steps
-  growth = _residual_bytes(exp, 2 * part) - _residual_bytes(exp, part)
+  growth = _residual_bytes(exp, 2) - _residual_bytes(exp, 1)
   return growth // exp.mesh.size
 
 
-def _residual_bytes(exp: Experiment, batch_size: int) -> int:
-  """Bytes, over all devices, of the residuals of jax.vjp of the loss."""
+def _residual_bytes(exp: Experiment, times: int) -> int:
+  """Bytes, over all devices, of the residuals of jax.vjp of the loss.
+
+  Of so many parts of a batch at once.
+  """
+  accum = exp.config.train.accum_steps
   batch = {
-    k: jax.ShapeDtypeStruct((batch_size, *v.shape[1:]), v.dtype)
+    k: jax.ShapeDtypeStruct(
+      (times * (v.shape[0] // accum), *v.shape[1:]), v.dtype
+    )
     for k, v in exp.batch_spec.items()
   }
   state = exp.abstract_state
@@ -181,7 +223,7 @@ def _flops_per_image(exp: Experiment) -> float:
   costs = lowered.cost_analysis() or {}
   if isinstance(costs, list):
     costs = costs[0]
-  return float(costs.get('flops', math.nan)) / exp.batch_size
+  return float(costs.get('flops', math.nan)) / exp.images_per_step
 
 
 def describe(exp: Experiment, plan: Plan) -> str:
@@ -192,10 +234,11 @@ def describe(exp: Experiment, plan: Plan) -> str:
     f'mesh                  {mesh} ({exp.mesh.size} devices)',
     f'global batch          {exp.batch_size} '
     f'({exp.batch_size // exp.mesh.size} a device)',
+    *_streams(exp),
     f'steps                 {plan.total_steps:,}',
     f'examples              {plan.total_examples:,}',
     f'parameters            {plan.num_params:,}',
-    f'classes               {exp.task.num_classes:,}',
+    f'classes               {exp.space.num_classes:,}',
     f'train FLOPs per image {plan.flops_per_image:.4g}',
     '',
     'bytes per device',
@@ -212,6 +255,20 @@ def describe(exp: Experiment, plan: Plan) -> str:
   ]
   lines += _sharding_table(exp)
   return '\n'.join([*lines, '', exp.servers] if exp.servers else lines)
+
+
+def _streams(exp: Experiment) -> list[str]:
+  """What each further stream adds, and what the processors decode a step."""
+  also = stream_names.also(exp.config)
+  lines = [
+    f'  {name:19s} {section.batch_size} ({section.batch_size // exp.mesh.size} '
+    f'a device), {exp.spaces[name].num_classes:,} classes, '
+    f'{exp.total_steps * section.batch_size:,} examples'
+    for name, section in also.items()
+  ]
+  if lines:
+    lines.append(f'images decoded a step {exp.images_per_step}')
+  return lines
 
 
 def _sharding_table(exp: Experiment) -> list[str]:

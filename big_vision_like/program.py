@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from big_vision_like.config import loading, shipped
+from big_vision_like.config import loading, option_types, settings, shipped
 
 MODES = ('train', 'eval', 'plan')
 
@@ -79,8 +79,8 @@ def _fake_devices(config: Any) -> None:
   """A plan for a larger mesh runs on as many fake CPU devices."""
   num = config.get('plan', {}).get('num_devices')
   if num is not None:
-    if not isinstance(num, int) or not 1 <= num <= 4096:
-      raise ValueError(f'plan.num_devices={num!r} must be 1 to 4096')
+    key = 'plan.num_devices'  # before the config is complete
+    option_types.check_value(key, settings.VALID[key], num)
     os.environ['JAX_PLATFORMS'] = 'cpu'
     old = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = (
@@ -127,6 +127,10 @@ def _parse_flags(args: list[str]) -> list[str]:
     _refuse(overrides.explain(flags.FLAGS, args, error))
 
 
+# Words of the notes that libraries add to our errors.
+_LIBRARIES = ('Grain', 'JAX_TRACEBACK_FILTERING')
+
+
 def _refuse(error: BaseException) -> NoReturn:
   """Ends the process with one readable message."""
   if isinstance(error, OSError) and error.filename:
@@ -134,7 +138,8 @@ def _refuse(error: BaseException) -> NoReturn:
   else:
     text = str(error.args[0] if error.args else error)
     notes = getattr(error, '__notes__', [])
-    text = '\n'.join([text, *(n for n in notes if 'Grain' not in n)])
+    ours = (n for n in notes if not any(word in n for word in _LIBRARIES))
+    text = '\n'.join([text, *ours])
   sys.stdout.flush()
   print(f'error: {text}', file=sys.stderr)
   _exit(2)

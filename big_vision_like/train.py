@@ -6,14 +6,16 @@ knows no task, source, model or evaluator by name.
 
 import collections
 import contextlib
+import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from big_vision_like import evaluate, opening
+from big_vision_like.config import expected, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
   distributed,
@@ -77,13 +79,13 @@ def _loop(
 ) -> TrainState:
   exp, state = run.exp, run.state
   start = int(state.step)
-  clock = Clock(exp.total_steps, exp.batch_size, start)
+  clock = Clock(exp.total_steps, exp.images_per_step, start)
   recent = collections.deque(maxlen=_MAX_BATCHES_REMEMBERED)
   save_every = exp.config.ckpt.every_steps
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
   def save(step: int) -> None:
-    _check_finite(state, recent, run.key)
+    _check_finite(state, recent, run.data.key)
     run.ckpt.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
@@ -111,7 +113,8 @@ def _loop(
     begun = time.monotonic()
     with dog.phase('data'):
       host = next(run.data)
-    recent.append((step, host['_id']))
+    ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
+    recent.append(_Step(step, ids))
     batch = device.to_global(host, exp.batch_sharding)
     if running is None or running.is_ready():
       clock.spend('data_wait', time.monotonic() - begun)
@@ -132,6 +135,7 @@ def _loop(
     with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
       with clock.timed('dispatch'):
         state, metrics = exp.train_step(state, batch)
+        recent[-1].figures = metrics
       if first:
         jax.block_until_ready(metrics)  # compiled; rates start after it
         clock.restart(step)
@@ -141,9 +145,9 @@ def _loop(
     if due(step, exp.config.log_every_steps):
       with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        _check_finite(state, recent, run.key)
+        _check_finite(state, recent, run.data.key)
       run.ckpt.check()
-      while recent and recent[0][0] <= step:
+      while recent and recent[0].step <= step:
         recent.popleft()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
@@ -190,8 +194,9 @@ def _log(
   line |= {
     'train/lr': lr,
     'train/examples': step * exp.batch_size,
-    'train/bad_records': run.data.bad.count,
   }
+  for name, bad in run.data.bad.items():
+    line[f'train/{stream_names.field(name, "bad_records")}'] = bad.count
   if exp.num_examples:
     line['train/epoch'] = step * exp.batch_size / exp.num_examples
   run.writer.write(step, line)
@@ -209,11 +214,13 @@ def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
-  bad = run.data.bad
-  if bad.count:
-    console.say(
-      f'{bad.count} of {bad.seen} records could not be used:\n{bad.listing(10)}'
-    )
+  for name, bad in run.data.bad.items():
+    if bad.count:
+      of = f' of {stream_names.config_key(name)}' if name else ''
+      console.say(
+        f'{bad.count} of {bad.seen} records{of} could not be used:\n'
+        f'{bad.listing(10)}'
+      )
 
 
 def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
@@ -221,23 +228,44 @@ def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
   figures: dict[str, Any] = {}
   for line in writers.read_metrics(run.workdir):
     figures |= line
-  for name, expected in run.exp.config.expected.items():
-    got = figures.get(name)
-    shown = 'no figure' if got is None else f'{got:.4g}'
-    console.say(f'{name}: {shown}, about {expected:.4g} expected')
+  for name, value in run.exp.config.expected.items():
+    console.say(f'{name}: {expected.verdict(figures.get(name), value)}')
+
+
+@dataclasses.dataclass
+class _Step:
+  """A step that may yet turn out not to be finite.
+
+  Attributes:
+    step: its number.
+    ids: field of the batch -> indices of its records.
+    figures: what it computed, on the device; {}: not begun.
+  """
+
+  step: int
+  ids: dict[str, Any]
+  figures: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
 
 def _check_finite(
-  state: TrainState, recent: collections.deque, key: Callable[[int], str]
+  state: TrainState, recent: collections.deque, key: Callable[[str, int], str]
 ) -> None:
-  """Stops with the step and the records of the batch that broke the loss."""
+  """Stops with the step, its figures and the records that broke the loss."""
   bad_step = int(state.nonfinite_step)
   if bad_step < 0:
     return
-  ids = next((ids for step, ids in recent if step == bad_step), np.array([]))
-  keys = '\n'.join(f'  {key(int(i))}' for i in ids[:_NUM_KEYS_SHOWN])
+  broken = next((s for s in recent if s.step == bad_step), _Step(bad_step, {}))
+  found = broken.ids
+  keys = '\n'.join(
+    f'  {key(field, int(i))}'
+    for field, ids in found.items()
+    for i in ids[:_NUM_KEYS_SHOWN]
+  )
+  listed = '; '.join(f'({k}): {ids.tolist()}' for k, ids in found.items())
+  wrong = [k for k, v in broken.figures.items() if not math.isfinite(float(v))]
+  what = f' ({", ".join(wrong)})' if wrong else ''
   raise FloatingPointError(
-    f'loss, gradient or update is not finite at step {bad_step}; it was not '
-    f'applied and nothing was saved since. Records of the batch (_id): '
-    f'{ids.tolist()}; the first are\n{keys}'
+    f'loss, gradient or update is not finite at step {bad_step}{what}; it was '
+    f'not applied and nothing was saved since. Records of the batch {listed}; '
+    f'the first are\n{keys}'
   )

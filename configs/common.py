@@ -40,6 +40,7 @@ def base() -> Any:
   c.input.fraction = 1.0  # of the records, nested: 0.1 lies within 0.3
   c.input.max_bad_fraction = 1e-3
   c.input.timeout_s = 600.0  # without a batch the run ends; 0: never
+  c.input.also = ConfigDict()  # further streams by name, each of `stream()`
 
   c.model = ConfigDict(dict(type='resnet'))
   c.task = ConfigDict(dict(type='multilabel'))
@@ -85,8 +86,27 @@ def base() -> Any:
   c.plan = ConfigDict()
   c.plan.num_devices = config_dict.placeholder(int)  # None: those present
   c.plan.device_memory_gib = config_dict.placeholder(float)  # does it fit?
+  # In the place of data that are not at hand.
+  c.plan.vocabulary = config_dict.placeholder(str)  # file, a class a line
+  c.plan.num_examples = config_dict.placeholder(int)
 
-  c.expected = ConfigDict()  # the numbers that a run should reach
+  # The figures that a run should reach: (low, high) over seeds and machines,
+  # or one number that was published.
+  c.expected = ConfigDict()
+  return c
+
+
+def stream(**given: Any) -> Any:
+  """One of `input.also`: the defaults of every key, and what is given."""
+  c: Any = ConfigDict()
+  c.source = ConfigDict()
+  c.ops = []
+  c.batch_size = 32  # global
+  c.num_classes = config_dict.placeholder(int)  # None: the source's
+  c.workers = config_dict.placeholder(int)  # None: as many as input.workers
+  c.fraction = 1.0
+  c.max_bad_fraction = 1e-3
+  c.update(given)
   return c
 
 
@@ -311,7 +331,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
   Every evaluator stays; depth, width, images and steps shrink; the number of
   classes is odd, so that padding is exercised.
   """
-  _shrink(c, num_classes)
+  shrink_world(c, num_classes)
   c.input.ops = train_ops(40, 32, label)
   for evaluator in c.evals.values():
     evaluator.ops = eval_ops(40, 32, label)
@@ -319,7 +339,7 @@ def shrink(c: Any, *, num_classes: int, label: dict[str, Any]) -> None:
 
 def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
   """Makes a config of segmentation `:tiny`; its ops stay, at 41 pixels."""
-  _shrink(c, num_classes, annotations=True)
+  shrink_world(c, num_classes, annotations=True)
   small = {'size': 41, 'max_size': 40}
   for section in (c.input, *c.evals.values()):
     section.ops = [
@@ -328,7 +348,7 @@ def shrink_segmentation(c: Any, num_classes: int = 11) -> None:
   c.input.workers = 0
 
 
-def _shrink(c: Any, num_classes: int, **world: Any) -> None:
+def shrink_world(c: Any, num_classes: int, **world: Any) -> None:
   """A small net on a small synthetic world, for a few steps."""
   world = dict(num_classes=num_classes, num_images=1000, image_size=40, **world)
   c.input.source = ConfigDict(synthetic(**world))

@@ -33,7 +33,7 @@ def get_config(arg=None):
     f'images={arg.images},steps={arg.steps},fill_in={str(arg.fill_in).lower()}'
   )
   c.unlock()
-  del c.expected['fasteval/map@100']
+  c.expected = {}  # of the quickstart as it is
   label = c.input.ops[-1]
   if arg.tiny:
     common.shrink(c, num_classes=23, label=label)

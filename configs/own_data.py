@@ -19,6 +19,8 @@ tools/dedup.py: every figure also without them), task=multilabel or softmax
 (exactly one label an image), depth=50|101|152|26|14, width=64, size=224,
 batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
 
+Photos with boxes are for configs/own_detection.py.
+
 Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
 """
 

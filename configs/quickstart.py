@@ -13,12 +13,12 @@ Hardware: 2 CPU cores.
 
 from configs import common
 
+_DEFAULTS = dict(images=100_000, noise=0.2, fill_in=True, steps=700)
+
 
 def get_config(arg=None):
   """Arguments: images, noise, fill_in, steps, tiny."""
-  arg = common.parse(
-    arg, images=100_000, noise=0.2, fill_in=True, steps=700, tiny=False
-  )
+  arg = common.parse(arg, **_DEFAULTS, tiny=False)
   world: dict = dict(num_classes=200, image_size=64)
   label = common.multilabel(max_labels=48, fill_in=arg.fill_in)
 
@@ -51,7 +51,9 @@ def get_config(arg=None):
     every_percent=25,
   )
 
-  c.expected['fasteval/map@100'] = 64.2
+  if (arg.images, arg.noise, arg.fill_in, arg.steps) == (*_DEFAULTS.values(),):
+    # Where 95% of other seeds and machines fall, by six runs (docs/log.md).
+    c.expected['fasteval/map@100'] = (59.6, 66.3)
 
   if arg.tiny:
     common.shrink(c, num_classes=23, label=label)

@@ -10,7 +10,8 @@ by the mean IoU at the original size.
   python -m main --config configs/synthetic_segmentation.py:init=workdirs/quickstart --workdir workdirs/segmentation
   arguments: init=WORKDIR (none: from scratch), freeze=none|conv1|conv2|conv3|
   conv4|backbone, lr=0.01, images=500, classes=20 (besides the background),
-  world=1 (its seed), steps=300
+  world=1 (its seed), steps=300, split=val|fasteval (what is scored),
+  val_images=400
 
 Batch norm is trained in every case: from scratch there are no statistics to
 freeze, and arms that differ in it would not tell what their start is worth.
@@ -24,7 +25,7 @@ SIZE = 65  # 8n + 1: features lie on the image's first and last pixel
 
 
 def get_config(arg=None):
-  """Arguments: init, freeze, lr, images, classes, world, steps, tiny."""
+  """Arguments: see the module docstring, and tiny."""
   arg = common.parse(
     arg,
     init='',
@@ -34,9 +35,14 @@ def get_config(arg=None):
     classes=20,
     world=1,
     steps=300,
+    split=('val', 'fasteval'),
+    val_images=400,
     tiny=False,
   )
-  common.at_least_one(images=arg.images, classes=arg.classes, steps=arg.steps)
+  common.at_least_one(
+    images=arg.images, classes=arg.classes, steps=arg.steps,
+    val_images=arg.val_images,
+  )  # fmt: skip
   world: dict = dict(
     num_classes=arg.classes,
     depth=0,  # no inner labels: every class has pixels
@@ -63,13 +69,15 @@ def get_config(arg=None):
   if arg.init:
     c.init_from.path = arg.init
 
-  c.optim = dict(type='momentum', momentum=0.9, weight_decay=5e-4)
+  c.optim = dict(
+    type='momentum', momentum=0.9, weight_decay=5e-4, weight_decay_on='all'
+  )
   c.schedule = dict(type='poly', lr=arg.lr, power=0.9)
 
   c.ckpt.every_steps = 1000
   c.evals.val = dict(
     type='semantic_segmentation',
-    data=common.synthetic('val', **world, num_images=400),
+    data=common.synthetic(arg.split, **world, num_images=arg.val_images),
     ops=common.segmentation_ops('warp', SIZE, 64),
     batch_size=100,
     every_percent=25,

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from big_vision_like.config.option_types import Count
 from big_vision_like.metrics import classification
 from big_vision_like.ops import ranks
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context
 from evaluators.harness.evaluation_set import EvalData, run_over
 
@@ -34,12 +36,12 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):

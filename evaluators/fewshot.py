@@ -7,11 +7,13 @@ definition of the solve is in big_vision_like/ops/least_squares.py).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from big_vision_like.config.option_types import Above, Count, NonEmpty
 from big_vision_like.ops import least_squares
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
 
 _BLOCK = 8192  # rows scored at once
@@ -35,26 +37,19 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
-    shots: Sequence[int] = (1, 5, 10, 25),
-    num_seeds: int = 3,
-    l2: float = 1024.0,
+    batch_size: Count,
+    shots: Annotated[Sequence[Count], NonEmpty()] = (1, 5, 10, 25),
+    num_seeds: Count = 3,
+    l2: Annotated[float, Above(0)] = 1024.0,
     predict_fn: str = 'features',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
-    if not shots or any(type(k) is not int or k < 1 for k in shots):
-      raise ValueError(f'{ctx.where}.shots must be numbers >= 1, got {shots!r}')
-    if num_seeds < 1 or not l2 > 0:
-      raise ValueError(
-        f'{ctx.where}: num_seeds={num_seeds} must be at least 1 and l2={l2} '
-        'above 0'
-      )
     self._ctx = ctx
     self._shots, self._num_seeds, self._l2 = tuple(shots), num_seeds, l2
     self._sets = frozen_features.FrozenFeatures(

@@ -1,11 +1,13 @@
 """k-nearest-neighbour probe: no training at all, on frozen features."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from big_vision_like.config.option_types import Above, Count, NonEmpty
 from big_vision_like.ops import neighbours
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
 
 _BLOCK = 1024  # rows asked at once
@@ -28,24 +30,18 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
-    k: Sequence[int] = (1, 20),
-    temperature: float = 0.07,
+    batch_size: Count,
+    k: Annotated[Sequence[Count], NonEmpty()] = (1, 20),
+    temperature: Annotated[float, Above(0)] = 0.07,
     predict_fn: str = 'features',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
-    if not k or any(type(n) is not int or n < 1 for n in k):
-      raise ValueError(f'{ctx.where}.k must be numbers >= 1, got {k!r}')
-    if not temperature > 0:
-      raise ValueError(
-        f'{ctx.where}.temperature must be above 0, got {temperature}'
-      )
     self._k, self._temperature = tuple(k), temperature
     self._sets = frozen_features.FrozenFeatures(
       predict, ctx, train=train, data=data, ops=ops, batch_size=batch_size,

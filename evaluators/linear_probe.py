@@ -8,14 +8,19 @@ logistic_regression.py), to the solution that scikit-learn finds.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
+from big_vision_like.config.option_types import Above, Count, NonEmpty
 from big_vision_like.metrics import classification
 from big_vision_like.ops import logistic_regression, ranks
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, frozen_features
+from input_pipeline.image_sets import holdout
+
+Positive = Annotated[float, Above(0)]
 
 _BLOCK = 8192  # rows scored at once
 _SMALLEST_STD = 1e-5
@@ -42,39 +47,35 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
-    l2: float | Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
-    holdout_percent: float = 10.0,
+    batch_size: Count,
+    l2: Positive | Annotated[Sequence[Positive], NonEmpty()] = (
+      1e-1,
+      1e-2,
+      1e-3,
+      1e-4,
+      1e-5,
+    ),
+    holdout_percent: holdout.Percent = 10.0,
     standardise: bool = True,
-    max_steps: int = 500,
-    tolerance: float = 1e-7,
+    max_steps: Count = 500,
+    tolerance: Positive = 1e-7,
     predict_fn: str = 'features',
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
     path = (l2,) if isinstance(l2, int | float) else tuple(l2)
-    if not path or not all(value > 0 for value in path):
-      raise ValueError(f'{ctx.where}.l2 must be numbers above 0, got {l2!r}')
-    if not 0 < holdout_percent < 100:
-      raise ValueError(
-        f'{ctx.where}.holdout_percent={holdout_percent} must be above 0 and '
-        'below 100'
-      )
-    if max_steps < 1 or not tolerance > 0:
-      raise ValueError(
-        f'{ctx.where}: max_steps={max_steps} must be at least 1 and '
-        f'tolerance={tolerance} above 0'
-      )
     self._ctx = ctx
     self._path = sorted(path, reverse=True)  # each start is near the next
     self._holdout = holdout_percent
     self._standardise = standardise
-    self._solver = dict(max_steps=max_steps, tolerance=tolerance)
+    self._solver: dict[str, Any] = dict(
+      max_steps=max_steps, tolerance=tolerance
+    )
     self._sets = frozen_features.FrozenFeatures(
       predict, ctx, train=train, data=data, ops=ops, batch_size=batch_size,
       predict_fn=predict_fn, exclude_ids=exclude_ids,

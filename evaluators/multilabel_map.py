@@ -6,19 +6,25 @@ definition and every option; big_vision_like/metrics/ranking.py computes it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.metrics import ranking
-from big_vision_like.metrics.average_precision import RankingOptions
+from big_vision_like.config.option_types import AtLeast, Count, EndsWith, OneOf
+from big_vision_like.metrics import average_precision, ranking
 from big_vision_like.ops import pick, topk
+from big_vision_like.protocols import Prediction
 from evaluators.harness import class_files, context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 
-_WEIGHTS = (*ranking.WEIGHTS, 'source')
+NotNegative = Annotated[int, AtLeast(0)]
+
+Weights = (
+  Annotated[str, OneOf((*ranking.WEIGHTS, 'source'))]
+  | Annotated[str, EndsWith(('.csv', '.jsonl'))]
+)
 
 
 class Evaluator:
@@ -48,32 +54,32 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
-    k: int = 100,
-    vocab: str = 'annotated',
-    axis: str = 'class',
-    cut: str = 'per_image',
-    denominator: str = 'all_positives',
-    weights: str = 'gt_frequency',
+    k: Count = 100,
+    vocab: average_precision.Vocab = 'annotated',
+    axis: average_precision.Axis = 'class',
+    cut: average_precision.Cut = 'per_image',
+    denominator: average_precision.Denominator = 'all_positives',
+    weights: Weights = 'gt_frequency',
     normalise_weights: bool = True,
-    unknown: str = 'negative',
+    unknown: average_precision.Unknown = 'negative',
     close_ground_truth: bool = False,
     annotated: str | Sequence[str] | None = None,
     exclude_ids: str | Sequence[str | int] | None = None,
-    tail_below: int = 100,
-    head_from: int = 10_000,
+    tail_below: NotNegative = 100,
+    head_from: NotNegative = 10_000,
     train_counts: str | None = None,
   ):
     self._ctx = ctx
     self._predict = context.choose(predict, predict_fn, ctx)
     try:
-      self._options = RankingOptions(
+      self._options = average_precision.RankingOptions(
         k, vocab, axis, cut, denominator, normalise_weights, unknown
       )
     except ValueError as error:
@@ -86,7 +92,8 @@ class Evaluator:
     self._close = self._read_closure(close_ground_truth)
     self._given = self._read_annotated(annotated)
     self._excluded = self._read_excluded(exclude_ids)
-    self._buckets = self._read_buckets(tail_below, head_from, train_counts)
+    self._groups = self._read_buckets(tail_below, head_from, train_counts)
+    self._groups |= self._levels()
     self._allowed: np.ndarray | None = None  # found at the first run
     self._name = 'map' if cut == 'none' else f'map@{k}'
 
@@ -101,7 +108,8 @@ class Evaluator:
       annotated=self._allowed,
       close=self._close,
     )
-    for outputs, batch in run_over(self._outputs, state, self._data):
+    fields = ('label_ids',)
+    for outputs, batch in run_over(self._outputs, state, self._data, fields):
       labels, ids = batch['label_ids'], batch['_id']
       self._data.refuse(outputs['nan'], ids, 'the scores of {} are NaN')
       if 'known' in outputs:
@@ -112,10 +120,10 @@ class Evaluator:
         accumulator.add(outputs['scores'], outputs['classes'], labels, ids)
     result = accumulator.result()
     figures = {self._name: result.value}
-    for bucket, mask in self._buckets.items():
+    for group, mask in self._groups.items():
       value = result.over(mask)
       if value is not None:
-        figures[f'{self._name}_{bucket}'] = value
+        figures[f'{self._name}{group}'] = value
     figures['num_images'] = result.num_images
     if self._options.unknown == 'ignore':
       figures['num_negatives'] = result.num_negatives
@@ -183,11 +191,6 @@ class Evaluator:
       return vocabulary.weights
     if weights in ranking.WEIGHTS:
       return weights
-    if not isinstance(weights, str) or not weights.endswith(('.csv', '.jsonl')):
-      raise ValueError(
-        f'{where}.weights must be one of {", ".join(_WEIGHTS)} or a .csv or '
-        f'.jsonl file, got {weights!r}'
-      )
     return class_files.read_values(
       weights, vocabulary, ('weight', 'popularity_weight')
     )
@@ -231,11 +234,11 @@ class Evaluator:
   def _read_buckets(
     self, tail_below: int, head_from: int, path: str | None
   ) -> dict[str, np.ndarray]:
-    """Name -> bool [C], by training images of the class after fill-in."""
+    """End of name -> bool [C], by training images after fill-in."""
     where = self._ctx.where
-    if not 0 <= tail_below <= head_from:
+    if tail_below > head_from:
       raise ValueError(
-        f'{where}: tail_below={tail_below} must lie between 0 and head_from='
+        f'{where}: tail_below={tail_below} must be at most head_from='
         f'{head_from}'
       )
     if self._options.axis != 'class':
@@ -252,7 +255,27 @@ class Evaluator:
       self._ctx.say('no training counts: no head, torso and tail figures')
       return {}
     return {
-      'head': counts >= head_from,
-      'torso': (counts >= tail_below) & (counts < head_from),
-      'tail': counts < tail_below,
+      '_head': counts >= head_from,
+      '_torso': (counts >= tail_below) & (counts < head_from),
+      '_tail': counts < tail_below,
+    }
+
+  def _levels(self) -> dict[str, np.ndarray]:
+    """Name -> bool [C], by place in the hierarchy; none without edges.
+
+    Most of the default weight lies on few ancestors, so that the figure of all
+    classes says little of the leaves.
+    """
+    hierarchy = self._data.source.hierarchy
+    if self._options.axis != 'class' or hierarchy is None:
+      return {}
+    inner = np.zeros(hierarchy.num_labels, bool)
+    inner[hierarchy.parents.values] = True
+    if not inner.any():
+      return {}
+    depths = range(int(hierarchy.depth.max()) + 1)
+    return {
+      '/leaves': ~inner,
+      '/inner': inner,
+      **{f'/depth{d}': hierarchy.depth == d for d in depths},
     }

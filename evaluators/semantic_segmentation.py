@@ -10,22 +10,24 @@ import csv
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from big_vision_like.config.option_types import Count
 from big_vision_like.metrics import segmentation
 from big_vision_like.ops import confusion, interpolation
 from big_vision_like.parallel import constraints
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context, exclusions
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import annotations
 from input_pipeline.files import atomic
+from input_pipeline.labels.space import LabelSpace
 
-SIZES = ('original', 'input')
 BACKGROUND = 'background'
 
 
@@ -53,19 +55,17 @@ class Evaluator:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     data: Mapping[str, Any],
     ops: Sequence[Mapping[str, Any]],
-    batch_size: int,
+    batch_size: Count,
     predict_fn: str = 'logits',
-    size: str = 'original',
+    size: Literal['original', 'input'] = 'original',
     per_class: bool = True,
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
-    if size not in SIZES:
-      raise ValueError(f'{ctx.where}.size={size!r}; valid: {", ".join(SIZES)}')
     self._ctx = ctx
     self._predict = context.choose(predict, predict_fn, ctx)
     self._at_original = size == 'original'
@@ -137,7 +137,7 @@ class Evaluator:
         f'{self._ctx.where}: the prediction has {num_outputs} classes, the '
         f'vocabulary {len(names)}, with a background {len(names) + 1}'
       )
-    background = getattr(self._data.source, 'background', None)
+    background = LabelSpace.of_source(self._data.source).background
     if background is not None and background != bool(extra):
       raise ValueError(
         f'{self._ctx.where}.data: background={background}, but the prediction '

@@ -1,42 +1,37 @@
-"""The fields of a batch: which there are, and what shape the ops give them.
+"""Which fields a batch has, and what shape the ops give them.
 
 Shapes are found by running the ops on blank examples, before any data is
-opened; every example must then come out alike. docs/data.md lists the fields.
+opened; every example must then come out alike. examples/fields.py is the table
+of the fields.
 """
 
 import functools
 import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.protocols import Example, Op
+from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.ops.targets import raw_fields
-
-# The fields that a batch may have; all else of an example is dropped.
-FIELDS = (
-  'image', 'label_ids', 'label_conf', 'negative_ids', 'label', 'boxes',
-  'box_mask', 'box_labels', 'box_crowd', 'box_difficult', 'box_area', 'box_ids',
-  'segmentation', 'full_segmentation', 'full_size', 'keypoints', 'image_size',
-  'original_size',
-)  # fmt: skip
-_FIELDS = frozenset(FIELDS)
-
-Example = dict[str, Any]
-Op = Callable[[Example, np.random.Generator], Example]
+from input_pipeline.ops import canvas, chains
 
 
 def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
   """Shapes and dtypes of one example, found by running the ops on two blanks.
 
   Returns:
-    dict of zero arrays; label fields are filled with -1.
+    dict of arrays that hold nothing but each field's padding; on the largest
+    canvas of the op `canvas`.
 
   Raises:
-    ValueError: the ops do not fix the shape of every field.
+    ValueError: the ops do not fix the shape of every field, or make one of
+      another type or shape than the table has.
   """
+  ops = canvas.fixed(ops)
   outs = _run_on_blanks(ops, where)
   for name in outs[0]:
     a, b = outs[0][name], outs[1][name]
@@ -45,25 +40,27 @@ def example_spec(ops: Sequence[Op], where: str = 'input.ops') -> Example:
         f'{where}: the size of {name!r} follows the input image ({a.shape} '
         f'and {b.shape}); end with an op that fixes it, such as resize or crop'
       )
-  ids = ('label_ids', 'negative_ids', 'label', 'box_labels', 'box_ids')
-  fills: dict[str, int] = dict.fromkeys(ids, -1)
-  return {k: np.full_like(v, fills.get(k, 0)) for k, v in outs[0].items()}
+  if chains.needed(ops) is not None:  # else ops may make what they like
+    fields.check(outs[0], where)
+  return {k: np.full_like(v, fields.fill(k)) for k, v in outs[0].items()}
 
 
 def _run_on_blanks(ops: Sequence[Op], where: str) -> list[Example]:
   """What the ops make of blanks of two sizes.
 
   Crops need images that are large enough and `pad` small ones, so the blanks
-  are those of the first scale that fits.
+  are those of the first scale that fits; some chains take square images only.
   """
   reasons = []
-  for scale in (1, 1 / 4, 1 / 16, 4, 16):  # the large ones take time
-    shapes = [(round(480 * scale), round(640 * scale))]
-    shapes += [(round(331 * scale), round(500 * scale))]
+  needed, finished = chains.needed(ops), chains.finished(ops)
+  scales = (1, 1 / 4, 1 / 16, 4, 16)  # the large ones take time
+  sizes = ((480, 640), (331, 500)), ((480, 480), (331, 331))
+  for pair, scale in itertools.product(sizes, scales):
+    shapes = [(round(h * scale), round(w * scale)) for h, w in pair]
     try:
       return [
-        select(apply(ops, _dummy(*shape), record_rng(0, 0, 0)))
-        for shape in shapes
+        select(apply(ops, blank, record_rng(0, 0, 0)), finished)
+        for blank in (_blank(*shape, needed) for shape in shapes)
       ]
     except BadExample as bad:
       reasons.append(bad.reason)
@@ -86,14 +83,22 @@ def apply(ops: Sequence[Op], example: Example, rng: Any) -> Example:
   return example
 
 
-def select(example: Example) -> Example:
-  """The fields of a batch; targets that no op has padded are left out."""
-  raw = raw_fields(example)
-  return {
-    k: np.asarray(v)
-    for k, v in example.items()
-    if k in _FIELDS and k not in raw
-  }
+def select(example: Example, finished: Collection[str]) -> Example:
+  """The fields of a batch; those still in the form of a record are left out.
+
+  Args:
+    example: what the ops leave.
+    finished: `chains.finished` of the ops. Ops that do not say what they make
+      are known by what they make beside it.
+  """
+  chosen = {}
+  for name, value in example.items():
+    if not fields.in_batch(name) or isinstance(value, bytes):
+      continue
+    beside = fields.FIELDS[name].beside
+    if beside is None or beside in example or name in finished:
+      chosen[name] = np.asarray(value)
+  return chosen
 
 
 def record_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -109,12 +114,18 @@ def _blank_png(height: int, width: int) -> bytes:
   return file.getvalue()
 
 
-def _dummy(height: int, width: int) -> Example:
-  """A blank record: one label, no boxes, a segmentation."""
-  return {
-    'image': np.full((height, width, 3), 127, np.uint8),
-    'labels': np.zeros(1, np.int32),
-    'negatives': np.zeros(0, np.int32),
-    'boxes': np.zeros((0, 4), np.float32),
-    'segmentation': _blank_png(height, width),
-  }
+def _blank(height: int, width: int, needed: Collection[str] | None) -> Example:
+  """A blank record: one label, no boxes, a segmentation; no more than needed.
+
+  Where it is not known what is needed, it has what many records have.
+  """
+  usual = ('labels', 'negatives', 'boxes', 'segmentation')
+  names = usual if needed is None else sorted({*needed} & fields.FIELDS.keys())
+  blank: Example = {'image': np.full((height, width, 3), 127, np.uint8)}
+  for name in names:
+    form = fields.FIELDS[name].record
+    if name == 'segmentation':
+      blank[name] = _blank_png(height, width)
+    elif form is not None and fields.FIELDS[name].kind != 'bookkeeping':
+      blank[name] = form.zeros({'L': 1})
+  return blank

@@ -11,9 +11,8 @@ the order and the looks of all others stay, it is counted and listed by key, and
 the run stops above `max_bad_fraction`.
 """
 
-import dataclasses
 import itertools
-import math
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,21 +20,22 @@ from typing import Any
 import grain
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import plugins, stream_names
+from big_vision_like.protocols import Records, Source, WithTruth
+from input_pipeline import canvases
 from input_pipeline import ops as example_ops
+from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
+from input_pipeline.labels.space import LabelSpace
+from input_pipeline.ops import canvas, chains
 from input_pipeline.ops.context import OpContext
-from input_pipeline.ops.targets import unread_fields
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
-_MIN_BAD_BASE = 10_000
-_NUM_KEYS_SHOWN = 10
-_MAX_KEYS_KEPT = 10_000
 
 
 def open_source(
@@ -43,7 +43,7 @@ def open_source(
   where: str = 'input.source',
   *,
   fraction: float = 1.0,
-) -> Any:
+) -> Source:
   """Builds the source that `dict(type=..., **options)` describes.
 
   Args:
@@ -55,7 +55,7 @@ def open_source(
     ValueError: unknown type or option, or an empty data set.
   """
   source_class, options, chosen = checked_source(config, where)
-  source = source_class(**options)
+  source = make_source(source_class, options, where)
   if len(source) == 0:
     raise ValueError(f'{where}: the data set is empty: {dict(config)}')
   source = subset.select(source, chosen, f'{where}.subset')
@@ -64,7 +64,7 @@ def open_source(
 
 def checked_source(
   config: Mapping[str, Any], where: str
-) -> tuple[Callable[..., Any], dict[str, Any], Any]:
+) -> tuple[Callable[..., Source], dict[str, Any], Any]:
   """(class, options, subset) of a source; names and types are checked.
 
   Raises:
@@ -82,69 +82,68 @@ def checked_source(
   return source_class, options, chosen
 
 
-def open_train(config: Any) -> Any:
+def make_source(
+  source_class: Callable[..., Source], options: Mapping[str, Any], where: str
+) -> Source:
+  """The source itself; what it refuses names the key or flag given for it.
+
+  Sources know their options only: 'path=...: no such folder' of one becomes
+  'evals.val.data.path=...' or '--data: path=...'.
+  """
+  try:
+    return source_class(**options)
+  except (ValueError, FileNotFoundError) as error:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+      text = f'{error.filename}: {error.strerror}'
+      raise FileNotFoundError(f'{where}: {text}') from None
+    if len(error.args) == 1:  # not that of a codec
+      of_option = text.partition('=')[0] in ('type', *options)
+      dot = of_option and re.fullmatch(r'[\w.]+', where)
+      error.args = (f'{where}{"." if dot else ": "}{text}',)
+    raise
+
+
+def open_train(config: Any, where: str = 'input.source') -> Source:
   """The training source of a config, or the subset that it asks for.
+
+  Args:
+    config: the whole config.
+    where: what `config.input.source` is called, for messages.
 
   Raises:
     ValueError: see `open_source`; or the masks of the source have a background
-      where the task expects none, or the reverse.
+      where the task expects none, or the reverse; or it is a list of images
+      without annotations.
   """
-  source = open_source(config.input.source, fraction=config.input.fraction)
-  found = getattr(source, 'background', None)
+  source = open_source(
+    config.input.source, where, fraction=config.input.fraction
+  )
+  if isinstance(source, WithTruth) and not source.has_truth:
+    raise ValueError(
+      f'{where}: a list of {len(source):,} images without truth is nothing to '
+      f'learn from; choose another split'
+    )
+  found = LabelSpace.of_source(source).background
   if found is not None:
     task_class = plugins.get('task', config.task.type)
     if 'background' in plugins.option_names(task_class)[0]:
       wanted = plugins.option(task_class, config.task, 'background')
-      if wanted != found:
+      if wanted not in (None, found):
         meaning = 'the background' if found else 'that of the first class'
         raise ValueError(
-          f'task.background={wanted}, but in the masks of input.source the id '
-          f'0 is {meaning}: background={found} there'
+          f'task.background={wanted}, but in the masks of {where} the id 0 is '
+          f'{meaning}: background={found} there'
         )
   return source
 
 
 def build_ops(
-  specs: Sequence[Mapping[str, Any]], source: Any, where: str = 'input.ops'
+  specs: Sequence[Mapping[str, Any]], source: Source, where: str = 'input.ops'
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
-  context = OpContext(
-    vocabulary=source.vocabulary,
-    hierarchy=source.hierarchy,
-    background=getattr(source, 'background', None) is not False,
-    where=where,
-  )
+  context = OpContext.of_space(LabelSpace.of_source(source), where)
   return example_ops.build(specs, context)
-
-
-@dataclasses.dataclass
-class BadRecords:
-  """Count and list of the unusable records met so far by this process."""
-
-  max_fraction: float
-  num_records: int
-  seen: int = 0
-  count: int = 0
-  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
-
-  def update(self, keys: Sequence[str], reasons: Sequence[str], seen: int):
-    """Adds a batch of `seen` records, of which `keys` were bad."""
-    self.seen += seen
-    self.count += len(keys)
-    for key, reason in zip(keys, reasons):
-      if len(self.reasons) < _MAX_KEYS_KEPT:
-        self.reasons[key] = reason
-    base = max(self.seen, min(self.num_records, _MIN_BAD_BASE))
-    if self.count > self.max_fraction * base:
-      raise ValueError(
-        f'input.max_bad_fraction={self.max_fraction:g} exceeded: {self.count} '
-        f'of the {self.seen} records read so far cannot be used:\n'
-        f'{self.listing(_NUM_KEYS_SHOWN)}'
-      )
-
-  def listing(self, num: int) -> str:
-    """The first `num` keys with their reasons, one a line."""
-    return '\n'.join(f'  {k}: {r}' for k, r in list(self.reasons.items())[:num])
 
 
 class TrainIterator:
@@ -155,7 +154,9 @@ class TrainIterator:
   `bad` counts the records that could not be used.
   """
 
-  def __init__(self, iterator: Iterator[Example], source: Any, bad: BadRecords):
+  def __init__(
+    self, iterator: Iterator[Example], source: Records, bad: BadRecords
+  ):
     self._iterator = iterator
     self._source = source
     self.bad = bad
@@ -167,11 +168,15 @@ class TrainIterator:
     batch = dict(next(self._iterator))
     reasons = batch.pop('_reason')
     rows = np.flatnonzero(~batch['_mask'])
-    keys = [self._source.key(int(batch['_id'][row])) for row in rows]
+    keys = [self.key(int(batch['_id'][row])) for row in rows]
     self.bad.update(
       keys, [_decode_reason(reasons[r]) for r in rows], len(batch['_mask'])
     )
     return batch
+
+  def key(self, index: int) -> str:
+    """That of a record, with its stream."""
+    return stream_names.record(self.bad.stream, self._source.key(index))
 
   def close(self) -> None:
     """Stops workers and threads."""
@@ -181,7 +186,7 @@ class TrainIterator:
 
 
 def train(
-  source: Any,
+  source: Records,
   ops: Sequence[Op],
   *,
   batch_size: int,
@@ -193,6 +198,7 @@ def train(
   max_bad_fraction: float = 1e-3,
   process_index: int = 0,
   process_count: int = 1,
+  stream: str = stream_names.MAIN,
 ) -> TrainIterator:
   """Batches of step `start_step + 1` on (one global batch is a step).
 
@@ -208,26 +214,32 @@ def train(
     max_bad_fraction: of records that may be unusable.
     process_index: which part of each global batch is read here.
     process_count: number of such parts.
+    stream: whose data they are, for messages; `seed` decides all else.
   """
   _check_divides(batch_size, process_count)
   num = len(source)
-  order = _Shuffled(
-    num,
-    _mixed(seed, 0) % 2**32,
-    batch_size,
-    _rows(batch_size, process_index, process_count),
+  rows = _rows(batch_size, process_index, process_count)
+  chosen = canvases.choose(source, ops)
+  order_seed = _mixed(seed, 0) % 2**32
+  order: Any = _Shuffled(num, order_seed, batch_size, rows)
+  if len(chosen.sizes) > 1:
+    order = canvases.Shuffled(chosen, order_seed, batch_size, rows)
+  where = f'{stream_names.config_key(stream)}.ops'
+  loaders = _loaders(
+    source, ops, chosen, _mixed(seed, 1), where=where, stream=stream
   )
-  load = _Load(source, ops, example_spec(ops), _mixed(seed, 1))
-  batches = grain.MapDataset.range(start_step, _ENDLESS).map(order).map(load)
+  load = canvases.Batches(order, loaders)
+  batches = grain.MapDataset.range(start_step, _ENDLESS).map(load)
   iterator = _iterate(batches, workers, threads, prefetch)
-  bad = BadRecords(max_bad_fraction, num)
+  bad = BadRecords(max_bad_fraction, num, stream)
   return TrainIterator(iterator, source, bad)
 
 
 class Evaluation:
   """Every record of a source exactly once, in order; can be iterated again.
 
-  Batches all have the same size: the last is padded with blanks whose `_mask`
+  With several canvases (canvases.py) in order on each. Batches all have the
+  same number of rows: the last of a canvas is padded with blanks whose `_mask`
   is False. All processes see the same number of batches. A record that cannot
   be used is an error; with `strict=False` it is masked, and `bad` has its key
   and the reason once its batch is out.
@@ -235,7 +247,7 @@ class Evaluation:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     *,
     batch_size: int,
@@ -249,19 +261,19 @@ class Evaluation:
     _check_divides(batch_size, process_count)
     self.source = source
     self.bad: dict[str, str] = {}
-    self._load = _Load(source, ops, example_spec(ops, where), 0, strict=strict)
-    self._batch_size = batch_size
-    self._process = (process_index, process_count)
+    chosen = canvases.choose(source, ops)
+    rows = _rows(batch_size, process_index, process_count)
+    self._order = canvases.InOrder(chosen, batch_size, rows)
+    loaders = _loaders(source, ops, chosen, 0, where=where, strict=strict)
+    self._load = canvases.Batches(self._order, loaders)
     self._threads = threads
     self._workers = workers
 
   def __len__(self) -> int:
-    return math.ceil(len(self.source) / self._batch_size)
+    return len(self._order)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-    rows = _rows(self._batch_size, *self._process)
-    order = _InOrder(self._batch_size, rows)
-    batches = grain.MapDataset.range(len(self)).map(order).map(self._load)
+    batches = grain.MapDataset.range(len(self)).map(self._load)
     iterator = _iterate(batches, self._workers, self._threads, 2)
     try:
       for batch in iterator:
@@ -275,7 +287,9 @@ class Evaluation:
         close()
 
 
-def evaluation(source: Any, ops: Sequence[Op], **options: Any) -> Evaluation:
+def evaluation(
+  source: Records, ops: Sequence[Op], **options: Any
+) -> Evaluation:
   """See `Evaluation`."""
   return Evaluation(source, ops, **options)
 
@@ -295,16 +309,21 @@ class _Shuffled:
     return [(p // self._num, int(self._order[p])) for p in positions]  # type: ignore[arg-type]
 
 
-class _InOrder:
-  """Number of an evaluation batch -> (0, index) of this process's rows."""
-
-  def __init__(self, batch_size: int, rows: range):
-    self._batch_size = batch_size
-    self._rows = rows
-
-  def __call__(self, number: int) -> list[tuple[int, int]]:
-    first = int(number) * self._batch_size
-    return [(0, first + row) for row in self._rows]
+def _loaders(
+  source: Records,
+  ops: Sequence[Op],
+  chosen: canvases.Canvases,
+  seed: int,
+  *,
+  where: str,
+  **options: Any,
+) -> list['_Load']:
+  """What makes the batches of each canvas."""
+  fixed = [canvas.fixed(ops, size) for size in chosen.sizes]
+  return [
+    _Load(source, one, example_spec(one, where), seed, **options)
+    for one in fixed
+  ]
 
 
 class _Load:
@@ -316,18 +335,20 @@ class _Load:
 
   def __init__(
     self,
-    source: Any,
+    source: Records,
     ops: Sequence[Op],
     spec: Example,
     seed: int,
     strict: bool = False,
+    stream: str = stream_names.MAIN,
   ):
     self._source = source
     self._ops = ops
-    self._unread = unread_fields(ops, spec)
+    self._needed, self._finished = chains.needed(ops), chains.finished(ops)
     self._spec = spec
     self._seed = seed
     self._strict = strict
+    self._stream = stream
     self._num = len(source)
 
   def __call__(self, positions: Sequence[tuple[int, int]]) -> Example:
@@ -355,20 +376,19 @@ class _Load:
     """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = record_rng(self._seed, epoch, index)
-      record = self._source[index]
-      example = {k: v for k, v in record.items() if k not in self._unread}
+      example = chains.only(self._source[index], self._needed)
       if 'key' not in example:
         example['key'] = self._source.key(index)
-      example = select(apply(self._ops, example, rng))
+      example = select(apply(self._ops, example, rng), self._finished)
     except BadExample as bad:
       if self._strict:
         raise ValueError(
-          f'evaluation needs every record, and {self._source.key(index)} '
-          f'cannot be used: {bad.reason}'
+          f'evaluation needs every record, and {self._key(index)} cannot be '
+          f'used: {bad.reason}'
         ) from bad
       return self._spec, bad.reason
     except ValueError as error:
-      error.add_note(f'in record {self._source.key(index)}')
+      error.add_note(f'in record {self._key(index)}')
       raise
     self._check(example, index)
     return example, ''
@@ -380,9 +400,12 @@ class _Load:
     )
     if not fits:
       raise ValueError(
-        f'record {self._source.key(index)} gives {_shapes(example)} where the '
-        f'ops promise {_shapes(self._spec)}'
+        f'record {self._key(index)} gives {_shapes(example)} where the ops '
+        f'promise {_shapes(self._spec)}'
       )
+
+  def _key(self, index: int) -> str:
+    return stream_names.record(self._stream, self._source.key(index))
 
 
 def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:

@@ -9,6 +9,7 @@ import jax
 from big_vision_like import experiment
 from big_vision_like.checkpoints import manager
 from big_vision_like.config import settings
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -16,7 +17,7 @@ def with_averages() -> Any:
   """A tiny experiment of 13 classes on one device that keeps averages."""
   return experiment.build(
     tiny.config(**{'train.ema_decay': 0.9}),
-    num_classes=13,
+    space=LabelSpace.of_count(13),
     devices=jax.devices()[:1],
   )
 

@@ -23,6 +23,10 @@ NUMERIC = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets'}
 OURS = {*PACKAGES, 'main', 'benchmarks', 'tests'}
 B = 'big_vision_like'
 
+# What plug-ins keep to, and how they say what their options may be: imported by
+# anything and importing nothing of ours.
+CONTRACTS = {f'{B}.protocols', f'{B}.config.option_types'}
+
 # folder -> (our modules and folders it may import, third parties it may not)
 RULES = {
   'configs': ({'configs'}, NUMERIC | {'numpy'}),
@@ -37,7 +41,10 @@ RULES = {
     {f'{B}.models', f'{B}.ops', f'{B}.parallel'}, {'optax', 'orbax', 'grain'},
   ),
   f'{B}/tasks': (
-    {f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses'},
+    {
+      f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses',
+      'input_pipeline.labels',
+    },
     {'optax', 'orbax', 'grain'},
   ),
   f'{B}/training': (
@@ -46,7 +53,7 @@ RULES = {
   f'{B}/checkpoints': (
     {
       f'{B}.checkpoints', f'{B}.config', f'{B}.parallel', f'{B}.training',
-      f'{B}.models.resnet', 'input_pipeline.files',
+      f'{B}.models.resnet', 'input_pipeline.files', 'input_pipeline.labels',
     },
     {'grain'},
   ),
@@ -54,7 +61,10 @@ RULES = {
     {f'{B}.runtime', f'{B}.config', 'input_pipeline.files'},
     {'optax', 'orbax', 'grain', 'flax'},
   ),
-  f'{B}/pages': ({f'{B}.pages', f'{B}.config', 'input_pipeline'}, NUMERIC),
+  f'{B}/pages': (
+    {f'{B}.pages', f'{B}.config', f'{B}.runtime.figures', 'input_pipeline'},
+    NUMERIC,
+  ),
   f'{B}/inference': (
     {
       f'{B}.inference', f'{B}.checkpoints', f'{B}.config', f'{B}.experiment',
@@ -63,7 +73,7 @@ RULES = {
     {'optax', 'orbax'},
   ),
   'input_pipeline': (
-    {'input_pipeline', f'{B}.config', f'{B}.protocols'},
+    {'input_pipeline', f'{B}.config'},
     {'jax', 'flax', 'optax', 'orbax'},
   ),
   'input_pipeline/files': (
@@ -98,7 +108,12 @@ PLUGINS = {
   'configs/studies': 'get_config',
 }
 # The table of all keys; what several studies share.
-NO_PLUGINS = {'configs/common.py', 'configs/studies/pretraining.py'}
+NO_PLUGINS = {
+  'configs/common.py',
+  'configs/detectors.py',
+  'configs/studies/detection.py',
+  'configs/studies/pretraining.py',
+}
 
 
 def relative(path: pathlib.Path) -> str:
@@ -147,11 +162,17 @@ def test_imports_stay_within_their_layer(place):
     for module in modules(path):
       top = module.partition('.')[0]
       if top in OURS:
-        fine = any(inside(module, m) for m in ours)
+        fine = any(inside(module, m) for m in ours | CONTRACTS)
         assert fine, f'{relative(path)} imports {module}'
       else:
         allowed = EXEMPT.get(relative(path), set())
         assert top not in banned - allowed, f'{relative(path)} imports {module}'
+
+
+def test_contracts_import_nothing_of_ours():
+  for name in CONTRACTS:
+    found = modules(ROOT / f'{name.replace(".", "/")}.py')
+    assert not {m for m in found if m.partition('.')[0] in OURS}, name
 
 
 def test_nothing_imports_tools_but_tools():

@@ -22,12 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import stream_names
+from big_vision_like.protocols import LabelReader, Source
 from input_pipeline.files import atomic
 
 from .cli import command, config_flags, output_folder
 
 
-def counted_vocabulary(source: Any, found: Any) -> Any:
+def counted_vocabulary(source: Source, found: Any) -> Any:
   """The vocabulary with the images counted, and parents where known."""
   vocabulary, hierarchy = source.vocabulary, source.hierarchy
   parents = vocabulary.parents
@@ -80,7 +82,7 @@ def run(
   sources = [subset.take(whole, f, '--fractions') for f in fractions]
   if label_statistics.has_states(whole):
     print('records hold negatives or confidences: whole records are read')
-  elif not hasattr(whole, 'labels'):
+  elif not isinstance(whole, LabelReader):
     print('this source has no labels(index): whole records are read')
   scans, summaries = [], []
   for source, fraction in zip(sources, fractions):
@@ -96,7 +98,7 @@ def run(
   return summaries
 
 
-def _scan(source: Any, num_read: int) -> Any:
+def _scan(source: Source, num_read: int) -> Any:
   """Counts `num_read` records, evenly spread, under a progress bar."""
   from tqdm import tqdm
 
@@ -112,7 +114,7 @@ def _scan(source: Any, num_read: int) -> Any:
 
 def _write(
   out: str,
-  sources: Sequence[Any],
+  sources: Sequence[Source],
   scans: Sequence[Any],
   summaries: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -171,8 +173,8 @@ def _define(values: Any) -> None:
   text(
     'fractions',
     None,
-    'nested random subsets to compare, such as 0.01,0.1,1; for input.source '
-    'the default is input.fraction',
+    'nested random subsets to compare, such as 0.01,0.1,1; for the source of '
+    'a stream the default is its fraction',
   )
   flags.DEFINE_integer(
     'limit', None, 'read so many records, evenly spread', flag_values=values
@@ -190,8 +192,9 @@ def _count(argv: Sequence[str]) -> None:
   node = _source_at(values.config, values.key)
   if values.fractions is not None:
     fractions = _fractions(values.fractions)
-  elif values.key == 'input.source':
-    fractions = [values.config.input.get('fraction', 1.0)]
+  elif stream_names.as_main(values.key) == 'input.source':
+    stream = _node(values.config, values.key.rpartition('.')[0], values.key)
+    fractions = [stream.get('fraction', 1.0)]
   else:
     fractions = [1.0]
   run(
@@ -204,16 +207,22 @@ def _count(argv: Sequence[str]) -> None:
   )
 
 
-def _source_at(config: Any, key: str) -> Any:
-  """The part of the config that describes a source."""
+def _node(config: Any, path: str, key: str) -> Any:
+  """The part of the config at a path, which is that of --key or on its way."""
   node = config
-  for part in key.split('.'):
+  for part in path.split('.'):
     if not hasattr(node, 'keys') or part not in node:
       there = ', '.join(node) if hasattr(node, 'keys') else 'none'
       raise ValueError(
         f'--key={key}: no {part!r} in the config; keys there: {there}'
       )
     node = node[part]
+  return node
+
+
+def _source_at(config: Any, key: str) -> Any:
+  """The part of the config that describes a source."""
+  node = _node(config, key, key)
   if not hasattr(node, 'keys'):
     raise ValueError(f'--key={key}: {node!r} is no source')
   for inner in ('data', 'source'):

@@ -7,7 +7,9 @@ safetensors: model.safetensors, the weights of a ResNet under timm's names.
 stablehlo: model.stablehlo, the program with its weights: uint8 images
 [b, H, W, 3] -> logits [b, C] and features [b, D], for any b, on CPU, NVIDIA
 GPU and TPU; jax.export reads it without this code base. Of a segmentation the
-logits are [b, h, w, C], on the grid of features.
+logits are [b, h, w, C], on the grid of features. Of a detector it takes images
+on their canvas, their sizes there and those of the files -> boxes, scores,
+labels and mask, suppression included.
 
 Either is read back and compared with the model before it gets its name. Beside
 it, model.FORMAT.json says what goes in and comes out, and vocabulary.jsonl has
@@ -77,7 +79,7 @@ def export(
   from absl import logging
 
   from big_vision_like.checkpoints import torch_weights
-  from big_vision_like.inference import embedder, stored_model
+  from big_vision_like.inference import stored_model
   from big_vision_like.parallel import mesh
   from input_pipeline import ops as example_ops
   from input_pipeline import pipeline
@@ -89,7 +91,7 @@ def export(
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   model = stored_model.load(checkpoint, '--checkpoint')
   classes = model.classes(vocabulary, '--vocabulary')
-  ops = embedder.deterministic_ops(model.config.input.ops)
+  ops = _ops(model)
   spec = pipeline.example_spec(example_ops.build(ops, OpContext()))
   state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
   # Compiled programs may hide a NaN: max(NaN, 0) need not be one.
@@ -116,13 +118,12 @@ def export(
     'file': name,
     'bytes': file.bytes,
     'sha256': file.sha256,
-    'num_classes': model.task.num_classes,
-    'scores': model.scores,
+    'num_classes': model.space.num_classes,
+    **_of_kind(model),
     'image_size': list(spec['image'].shape[:2]),
     'preprocessing': ops,
     'step': model.step,
     'vocabulary': _VOCABULARY if classes else None,
-    **_of_masks(model.task),
     **found,
   }
   if classes:
@@ -138,11 +139,28 @@ def export(
   return content
 
 
-def _of_masks(task: Any) -> dict[str, Any]:
-  """What the logits of a segmentation mean; of other tasks nothing."""
-  if 'segmentation' not in task.fields:
-    return {}
-  return {'background': bool(task.background)}
+def _has(model: Any, kind: str) -> bool:
+  """Whether the task has predictions of this kind."""
+  return any(p.kind == kind for p in model.task.predictions.values())
+
+
+def _ops(model: Any) -> list[dict[str, Any]]:
+  """Op configs from an encoded image to what the file takes."""
+  from big_vision_like.inference import detector, embedder
+
+  if _has(model, 'boxes'):
+    return detector.default_ops(model.config)
+  return embedder.deterministic_ops(model.config.input.ops)
+
+
+def _of_kind(model: Any) -> dict[str, Any]:
+  """What the outputs mean."""
+  if _has(model, 'boxes'):
+    return {'boxes': 'y0, x0, y1, x1 in pixels of the original image'}
+  scores = {'scores': model.scores}
+  if _has(model, 'mask'):
+    return {**scores, 'background': model.background}
+  return scores
 
 
 def _differences(largest: Mapping[str, Mapping[str, float]]) -> str:

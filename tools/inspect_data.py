@@ -1,13 +1,15 @@
 """Shows what the model sees: examples of a config after its whole pipeline.
 
   python -m tools.inspect_data --config configs/x.py[:args]
-      [--key input | evals.NAME] [--num 32] [--classes a,b] [--epoch 0]
-      [--seed 0] [--repeats 1] [--side 256] [--output sheet.html | sheet.png]
+      [--key input | input.also.NAME | evals.NAME] [--num 32] [--classes a,b]
+      [--epoch 0] [--seed 0] [--repeats 1] [--side 256] [--anchors]
+      [--output sheet.html | sheet.png]
 
 Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
-run. Nothing is trained and no device is used. docs/inspect-data.md explains
-the page.
+run. Nothing is trained and no net runs. --anchors draws, thinly, the anchors
+that a detector takes for positives, before it samples some of them.
+docs/inspect-data.md explains the page.
 
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
@@ -22,8 +24,15 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.examples import annotations
+from input_pipeline.examples.fields import ANNOTATIONS, FIELDS
 
-from .cli import command, config_feed, config_flags, output_folder
+from .cli import (
+  command,
+  config_feed,
+  config_flags,
+  output_folder,
+  positive_anchors,
+)
 
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
@@ -140,8 +149,10 @@ def header(
     {
       name
       for one in looks
-      for name in ('boxes', 'keypoints', 'box_outlines', 'segmentation')
-      if name in one.example and name not in feed.spec
+      for name in ANNOTATIONS
+      if name in one.example
+      and name not in feed.spec
+      and FIELDS[name].kind == 'pixels'
     }
   )
   rows += [
@@ -184,6 +195,7 @@ def run(
   seed: int | None = None,
   repeats: int = 1,
   side: int = 256,
+  anchors: bool = False,
   output: str = 'sheet.html',
 ) -> list[config_feed.Look]:
   """Writes the sheet of a config; see the command's flags.
@@ -194,7 +206,7 @@ def run(
   Raises:
     ValueError, FileNotFoundError: a mistake in an argument or in the config.
   """
-  from big_vision_like.pages import annotated_picture, contact_sheet
+  from big_vision_like.pages import contact_sheet
 
   for name, value, least in (
     ('num', num, 1), ('repeats', repeats, 1), ('epoch', epoch, 0),
@@ -230,16 +242,8 @@ def run(
     for first, index in chosen
     for repeat in range(repeats)
   ]
-  name = feed.source.vocabulary.readable_name
-  tiles = [
-    contact_sheet.Tile(
-      annotated_picture.draw(
-        one.example or _blank(feed), name, side, background=feed.background
-      ),
-      caption(one, feed),
-    )
-    for one in looks
-  ]
+  find = positive_anchors.PositiveAnchors(config, feed) if anchors else None
+  tiles = [_tile(one, feed, side, find) for one in looks]
   note = f'{len(chosen)} records'
   if feed.seed is not None:
     last = epoch + repeats - 1
@@ -254,6 +258,30 @@ def run(
   title = f'{feed.key}: what the model sees'
   save(output, title, header(feed, looks, note), _LEGEND, tiles)
   return looks
+
+
+def _tile(
+  one: config_feed.Look,
+  feed: config_feed.Feed,
+  side: int,
+  find: positive_anchors.PositiveAnchors | None,
+) -> Any:
+  """A picture and its caption, with positive anchors where they are found."""
+  from big_vision_like.pages import annotated_picture, contact_sheet
+
+  lines, faint = caption(one, feed), []
+  if find is not None and one.example:
+    found = find(one.example)
+    lines.append([found.line()])
+    faint = list(zip(found.anchors, found.owners.tolist()))
+  picture = annotated_picture.draw(
+    one.example or _blank(feed),
+    feed.source.vocabulary.readable_name,
+    side,
+    background=feed.background,
+    faint=faint,
+  )
+  return contact_sheet.Tile(picture, lines)
 
 
 def _blank(feed: config_feed.Feed) -> dict[str, Any]:
@@ -274,13 +302,17 @@ def _define(values: Any) -> None:
 
   text = functools.partial(flags.DEFINE_string, flag_values=values)
   number = functools.partial(flags.DEFINE_integer, flag_values=values)
-  text('key', 'input', 'input, or evals.NAME')
+  text('key', 'input', 'input, input.also.NAME or evals.NAME')
   number('num', 32, 'records to show')
   text('classes', None, 'only records with one of these labels: a,b')
   number('epoch', 0, 'which look of the training records')
   number('seed', None, 'in place of config.seed')
   number('repeats', 1, 'looks of each record, one an epoch')
   number('side', 256, "pixels of a picture's longer side, about: 16 to 2048")
+  flags.DEFINE_bool(
+    'anchors', False, 'mark the anchors that are positives of a detector',
+    flag_values=values,
+  )  # fmt: skip
   text('output', 'sheet.html', 'page (.html) or image (.png) to write')
 
 
@@ -300,6 +332,7 @@ def _inspect(argv: Sequence[str]) -> None:
     seed=values.seed,
     repeats=values.repeats,
     side=values.side,
+    anchors=values.anchors,
     output=values.output,
   )
   bad = [one for one in looks if one.reason]

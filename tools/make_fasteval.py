@@ -29,6 +29,7 @@ import numpy as np
 import tqdm
 
 from evaluators.harness import class_files
+from input_pipeline.examples.errors import record_named
 from input_pipeline.labels import stored_labels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records
@@ -245,7 +246,9 @@ def _write_records(
 
       def read(part=part, labels=labels) -> Iterator[records.Record]:
         for row in part:
-          record = sources[int(pool.split[row])].read(int(pool.index[row]))
+          split, index = int(pool.split[row]), int(pool.index[row])
+          with record_named(sources[split], index, '--input'):
+            record = sources[split].read(index)
           record = fasteval_choice.trusted(record, args.min_confidence)
           labels.append(record.labels)
           yield record

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from absl import logging
 from PIL import Image
 
 from big_vision_like.pages import html_page
+from big_vision_like.protocols import RecordReader, Source
+from input_pipeline.examples.errors import record_named
 
 from .cli import command, data_argument, output_folder
 from .noise import bucket_montage, class_images, feature_clusters
@@ -70,7 +72,7 @@ class Audit:
 class Thumbnails:
   """Small square pictures of records; those that were asked for are kept."""
 
-  def __init__(self, source: Any, size: int):
+  def __init__(self, source: Source, size: int):
     from input_pipeline import pipeline
 
     specs = [dict(op='decode'), dict(op='resize', size=size, antialias=True)]
@@ -80,16 +82,18 @@ class Thumbnails:
 
   def __getitem__(self, index: int) -> np.ndarray:
     if index not in self._kept:
-      example, rng = self._source[index], np.random.default_rng(0)
-      for op in self._ops:
-        example = op(example, rng)
+      rng = np.random.default_rng(0)
+      with record_named(self._source, index, 'the sheets of a class'):
+        example = self._source[index]
+        for op in self._ops:
+          example = op(example, rng)
       self._kept[index] = example['image']
     return self._kept[index]
 
 
 def audit_class(
   embedder: Any,
-  source: Any,
+  source: Source,
   label: int,
   indices: np.ndarray,
   args: argparse.Namespace,
@@ -179,7 +183,7 @@ def _method(audit: Audit) -> str:
   )
 
 
-def lines(audit: Audit, source: Any) -> Iterator[str]:
+def lines(audit: Audit, source: Source) -> Iterator[str]:
   """audit.jsonl: one line an image, nearest first."""
   c = audit.clusters
   for i in np.argsort(c.distance, kind='stable').tolist():
@@ -195,14 +199,15 @@ def lines(audit: Audit, source: Any) -> Iterator[str]:
     yield json.dumps(row, ensure_ascii=False)
 
 
-def _key(source: Any, index: int) -> str:
+def _key(source: Source, index: int) -> str:
   """Name of the image: that inside the record, where it has one."""
-  read = getattr(source, 'read', None)
-  return source.key(index) if read is None else read(index).key
+  if isinstance(source, RecordReader):
+    return source.read(index).key
+  return source.key(index)
 
 
 def section(
-  audit: Audit, montages: Sequence[str], pictures: Thumbnails, source: Any
+  audit: Audit, montages: Sequence[str], pictures: Thumbnails, source: Source
 ) -> list[Any]:
   """The class on the page: its montages and its oddest images."""
   page, c = html_page, audit.clusters
@@ -260,9 +265,9 @@ def run(args: argparse.Namespace) -> list[Audit]:
   if args.data is not None:
     source = data_argument.open_data(args.data)
   else:
-    trained_on = embedder.config.input.source
-    _check_output(args.output, trained_on, "the run's input.source")
-    source = pipeline.open_train(embedder.config)
+    where = "the run's input.source"
+    _check_output(args.output, embedder.config.input.source, where)
+    source = pipeline.open_train(embedder.config, where)
   found = class_images.ClassImages(source, args.filled_in)
   if args.class_name is not None:
     labels = found.named(args.class_name.split(','))
@@ -308,7 +313,7 @@ def run(args: argparse.Namespace) -> list[Audit]:
   return audits
 
 
-def _check_output(output: str, source: Any, of: str) -> None:
+def _check_output(output: str, source: Mapping[str, Any], of: str) -> None:
   output_folder.refuse_inside(output, output_folder.places(source), of=of)
 
 

@@ -16,6 +16,9 @@ image file, as a palette PNG of VOC's colours; overlays/NAME.jpg, the same over
 the image. NAME is the path below the folder given, without suffix; the second
 of the same NAME is NAME_2.
 
+Of a detector: boxes with classes and scores, in pixels of the image file:
+detections.json, all of them as COCO's results, and overlays/NAME.jpg.
+
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
@@ -49,8 +52,12 @@ def parser() -> argparse.ArgumentParser:
   add('--output', required=True, help='folder for what is written')
   add('--top', type=int, help='labels an image; default: 5')
   add(
+    '--score', type=float,
+    help='boxes of a lower score are in detections.json alone; default: 0.3',
+  )  # fmt: skip
+  add(
     '--no_overlays', action='store_true',
-    help='masks alone; the page has its overlays all the same',
+    help='masks or boxes alone; the page has its overlays all the same',
   )  # fmt: skip
   add(
     '--sheet', type=int, default=100,
@@ -61,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     help='names of the classes (.jsonl, .txt), without the background; '
     'default: those of the training data, where these are here',
   )  # fmt: skip
-  add('--batch_size', type=int, help='default: 64; of masks 8')
+  add('--batch_size', type=int, help='default: 64; of masks 8, of boxes 4')
   add(
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
@@ -85,6 +92,8 @@ def predict(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if value is not None and value < least:
       raise ValueError(f'--{name}={value} must be at least {least}')
+  if args.score is not None and not 0 <= args.score <= 1:
+    raise ValueError(f'--score={args.score} must be in [0, 1]')
   from .predictions import image_list
 
   found = image_list.find(args.input)
@@ -146,11 +155,24 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
     on_sheet=prediction_sheet.spread(num, args.sheet), workers=args.workers
   )
   task = model.config.task.type
-  if 'segmentation' in model.task.fields:
+  _, shown = model.prediction('classes', 'mask', 'boxes')
+  if args.top is not None and shown.kind != 'classes':
+    what = {'mask': 'masks', 'boxes': 'boxes'}[shown.kind]
+    raise ValueError(f'--top: the task {task!r} gives {what}, no labels')
+  if args.score is not None and shown.kind != 'boxes':
+    raise ValueError(f'--score: the task {task!r} gives no boxes')
+  if shown.kind == 'boxes':
+    from .predictions import boxes
+
+    options['batch_size'] = _or(args.batch_size, boxes.BATCH_SIZE)
+    score = boxes.SCORE if args.score is None else args.score
+    return boxes.Boxes(
+      model, classes, args.output,
+      score=score, overlays=not args.no_overlays, **options,
+    )  # fmt: skip
+  if shown.kind == 'mask':
     from .predictions import masks
 
-    if args.top is not None:
-      raise ValueError(f'--top: the task {task!r} gives masks, no labels')
     options['batch_size'] = _or(args.batch_size, masks.BATCH_SIZE)
     return masks.Masks(
       model, classes, args.output, overlays=not args.no_overlays, **options

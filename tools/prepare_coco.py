@@ -3,10 +3,12 @@
   python -m tools.prepare_coco --input coco/ --output data/coco
   python -m tools.prepare_coco --input coco/ --output data/coco_minival \\
       --minival_ids mscoco_minival_ids.txt --year 2014
+  python -m tools.prepare_coco --input mine/ --output data/mine --splits train
 
 --input is the folder with annotations_trainval2017.zip, train2017.zip and
-val2017.zip, as downloaded or unpacked. Records hold the categories present as
-labels, and boxes, outlines and keypoints; docs/preparing-data.md (COCO).
+val2017.zip, as downloaded or unpacked, or with your own data in COCO's form.
+Records hold the categories present as labels, and boxes, outlines and
+keypoints; docs/preparing-data.md (COCO).
 """
 
 import argparse
@@ -36,6 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     f'{coco.TRAINVAL_MINUS_MINIVAL} and {coco.MINIVAL} instead of train and '
     'val',
   )  # fmt: skip
+  add(
+    '--splits',
+    help='with commas between; default: train,val, or those of --minival_ids. '
+    'test-dev and other lists of images have no truth; all: one file of all '
+    'images',
+  )  # fmt: skip
+  add(
+    '--annotations', metavar='PATH',
+    help='your own data: their JSON below --input, {split} for the split',
+  )  # fmt: skip
+  add(
+    '--images', metavar='PATH',
+    help='your own data: folder of images below --input, {split} for the split',
+  )  # fmt: skip
+  add(
+    '--holdout_percent', type=float,
+    help='one file of all images: the part that is val',
+  )  # fmt: skip
   add('--scratch', metavar='DIR', help='where .tar.gz files are decompressed')
 
 
@@ -46,7 +66,11 @@ def open_sources(args: argparse.Namespace) -> dict[str, coco.Source]:
     args.input,
     task=args.task,
     year=args.year,
+    splits=None if args.splits is None else args.splits.split(','),
     minival_ids=args.minival_ids,
+    annotations=args.annotations,
+    images=args.images,
+    holdout_percent=args.holdout_percent,
     scratch=args.scratch,
   )
 

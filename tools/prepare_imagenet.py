@@ -14,8 +14,8 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from big_vision_like.protocols import Source
 from input_pipeline.publishers.imagenet import source as imagenet
 
 from .cli import command, preparer, wordnet_arguments
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   wordnet_arguments.add(parser, 'traverse')
 
 
-def open_sources(args: argparse.Namespace) -> dict[str, Any]:
+def open_sources(args: argparse.Namespace) -> dict[str, Source]:
   """split -> source."""
   splits = [name.strip() for name in args.splits.split(',')]
   if len(set(splits)) < len(splits) or not set(splits) <= set(_SPLITS):

@@ -13,8 +13,8 @@ The splits are train and val; archives are read in place
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from big_vision_like.protocols import Source
 from input_pipeline.publishers.imagenet import imagenet21k
 
 from .cli import command, preparer, wordnet_arguments
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   wordnet_arguments.add(parser, 'add')
 
 
-def open_sources(args: argparse.Namespace) -> dict[str, Any]:
+def open_sources(args: argparse.Namespace) -> dict[str, Source]:
   """split -> source."""
   if args.input is None:
     raise ValueError('--input is missing: archive or folder of the images')

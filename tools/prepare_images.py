@@ -20,9 +20,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
+from big_vision_like.protocols import Source
 from input_pipeline.labels import hierarchy
 from input_pipeline.sources import detect
 
@@ -77,15 +78,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   special: dict[str, dict[str, Any]] = {
     'merge_rows': dict(action='store_true', default=None),
     'holdout_percent': dict(type=float),
-    'hierarchy_unlisted': dict(choices=hierarchy.UNLISTED),
+    'hierarchy_unlisted': dict(choices=get_args(hierarchy.Unlisted)),
     'hierarchy_max_depth': dict(type=int),
   }
   for name, text in _SOURCE_OPTIONS.items():
     group.add_argument(f'--{name}', help=text, **special.get(name, {}))
 
 
-def open_sources(args: argparse.Namespace) -> dict[str, Any]:
+def open_sources(args: argparse.Namespace) -> dict[str, Source]:
   """split -> source."""
+  from input_pipeline import pipeline
+
   kind = args.type
   if kind == 'detect':
     if args.input is None:
@@ -114,8 +117,13 @@ def open_sources(args: argparse.Namespace) -> dict[str, Any]:
       raise ValueError(
         f'--splits {args.splits}: source type {kind!r} has no splits; name one'
       )
-    return {splits[0]: source_class(**options)}
-  return {split: source_class(split=split, **options) for split in splits}
+    return {splits[0]: pipeline.make_source(source_class, options, where)}
+  return {
+    split: pipeline.make_source(
+      source_class, {'split': split, **options}, where
+    )
+    for split in splits
+  }
 
 
 def _kind_of(path: str) -> str:
@@ -164,7 +172,7 @@ def _value(source_class: Callable[..., Any], name: str, text: str) -> Any:
     candidates.append(_WORDS[text.lower()])
   for value in (*candidates, text, text.split(',')):
     with contextlib.suppress(ValueError):
-      plugins.check_types('', source_class, {name: value})
+      option_types.check('', source_class, {name: value})
       return value
   return text
 

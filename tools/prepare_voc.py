@@ -7,13 +7,18 @@
       --task segmentation --trainaug_list trainaug.txt \\
       --trainaug_masks SegmentationClassAug.zip
 
+  python -m tools.prepare_voc --input my_photos/ --output data/mine
+
 Images are those of the lists in ImageSets, of every year found: boxes for
-detection, masks of class ids for segmentation; docs/preparing-data.md (VOC).
+detection, masks of class ids for segmentation. Any other folder of images and
+XML in VOC's form is read for detection, with its own classes;
+docs/preparing-data.md (VOC).
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from input_pipeline.publishers.voc import source as voc
 
@@ -24,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add(
     '--input', nargs='+', metavar='PATH',
-    help='VOCdevkit folders, or the tars as downloaded, or a folder of them',
+    help='VOCdevkit folders, or the tars as downloaded, or a folder of them; '
+    'or one folder of your own images and XML',
   )  # fmt: skip
   add(
     '--task', choices=voc.TASKS, default='detection',
@@ -33,7 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     '--splits',
     help='lists of ImageSets, with commas between; default: trainval,test for '
-    'detection; train,val, or trainaug,val, for segmentation; where they exist',
+    'detection; train,val, or trainaug,val, for segmentation; where they '
+    'exist; of your own folder all it has',
+  )  # fmt: skip
+  add(
+    '--vocabulary', metavar='FILE',
+    help='classes of detection data, one a line; default: VOC\'s twenty, or of '
+    'your own folder its classes.txt, or the names in its XML files, sorted',
+  )  # fmt: skip
+  add(
+    '--holdout_percent', type=float,
+    help='of a folder without splits: the part of the images that is val',
   )  # fmt: skip
   add(
     '--trainaug_list', metavar='FILE',
@@ -47,13 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add('--scratch', metavar='DIR', help='where .tar.gz files are decompressed')
 
 
-def open_sources(args: argparse.Namespace) -> dict[str, voc.Source]:
+def open_sources(args: argparse.Namespace) -> dict[str, Any]:
   if not args.input:
     raise ValueError('--input is needed: VOCdevkit folders, or the tars')
   return voc.open_splits(
     args.input,
     task=args.task,
     splits=None if args.splits is None else args.splits.split(','),
+    vocabulary=args.vocabulary,
+    holdout_percent=args.holdout_percent,
     trainaug_list=args.trainaug_list,
     trainaug_masks=args.trainaug_masks,
     scratch=args.scratch,

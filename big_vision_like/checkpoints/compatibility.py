@@ -6,10 +6,13 @@ So both are compared by what the checkpoint says of itself.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import WithLayout
+from input_pipeline.labels.space import LabelSpace
+from input_pipeline.labels.vocabulary import Vocabulary
 
 
 def check_layout(
@@ -34,7 +37,9 @@ def check_layout(
     plugin = plugins.get(kind, here.type)
     if kind == 'model' and there.get('type') != here.type:
       continue  # the arrays tell
-    for name in getattr(plugin, 'LAYOUT', ()):
+    # A task may inherit the list without taking all of its options.
+    known = plugins.option_names(plugin)[0]
+    for name in filter(known.__contains__, _layout(plugin)):
       then, now = (plugins.option(plugin, c, name) for c in (there, here))
       if now != then:
         differ.append(f'  {kind}.{name}: {then!r} there, {now!r} here')
@@ -48,11 +53,18 @@ def check_layout(
     )
 
 
-def classes_differ(meta: Mapping[str, Any], vocabulary: Any) -> bool:
+def _layout(plugin: object) -> Sequence[str]:
+  """Names of the options of a model or task that no array shows."""
+  return plugin.LAYOUT if isinstance(plugin, WithLayout) else ()
+
+
+def classes_differ(
+  meta: Mapping[str, Any], space: LabelSpace | Vocabulary
+) -> bool:
   """Whether the names of the classes are other ones, or in another order.
 
   Args:
     meta: of a checkpoint; without its key `classes` nothing is known.
-    vocabulary: vocabulary.Vocabulary.
+    space: a LabelSpace or a Vocabulary.
   """
-  return meta.get('classes') not in (None, vocabulary.fingerprint())
+  return meta.get('classes') not in (None, space.fingerprint())

@@ -3,10 +3,10 @@
 A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
 (step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
 the data position and fingerprint, the true number of classes and a digest of
-their names). Saves run in the background and appear under their final name only
-when complete; a run that is killed in a save finds the one before. Arrays are
-restored straight onto the mesh of the restarted run. What cannot be read is
-`folders.DamagedError`, one line that names the folder.
+their names, the format, see formats.py). Saves run in the background and appear
+under their final name only when complete; a run that is killed in a save finds
+the one before. Arrays are restored straight onto the mesh of the restarted run.
+What cannot be read is `folders.DamagedError`, one line that names the folder.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from big_vision_like.checkpoints import reading
+from big_vision_like.checkpoints import formats, reading
 from big_vision_like.checkpoints.folders import FOLDER
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.training.state import TrainState
@@ -87,9 +87,9 @@ class Checkpointer:
       step,
       args=ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
-        extra=ocp.args.StandardSave(state.extra),
+        extra=ocp.args.StandardSave(formats.with_marker(state.extra)),
         train=ocp.args.StandardSave(train),
-        meta=ocp.args.JsonSave(dict(meta)),
+        meta=ocp.args.JsonSave({**meta, formats.KEY: formats.NUMBER}),
       ),
       force=True,
     )
@@ -108,14 +108,24 @@ class Checkpointer:
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step, placed as `abstract` (shapes and shardings) says.
 
+    Slots of an older format are taken over as they are, under today's names.
     A head that is padded to another width (task.class_multiple) is padded or
-    cut to fit; the caller compares the true numbers of classes.
+    cut to fit; the caller compares the true numbers of classes. Where averages
+    of the weights were kept without those of the statistics, as older versions
+    did, the latter begin at the last statistics.
 
     Raises:
-      ValueError: the checkpoint is of another model, head or optimizer.
+      ValueError: the checkpoint is of another model, head or optimizer, or of
+        a format that is not known yet.
       DamagedError: it cannot be read.
     """
+    averaged = reading.stored_averages(self.path(step), 'ema_extra')
+    if abstract.ema_extra is not None and averaged is None:
+      state = self.restore(abstract.replace(ema_extra=None), step)
+      return state.replace(ema_extra=jax.tree.map(jnp.copy, state.extra))
+    number = formats.number_of(self.meta(step))
     train = _train_item(abstract)
+    train['opt_state'] = formats.as_stored(abstract.opt_state, number)
     expected = dict(params=abstract.params, extra=abstract.extra, train=train)
     stored = {
       item: reading.stored_shapes(self.path(step), item) for item in expected
@@ -127,6 +137,8 @@ class Checkpointer:
         'train.ema_decay or train.mode of this config:\n'
         + '\n'.join(differences)
       )
+    if not stored['extra']:
+      del expected['extra']
     as_stored = {k: _as_stored(v, stored[k]) for k, v in expected.items()}
     with reading.damage_named(self.path(step)):
       items = self._manager.restore(
@@ -136,8 +148,12 @@ class Checkpointer:
         ),
       )
     items = {k: jax.tree.map(_fit, items[k], v) for k, v in expected.items()}
+    train = items['train']
+    train['opt_state'] = formats.from_stored(
+      train['opt_state'], abstract.opt_state, number
+    )
     return TrainState(
-      params=items['params'], extra=items['extra'], **items['train']
+      params=items['params'], extra=items.get('extra', abstract.extra), **train
     )
 
   def meta(self, step: int) -> dict[str, Any]:
@@ -166,14 +182,17 @@ def _differences(
 
 
 def _train_item(state: TrainState) -> dict[str, Any]:
-  """What the item `train` holds; `workers` only where there are some."""
+  """What the item `train` holds; some of it only where there is any."""
   train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
-  return train if state.workers is None else {**train, 'workers': state.workers}
+  for name in ('workers', 'ema_extra'):
+    if jax.tree.leaves(getattr(state, name)):
+      train[name] = getattr(state, name)
+  return train
 
 
 def _fits(name: str, here: Any, there: Any) -> bool:
   """Same shape, or a head of another padded width."""
-  if None in (here, there) or not mesh_lib.has_rule(name):
+  if None in (here, there) or not mesh_lib.spec_for(name, len(here)):
     return here == there
   return here[:-1] == there[:-1]
 

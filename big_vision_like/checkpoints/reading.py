@@ -4,18 +4,19 @@ What cannot be read is `folders.DamagedError`, one line that names the folder.
 """
 
 import contextlib
-import inspect
 import pathlib
-import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from big_vision_like.checkpoints import formats, late_answers
 from big_vision_like.checkpoints.folders import DamagedError
+from big_vision_like.config.stream_names import MAIN
 from big_vision_like.parallel import mesh as mesh_lib
+from input_pipeline.labels.space import LabelSpace
 
 _META_KEYS = ('config', 'num_classes')
 _SHOWN_REASON = 300  # characters of what a library says of a damaged file
@@ -24,18 +25,9 @@ _SHOWN_REASON = 300  # characters of what a library says of a damaged file
 @contextlib.contextmanager
 def damage_named(path: pathlib.Path, item: str = '') -> Iterator[None]:
   """Turns what libraries say of unreadable files into one line."""
-  hook = sys.unraisablehook
-
-  def without_late_answers(met: Any) -> None:
-    closed = str(met.exc_value) == 'Event loop is closed'
-    if not closed and not inspect.iscoroutine(met.object):
-      hook(met)
-
-  # The other reads of one that failed end later, unawaited or with answers to
-  # a closed event loop, and each would print; so after a failure this stays.
-  sys.unraisablehook = without_late_answers
   try:
-    yield
+    with late_answers.dropped():
+      yield
   except (RuntimeError, MemoryError):  # not of the files
     raise
   except Exception as error:  # tensorstore's have no type of their own
@@ -43,7 +35,6 @@ def damage_named(path: pathlib.Path, item: str = '') -> Iterator[None]:
     raise DamagedError(
       f'checkpoint {path} is damaged or incomplete: {what}'
     ) from error
-  sys.unraisablehook = hook
 
 
 def _reason(error: BaseException) -> str:
@@ -68,6 +59,8 @@ def stored_tree(path: pathlib.Path, item: str) -> Any:
     tree = getattr(tree, 'tree', tree)
     if tree is None:  # Orbax only logs what it met
       raise ValueError('the list of its arrays cannot be read')
+  if item == 'extra':
+    tree = formats.without_marker(tree)
   return jax.tree.map(
     lambda m: jax.ShapeDtypeStruct(tuple(m.shape), m.dtype),
     tree,
@@ -84,6 +77,10 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
   """The meta item of the checkpoint folder of one step.
 
   Checkpoints of older versions and converted weights have no `classes`.
+
+  Raises:
+    DamagedError: it cannot be read.
+    ValueError: the checkpoint is of a newer format than is known.
   """
   handler = ocp.JsonCheckpointHandler()
   with damage_named(path, 'meta'), ocp.Checkpointer(handler) as reader:
@@ -91,14 +88,43 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     for key in _META_KEYS:
       if not isinstance(meta, dict) or key not in meta:
         raise ValueError(f'no key {key!r}')
+  formats.check(meta, path)
   return meta
+
+
+def by_stream(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """Stream -> what a checkpoint tells of its labels, as of the main one."""
+  return {MAIN: meta, **meta.get('also', {})}
+
+
+def label_spaces(
+  meta: Mapping[str, Any], path: pathlib.Path
+) -> dict[str, LabelSpace]:
+  """The labels of each stream that a checkpoint was trained on."""
+  return {n: label_space(told, path) for n, told in by_stream(meta).items()}
+
+
+def label_space(meta: Mapping[str, Any], path: pathlib.Path) -> LabelSpace:
+  """The labels of a checkpoint; their number alone, if it is an old one.
+
+  Args:
+    meta: from `read_meta`.
+    path: its folder, for messages.
+
+  Raises:
+    DamagedError: no label space.
+  """
+  if 'space' not in meta:
+    return LabelSpace.of_count(meta['num_classes'])
+  with damage_named(path, 'meta'):
+    return LabelSpace.from_json(meta['space'], 'meta')
 
 
 def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
   """(params, extra) of a stored checkpoint, for predictions only.
 
-  The parameters are their averages (EMA) where the run kept them. Optimizer
-  slots are not read.
+  Both are their averages (EMA) where the run kept them; older versions kept
+  those of the parameters alone. Optimizer slots are not read.
 
   Args:
     path: checkpoint folder of one step, from `find`.
@@ -110,18 +136,24 @@ def read_weights(path: pathlib.Path, sharding: Any) -> tuple[Any, Any]:
     target = jax.tree.map(place, tree)
     return load_into(target, path, item, list(shapes(target)))
 
-  ema = stored_averages(path)
-  if ema is not None:
-    params = read('train', {'ema': ema})['ema']
-  else:
-    params = read('params', stored_tree(path, 'params'))
-  return params, read('extra', stored_tree(path, 'extra'))
+  def averaged(item: str, average: str) -> Any:
+    tree = stored_averages(path, average)
+    if tree is None:
+      return read(item, stored_tree(path, item))
+    return read('train', {average: tree})[average]
+
+  return averaged('params', 'ema'), averaged('extra', 'ema_extra')
 
 
-def stored_averages(path: pathlib.Path) -> Any:
-  """Tree of ShapeDtypeStructs of the averages; None where none were kept."""
-  ema = stored_tree(path, 'train').get('ema')
-  return ema if jax.tree.leaves(ema) else None
+def stored_averages(path: pathlib.Path, name: str = 'ema') -> Any:
+  """Tree of ShapeDtypeStructs of averages; None where none were kept.
+
+  Args:
+    path: checkpoint folder of one step.
+    name: 'ema', of the parameters, or 'ema_extra', of the batch statistics.
+  """
+  tree = stored_tree(path, 'train').get(name)
+  return tree if jax.tree.leaves(tree) else None
 
 
 def load_into(

@@ -57,8 +57,8 @@ def warm_start(
     path: checkpoint folder of one step, from `find`.
     reinit: patterns of parameter names ('head/.*') that keep their fresh
       values; checkpoint arrays of such names are left.
-    ema: take the averages (EMA) of the parameters where the run kept them, as
-      evaluations do; else the parameters as trained.
+    ema: take the averages (EMA) of the parameters and of the batch statistics
+      where the run kept them, as evaluations do; else both as trained.
 
   Raises:
     ValueError: an array is missing, superfluous or of another shape and no
@@ -85,12 +85,13 @@ def warm_start(
           f'  {name}: {there.get(name, "absent")} in the checkpoint, '
           f'{here.get(name, "absent")} in the model'
         )
+    average = {'params': 'ema', 'extra': 'ema_extra'}[item]
     if problems:
       values[item] = target
-    elif item == 'params' and ema and has_averages:
-      names = [f'ema/{name}' for name in loaded]
-      values[item] = reading.load_into({'ema': target}, path, 'train', names)[
-        'ema'
+    elif ema and reading.stored_averages(path, average) is not None:
+      names = [f'{average}/{name}' for name in loaded]
+      values[item] = reading.load_into({average: target}, path, 'train', names)[
+        average
       ]
     else:
       values[item] = reading.load_into(target, path, item, loaded)
@@ -104,6 +105,8 @@ def warm_start(
     )
   if state.ema is not None:
     values['ema'] = jax.tree.map(lambda x: x.copy(), values['params'])
+  if state.ema_extra is not None:
+    values['ema_extra'] = jax.tree.map(lambda x: x.copy(), values['extra'])
   averages = ema if has_averages else None
   report = WarmStart(tuple(loaded), tuple(fresh), tuple(left), averages)
   return state.replace(**values), report

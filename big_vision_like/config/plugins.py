@@ -5,19 +5,20 @@ dotted name any importable module, so a user's evaluator needs no registry and
 no change here: `type='my_package.my_evaluator'`.
 """
 
-import collections.abc
 import dataclasses
 import difflib
 import importlib
 import importlib.util
 import inspect
-import numbers
+import os
 import pkgutil
-import types
-import typing
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
+
+from big_vision_like.config import option_types
 
 _PACKAGES = {
   'source': 'input_pipeline.sources',
@@ -53,28 +54,71 @@ def load(kind: str, name: str) -> ModuleType:
   """Imports the plug-in `name` of `kind` ('source', 'task', ...).
 
   Raises:
-    ValueError: no such plug-in; the message lists the project's own ones.
+    ValueError: no such plug-in, or one whose own imports fail; the message
+      lists the project's own ones, or names the import.
   """
   if not isinstance(name, str) or not all(name.split('.')):
     raise ValueError(f'{kind} type must be a name, got {name!r}')
-  dotted = '.' in name
-  path = name if dotted else f'{_PACKAGES[kind]}.{name}'
-  if dotted or name in names(kind):
-    try:
-      module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-      if error.name is None or not f'{path}.'.startswith(f'{error.name}.'):
-        raise  # the plug-in exists, something it imports does not
-    else:
-      if not hasattr(module, _EXPORTS[kind]):
-        raise ValueError(
-          f'{kind} {name!r}: module {path} does not define {_EXPORTS[kind]!r}'
-        )
-      return module
+  if '.' not in name and name not in names(kind):
+    raise ValueError(
+      f'unknown {kind} {name!r}{suggest(name, names(kind))}; valid: '
+      f'{", ".join(names(kind))}, or the dotted name of your own module'
+    )
+  path = name if '.' in name else f'{_PACKAGES[kind]}.{name}'
+  module = import_module(path, f'{kind} {name!r}')
+  if not hasattr(module, _EXPORTS[kind]):
+    raise ValueError(
+      f'{kind} {name!r}: module {path} does not define {_EXPORTS[kind]!r}'
+    )
+  return module
+
+
+def import_module(path: str, what: str) -> ModuleType:
+  """Imports a module by its dotted name.
+
+  Args:
+    path: of the module.
+    what: it is for, as the start of messages ("model 'my_package.my_model'").
+
+  Raises:
+    ValueError: there is no such module on Python's path, or an import inside
+      it fails; which of them, in one line.
+  """
+  try:
+    return importlib.import_module(path)
+  except ImportError as error:
+    absent = getattr(error, 'name', None) or ''
+    if not isinstance(error, ModuleNotFoundError) or not _leads_to(
+      absent, path
+    ):
+      raise ValueError(
+        f'{what}: an import inside the module fails: {error}{_line_of(error)}'
+      ) from error
+  top = path.partition('.')[0]
+  if absent == top:
+    raise ValueError(
+      f"{what}: there is no module {top!r} on Python's path; set PYTHONPATH to "
+      f'the folder that holds it (now {os.environ.get("PYTHONPATH", "")!r})'
+    )
+  found = sys.modules.get(absent.rpartition('.')[0])
+  where = getattr(found, '__file__', None) or getattr(found, '__path__', '')
   raise ValueError(
-    f'unknown {kind} {name!r}{suggest(name, names(kind))}; valid: '
-    f'{", ".join(names(kind))}, or the dotted name of your own module'
+    f'{what}: there is no module {absent!r}; its package was found at {where} '
+    f'(PYTHONPATH is {os.environ.get("PYTHONPATH", "")!r})'
   )
+
+
+def _leads_to(module: str, path: str) -> bool:
+  """Whether a module is the one at a path, or a package above it."""
+  return bool(module) and f'{path}.'.startswith(f'{module}.')
+
+
+def _line_of(error: BaseException) -> str:
+  """' (FILE, line N)' of the import statement that failed; '' if unknown."""
+  frames = traceback.extract_tb(error.__traceback__)
+  inner = [f for f in frames if not f.filename.startswith('<frozen importlib')]
+  inner = inner[2:]  # after this module's and importlib's own
+  return f' ({inner[-1].filename}, line {inner[-1].lineno})' if inner else ''
 
 
 def get(kind: str, name: str) -> Callable[..., Any]:
@@ -86,6 +130,12 @@ def suggest(name: str, valid: Iterable[str]) -> str:
   """' (did you mean X?)' or nothing."""
   close = difflib.get_close_matches(str(name), list(valid), n=1)
   return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def parameters(fn: Callable[..., Any]) -> list[str]:
+  """Names of what a class or function is called with by position."""
+  found = inspect.signature(fn).parameters.values()
+  return [p.name for p in found if p.kind == p.POSITIONAL_OR_KEYWORD]
 
 
 def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
@@ -114,7 +164,9 @@ def option_names(fn: Callable[..., Any]) -> tuple[list[str], list[str]]:
 def check_kwargs(
   where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
 ) -> None:
-  """Checks option names against the keyword-only parameters of `fn`.
+  """Checks options against the keyword-only parameters of `fn`.
+
+  Names, types, and what the types say of ranges and choices (option_types.py).
 
   Args:
     where: config key of the options, for the message ('evals.fasteval').
@@ -122,7 +174,8 @@ def check_kwargs(
     kwargs: the options given.
 
   Raises:
-    ValueError: unknown or missing option, naming it and the valid ones.
+    ValueError: unknown or missing option, or a value that is not valid; names
+      it and what is valid.
   """
   valid, required = option_names(fn)
   for name in kwargs:
@@ -131,7 +184,7 @@ def check_kwargs(
         f'{where}: unknown option {name!r}{suggest(name, valid)}; '
         f'valid: {", ".join(valid) or "none"}'
       )
-  check_types(where, fn, kwargs)
+  option_types.check(where, fn, kwargs)
   missing = [name for name in required if name not in kwargs]
   if missing:
     raise ValueError(
@@ -147,64 +200,3 @@ def option(fn: Callable[..., Any], given: Mapping[str, Any], name: str) -> Any:
   if dataclasses.is_dataclass(fn):
     return next(f.default for f in dataclasses.fields(fn) if f.name == name)
   return inspect.signature(fn).parameters[name].default
-
-
-def check_types(
-  where: str, fn: Callable[..., Any], kwargs: Mapping[str, Any]
-) -> None:
-  """Checks plain options (numbers, text, flags, lists) by annotation.
-
-  An int serves as a float, True is no number. Options whose annotation is not
-  plain are left to what they configure.
-
-  Raises:
-    ValueError: naming the option, its value and the types it takes.
-  """
-  try:
-    hints = typing.get_type_hints(fn if _is_fields(fn) else _call(fn))
-  except (NameError, TypeError):
-    return
-  for name, value in kwargs.items():
-    kinds = _plain_types(hints.get(name))
-    if kinds and not _fits(value, kinds):
-      names = ' or '.join(sorted(k.__name__ for k in kinds))
-      raise ValueError(
-        f'{where}: {name} must be {names.replace("NoneType", "None")}, got '
-        f'{value!r}'
-      )
-
-
-def _is_fields(fn: Any) -> bool:
-  return dataclasses.is_dataclass(fn) or not inspect.isclass(fn)
-
-
-def _call(cls: Any) -> Any:
-  """The method whose signature holds a class's options."""
-  own_new = cls.__new__ is not object.__new__
-  return cls.__new__ if own_new else cls.__init__
-
-
-def _plain_types(hint: Any) -> set[type]:
-  """Types of an annotation of plain types only, else the empty set."""
-  parts = typing.get_args(hint)
-  union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-  found = set()
-  for part in parts if union else (hint,):
-    origin = typing.get_origin(part) or part
-    if origin in (collections.abc.Sequence, list, tuple):
-      found |= {list, tuple}
-    elif origin in (int, float, str, bool, type(None)):
-      found.add(origin)
-    else:
-      return set()
-  return found
-
-
-def _fits(value: Any, kinds: set[type]) -> bool:
-  if isinstance(value, bool):
-    return bool in kinds
-  if isinstance(value, numbers.Integral):
-    return bool(kinds & {int, float})
-  if isinstance(value, numbers.Real):
-    return float in kinds
-  return isinstance(value, tuple(kinds))

@@ -5,29 +5,71 @@ checked to be there; their options are checked by what they configure.
 """
 
 import json
-import math
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import plugins
+from big_vision_like.config import (
+  expected,
+  option_types,
+  plugins,
+  stream_names,
+)
+from big_vision_like.config.option_types import (
+  Above,
+  AtLeast,
+  Between,
+  Count,
+  Fraction,
+  Seed,
+)
 from configs import common
 
 # A ConfigDict; its keys have no static types.
 Config = Any
 
 FILE = 'config.json'  # of a workdir
-TRAIN_MODES = ('sync', 'downpour')
 
 OPEN_SECTIONS = (
   'input.source', 'model', 'task', 'optim', 'schedule', 'evals', 'expected',
 )  # fmt: skip
+_Seconds = Annotated[float, AtLeast(0)]  # 0: never
+_AxisSize = Literal[-1] | Count  # -1: all that remain
+# What keys may be besides the types of their defaults. What plug-ins and the
+# options of `train.downpour` may be stands with these.
+VALID: dict[str, Any] = {
+  'seed': Seed,
+  'log_every_steps': Count,
+  'device': Literal['any', 'cpu', 'gpu', 'tpu', 'accelerator'],
+  'mesh.data': _AxisSize,
+  'mesh.model': _AxisSize,
+  'input.batch_size': Count,
+  'input.workers': Annotated[int, Between(0, 1024)],
+  'input.threads': Annotated[int, Between(1, 256)],
+  'input.prefetch': Count,
+  'input.fraction': Annotated[float, Between(0, 1, open='low')],
+  'input.max_bad_fraction': Fraction,
+  'input.timeout_s': _Seconds,
+  'train.accum_steps': Count,
+  'train.ema_decay': Annotated[float | None, Between(0, 1, open='high')],
+  'train.mode': Literal['sync', 'downpour'],
+  'train.downpour.servers': Count,
+  'train.downpour.head_shards': Count,
+  'train.step_timeout_s': _Seconds,
+  'ckpt.every_steps': Count,
+  'ckpt.keep_last': Count,
+  'ckpt.keep_every_steps': Annotated[int | None, AtLeast(1)],
+  'on_eval_error': Literal['raise', 'log'],
+  'plan.num_devices': Annotated[int | None, Between(1, 4096)],
+  'plan.num_examples': Annotated[int | None, AtLeast(1)],
+  'plan.device_memory_gib': Annotated[float | None, Above(0)],
+}
 # The length of a run: 0, all that a command line can say, is 'not given'.
 LENGTH = ('total_steps', 'total_epochs', 'total_examples')
-# Keys whose change leaves the training of a run as it was.
+# Keys whose change leaves the training of a run as it was, in any stream.
 FREE_SECTIONS = (
   *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
@@ -52,7 +94,7 @@ def complete(config: Config) -> Config:
   for key in LENGTH:
     if table[key] == 0:
       table[key] = None
-  _check_ranges(table)
+  _check_values(table)
   return table
 
 
@@ -65,17 +107,42 @@ def _merge(table: Config, given: Config, prefix: str) -> None:
         f'unknown config key {name!r}{plugins.suggest(key, table)}; valid: '
         f'{", ".join(prefix + k for k in table)}'
       )
-    if name in OPEN_SECTIONS:
+    if name == 'input.also':
+      _merge_streams(table[key], value)
+    elif stream_names.as_main(name) in OPEN_SECTIONS:
       if not isinstance(value, Mapping | ConfigDict):
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       with table.unlocked():
-        table[key] = ConfigDict({**table[key].to_dict(), **_plain(value)})
+        table[key] = _of_plugin(table[key].to_dict(), _plain(value))
     elif isinstance(table[key], ConfigDict):
       if not isinstance(value, Mapping | ConfigDict):
         raise ValueError(f'config key {name!r} must be a dict, got {value!r}')
       _merge(table[key], ConfigDict(_plain(value)), f'{name}.')
     else:
       _set(table, key, value, name)
+
+
+def _merge_streams(table: Config, given: Any) -> None:
+  if not isinstance(given, Mapping | ConfigDict):
+    raise ValueError(f"config key 'input.also' must be a dict, got {given!r}")
+  stream_names.check([*given])
+  for name in given:
+    key = stream_names.config_key(name)
+    if not isinstance(given[name], Mapping | ConfigDict):
+      raise ValueError(
+        f'config key {key!r} must be a dict, got {given[name]!r}'
+      )
+    section = common.stream()
+    _merge(section, ConfigDict(_plain(given[name])), f'{key}.')
+    with table.unlocked():
+      table[name] = section
+
+
+def _of_plugin(defaults: dict[str, Any], given: dict[str, Any]) -> ConfigDict:
+  """Options of a plug-in; defaults that are another type's do not count."""
+  if given.get('type', defaults.get('type')) != defaults.get('type'):
+    defaults = {k: v for k, v in defaults.items() if k == 'num_classes'}
+  return ConfigDict({**defaults, **given})
 
 
 def _set(table: Config, key: str, value: Any, name: str) -> None:
@@ -101,67 +168,26 @@ def _plain(value: Any) -> dict[str, Any]:
   return value.to_dict() if isinstance(value, ConfigDict) else dict(value)
 
 
-def _check_ranges(config: Config) -> None:
-  positive = {
-    'log_every_steps': config.log_every_steps,
-    'input.batch_size': config.input.batch_size,
-    'input.threads': config.input.threads,
-    'input.prefetch': config.input.prefetch,
-    'ckpt.every_steps': config.ckpt.every_steps,
-    'ckpt.keep_last': config.ckpt.keep_last,
-    'train.accum_steps': config.train.accum_steps,
-  }
-  if config.ckpt.keep_every_steps is not None:
-    positive['ckpt.keep_every_steps'] = config.ckpt.keep_every_steps
-  for name, value in positive.items():
-    if value < 1:
-      raise ValueError(f'config key {name!r} must be at least 1, got {value}')
-  bad = config.input.max_bad_fraction
-  if not 0 <= bad <= 1:
-    raise ValueError(
-      f"config key 'input.max_bad_fraction' must be in [0, 1], got {bad}"
-    )
-  for name, seconds in (
-    ('input.timeout_s', config.input.timeout_s),
-    ('train.step_timeout_s', config.train.step_timeout_s),
-  ):
-    if not 0 <= seconds < math.inf:
-      raise ValueError(
-        f'config key {name!r} must be seconds, or 0 for never, got {seconds}'
-      )
+def _check_values(config: Config) -> None:
+  values = flat(config.to_dict())
+  for name, hint in VALID.items():
+    option_types.check_value(name, hint, values[name])
+  for name, section in stream_names.sections(config).items():
+    _check_stream(stream_names.config_key(name), section, config)
   _check_profile(config.profile.steps)
-  decay = config.train.ema_decay
-  if decay is not None and not 0 <= decay < 1:
-    raise ValueError(
-      f"config key 'train.ema_decay' must be in [0, 1), got {decay}"
-    )
-  if not 0 <= config.seed < 2**63:
-    raise ValueError(
-      f"config key 'seed' must be in [0, 2**63), got {config.seed}"
-    )
-  if config.input.threads > 256 or config.input.workers > 1024:
-    raise ValueError(
-      f'input.threads={config.input.threads} and input.workers='
-      f'{config.input.workers} are at most 256 and 1024'
-    )
+  expected.check(config.expected)
   _check_patterns('init_from.reinit', config.init_from.reinit)
-  if config.input.workers < 0:
+
+
+def _check_stream(key: str, section: Config, config: Config) -> None:
+  for name in ('batch_size', 'workers', 'fraction', 'max_bad_fraction'):
+    value = section.get(name)
+    if value is not None:
+      option_types.check_value(f'{key}.{name}', VALID[f'input.{name}'], value)
+  size, accum = section.batch_size, config.train.accum_steps
+  if size % accum:
     raise ValueError(
-      f"config key 'input.workers' must not be negative, got "
-      f'{config.input.workers}'
-    )
-  if config.input.batch_size % config.train.accum_steps:
-    raise ValueError(
-      f'train.accum_steps={config.train.accum_steps} does not divide '
-      f'input.batch_size={config.input.batch_size}'
-    )
-  if config.train.mode not in TRAIN_MODES:
-    raise ValueError(
-      f'train.mode={config.train.mode!r}; valid: {", ".join(TRAIN_MODES)}'
-    )
-  if config.on_eval_error not in ('raise', 'log'):
-    raise ValueError(
-      f'on_eval_error={config.on_eval_error!r}; valid: raise, log'
+      f'train.accum_steps={accum} does not divide {key}.batch_size={size}'
     )
 
 
@@ -227,7 +253,8 @@ def differences(old: Config, new: Config) -> list[str]:
   a, b = (flat(json.loads(c.to_json())) for c in (old, new))
   lines = []
   for key in sorted(a.keys() | b.keys()):
-    if any(key == s or key.startswith(f'{s}.') for s in FREE_SECTIONS):
+    plain = stream_names.as_main(key)
+    if any(plain == s or plain.startswith(f'{s}.') for s in FREE_SECTIONS):
       continue
     if a.get(key) != b.get(key):
       lines.append(f'  {key}: {a.get(key)!r} -> {b.get(key)!r}')

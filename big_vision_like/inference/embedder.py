@@ -13,18 +13,9 @@ import numpy as np
 
 from big_vision_like.inference import stored_model
 from big_vision_like.inference.stored_predictor import StoredPredictor
+from big_vision_like.protocols import Source
 from input_pipeline.labels.vocabulary import Vocabulary
-
-_CENTRAL = 0.875  # of a side: what evaluation takes after random areas
-_PIXEL_OPS = (
-  'decode', 'resize', 'resize_small', 'resize_long', 'shrink_to_fit',
-  'center_crop', 'central_crop', 'pad',
-)  # fmt: skip
-# Ops of training that leave the pixels alone, or move them by chance only.
-_DROPPED = (
-  'random_flip', 'labels', 'single_label', 'label_noise', 'boxes',
-  'decode_segmentation', 'full_segmentation', 'image_size', 'keep',
-)  # fmt: skip
+from input_pipeline.ops.without_chance import deterministic_ops
 
 
 class Embedder(StoredPredictor):
@@ -74,6 +65,7 @@ class Embedder(StoredPredictor):
       threads=threads,
       workers=workers,
     )
+    self._name = predict_fn
     shape = self.outputs[predict_fn].shape
     if len(shape) != 2:
       raise ValueError(
@@ -84,11 +76,11 @@ class Embedder(StoredPredictor):
 
   @property
   def vocabulary(self) -> Vocabulary | None:
-    """The model's classes; None where its training data are not here."""
+    """The model's classes; None where they are not known."""
     return self.model.vocabulary
 
   def embed(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of the records of a source, in the order given, by batches.
 
@@ -104,11 +96,11 @@ class Embedder(StoredPredictor):
     Raises:
       ValueError: an index outside the source.
     """
-    for chosen, features, _ in self.batches(source, indices):
-      yield chosen, features
+    for chosen, outputs, _ in self.batches(source, indices):
+      yield chosen, outputs[self._name]
 
   def embed_all(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> tuple[np.ndarray, np.ndarray]:
     """The same in one piece: indices int64 [n], features float32 [n, D]."""
     parts = list(self.embed(source, indices))
@@ -118,47 +110,3 @@ class Embedder(StoredPredictor):
         [np.empty((0, self.dim), np.float32), *(f for _, f in parts)]
       ),
     )
-
-
-def deterministic_ops(
-  specs: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-  """The op configs of training as they are for an evaluation.
-
-  A random crop becomes the central one of its size, a random area of the image
-  the central 87.5 % of either side (Szegedy et al. 2015); reflections and the
-  ops of labels go.
-
-  Raises:
-    ValueError: an op of which this is not known.
-  """
-  kept = []
-  for spec in specs:
-    name, options = spec['op'], dict(spec)
-    if name == 'random_crop':
-      kept.append(options | {'op': 'center_crop'})
-    elif name == 'random_resized_crop':
-      kept += _central(options)
-    elif name in _PIXEL_OPS:
-      kept.append(options)
-    elif name not in _DROPPED:
-      raise ValueError(
-        f'input.ops of the checkpoint: what {name!r} is without chance is not '
-        'known; give the ops to use instead'
-      )
-  return kept
-
-
-def _central(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The op random_resized_crop without chance."""
-  size = options['size']
-  whole = (
-    round(size / _CENTRAL)
-    if isinstance(size, int)
-    else [round(side / _CENTRAL) for side in size]
-  )
-  kept = {k: v for k, v in options.items() if k == 'antialias'}
-  return [
-    dict(op='resize', size=whole, **kept),
-    dict(op='center_crop', size=size),
-  ]

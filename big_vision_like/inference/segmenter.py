@@ -18,11 +18,13 @@ from big_vision_like.inference import embedder
 from big_vision_like.inference.stored_model import StoredModel
 from big_vision_like.inference.stored_predictor import StoredPredictor
 from big_vision_like.ops import interpolation
+from big_vision_like.protocols import ShowingWhole, Source
+from input_pipeline import ops as example_ops
 
 _TILE = 256  # pixels of a side
 _EVALUATOR = 'semantic_segmentation'
-_RESIZES = ('resize', 'resize_small', 'resize_long', 'shrink_to_fit')
 _NOTED = {'op': 'image_size'}
+_PLACING = ('pad', 'canvas')
 
 
 class Mask(NamedTuple):
@@ -61,24 +63,21 @@ class Segmenter(StoredPredictor):
     threads: int = 2,
     workers: int = 0,
   ):
-    if 'segmentation' not in model.task.fields:
-      raise ValueError(
-        f'the task {model.config.task.type!r} gives no classes of pixels'
-      )
+    self._name, _ = model.prediction('mask')
     super().__init__(
       model,
-      'logits',
+      self._name,
       whole_image_ops(model.config) if ops is None else ops,
       batch_size=batch_size,
       threads=threads,
       workers=workers,
     )
-    _, *grid, self.num_outputs = self.outputs['logits'].shape
+    _, *grid, self.num_outputs = self.outputs[self._name].shape
     stride = interpolation.stride_between(self.image_shape[:2], grid)
     self._fill = jax.jit(functools.partial(_tile, stride=stride))
 
   def masks(
-    self, source: Any, indices: Sequence[int] | np.ndarray | None = None
+    self, source: Source, indices: Sequence[int] | np.ndarray | None = None
   ) -> Iterator[Mask]:
     """Masks of the records of a source, in the order given.
 
@@ -87,7 +86,8 @@ class Segmenter(StoredPredictor):
     Raises:
       ValueError: an index outside the source, or logits that are not finite.
     """
-    for chosen, logits, batch in self.batches(source, indices):
+    for chosen, outputs, batch in self.batches(source, indices):
+      logits = outputs[self._name]
       sizes = zip(batch['image_size'], batch['original_size'])
       for index, maps, (seen, full) in zip(chosen.tolist(), logits, sizes):
         if not np.isfinite(maps).all():
@@ -128,30 +128,50 @@ def _tile(
   return ids.astype('uint8')
 
 
-def whole_image_ops(config: Any) -> list[dict[str, Any]]:
+def _shows_whole(op: Mapping[str, Any]) -> bool:
+  """Whether an op leaves the whole image, with its corner at the top left."""
+  op_class = example_ops.find('ops', op['op'])
+  return isinstance(op_class, ShowingWhole) and op_class.shows_whole
+
+
+def whole_image_ops(
+  config: Any, evaluators: Sequence[str] = (_EVALUATOR,)
+) -> list[dict[str, Any]]:
   """Op configs that show the net a whole image, and say in which size.
 
-  They are those of the run's first evaluator of masks, or else of its training
-  without chance. An image larger than the canvas of `pad` is shrunk to it.
+  They are those of the run's first evaluator of these types, or else of its
+  training without chance. An image larger than the canvas of `pad` is shrunk
+  to it. The sizes of any images are not known before, so those of a run with
+  several canvases (`canvas`) share the one that holds all others.
 
   Raises:
     ValueError: ops that cut parts off: masks could not cover the image.
   """
   where, specs = 'input.ops', config.input.ops
   for name, evaluator in config.evals.items():
-    if evaluator.type == _EVALUATOR:
+    if evaluator.type in evaluators:
       where, specs = f'evals.{name}.ops', evaluator.ops
       break
   ops, placed = [], []
   for op in embedder.deterministic_ops(specs):
-    if op['op'] == 'pad' and not placed:
-      placed = [dict(op='shrink_to_fit', size=op['size']), _NOTED, op]
-    elif op['op'] == 'decode' or (op['op'] in _RESIZES and not placed):
+    if op['op'] in _PLACING and not placed:
+      pad = _on_one_canvas(op)
+      placed = [dict(op='shrink_to_fit', size=pad['size']), _NOTED, pad]
+    elif _shows_whole(op) and not placed:
       ops.append(op)
     else:
       raise ValueError(
         f'{where} of the checkpoint: after {op["op"]!r} the net does not see '
-        'the whole image at its top left, so its mask is not known; resizing '
-        'and then padding are'
+        'the whole image at its top left, so its masks or boxes are not known; '
+        'resizing and then padding are'
       )
   return [*ops, *(placed or [_NOTED])]
+
+
+def _on_one_canvas(op: Mapping[str, Any]) -> dict[str, Any]:
+  """`pad` as it is, and in place of `canvas`."""
+  if op['op'] == 'pad':
+    return dict(op)
+  heights, widths = zip(*op['sizes'])
+  kept = {k: v for k, v in op.items() if k not in ('op', 'sizes')}
+  return dict(op='pad', size=(max(heights), max(widths)), **kept)

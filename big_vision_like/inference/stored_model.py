@@ -15,9 +15,12 @@ import numpy as np
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
 from big_vision_like.config import settings
+from big_vision_like.config.stream_names import MAIN
+from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
 from input_pipeline import pipeline
 from input_pipeline.labels import vocabulary
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 
 
@@ -28,6 +31,8 @@ class StoredModel:
   Attributes:
     path: folder of the checkpoint.
     config: of the run, complete.
+    spaces: the labels of each stream that it was trained on; their number
+      alone where an old checkpoint does not say more.
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
@@ -35,12 +40,18 @@ class StoredModel:
 
   path: pathlib.Path
   config: Any
-  task: Any
+  spaces: Mapping[str, LabelSpace]
+  task: Task
   step: int
   meta: Mapping[str, Any]
 
+  @property
+  def space(self) -> LabelSpace:
+    """The labels of the main stream."""
+    return self.spaces[MAIN]
+
   def state(self, sharding: Any) -> Any:
-    """A state for `task.predict_fns`: weights (averages where kept) alone.
+    """A state for `task.predictions`: weights (averages where kept) alone.
 
     Args:
       sharding: where each array goes.
@@ -57,12 +68,30 @@ class StoredModel:
       nonfinite_step=unused,
     )
 
+  @property
+  def background(self) -> bool:
+    """Whether id 0 of its masks is a background, before the labels.
+
+    Raises:
+      ValueError: the task does not say it.
+    """
+    task = self.task
+    if isinstance(task, WithMasks) and task.background is not None:
+      return task.background
+    raise ValueError(
+      f'task {self.config.task.type!r} predicts masks, but has no attribute '
+      'background that says whether their id 0 is one'
+    )
+
   @functools.cached_property
   def vocabulary(self) -> Vocabulary | None:
-    """The model's classes; None where its training data are not here.
+    """The model's classes, as the checkpoint holds them.
 
-    Nor are they known where the data have other classes by now.
+    Old checkpoints do not: None where their training data are not here, or
+    have other classes by now.
     """
+    if not self.space.anonymous:
+      return self.space.vocabulary
     found = self._data_classes
     return None if found is None or self._differs(found) else found
 
@@ -84,7 +113,7 @@ class StoredModel:
       return None
 
   def _differs(self, classes: Vocabulary) -> bool:
-    if len(classes) != self.task.num_classes:
+    if len(classes) != self.space.num_classes:
       return True
     return compatibility.classes_differ(self.meta, classes)
 
@@ -98,10 +127,10 @@ class StoredModel:
     if path is None:
       return self.vocabulary
     found = vocabulary.load(path)
-    if len(found) != self.task.num_classes:
+    if len(found) != self.space.num_classes:
       raise ValueError(
         f'{where} {path!r} has {len(found):,} names, the model '
-        f'{self.task.num_classes:,} classes'
+        f'{self.space.num_classes:,} classes'
       )
     if self._differs(found):
       raise ValueError(
@@ -111,25 +140,36 @@ class StoredModel:
       )
     return found
 
+  def prediction(self, *kinds: str) -> tuple[str, Prediction]:
+    """Name and prediction of the first of the task's that is of these kinds.
+
+    Raises:
+      ValueError: it has none; lists those that it has.
+    """
+    predictions = self.task.predictions
+    for name, prediction in predictions.items():
+      if prediction.kind in kinds:
+        return name, prediction
+    listed = ', '.join(f'{n} ({p.kind})' for n, p in predictions.items())
+    raise ValueError(
+      f'the task {self.config.task.type!r} predicts no {" or ".join(kinds)}; '
+      f'it has {listed or "none"}'
+    )
+
   @property
   def scores(self) -> str:
     """What makes probabilities of its logits: 'softmax' or 'sigmoid'.
 
     Raises:
-      ValueError: a task whose labels are of neither kind.
+      ValueError: a task whose predictions are no logits.
     """
-    for field, kind in (
-      ('label', 'softmax'),
-      ('label_ids', 'sigmoid'),
-      ('segmentation', 'softmax'),
-    ):
-      if field in self.task.fields:
-        return kind
-    raise ValueError(
-      f'the task {self.config.task.type!r} learns from {self.task.fields}: '
-      'its logits are known as probabilities only for "label" and '
-      '"segmentation" (softmax) and "label_ids" (sigmoid)'
-    )
+    name, prediction = self.prediction('classes', 'mask')
+    if prediction.scores is None:
+      raise ValueError(
+        f'the task {self.config.task.type!r}: its prediction {name!r} does '
+        'not say what makes probabilities of it (scores: softmax or sigmoid)'
+      )
+    return prediction.scores
 
 
 def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
@@ -146,8 +186,9 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   path = folders.find(checkpoint_path, where)
   meta = reading.read_meta(path)
   config = settings.complete(meta['config'])
-  task = experiment.build_task(config, meta['num_classes'])
-  return StoredModel(path, config, task, int(path.name), meta)
+  spaces = reading.label_spaces(meta, path)
+  task = experiment.build_task(config, spaces)
+  return StoredModel(path, config, spaces, task, int(path.name), meta)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

@@ -15,27 +15,30 @@ functions run on the whole array.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Between
 from big_vision_like.parallel import constraints
 
-REDUCTIONS = ('sum_classes', 'mean_classes')
-UNKNOWN = ('negative', 'ignore')
-CONFIDENCE = ('ignore', 'target', 'weight')
+Reduction = Literal['sum_classes', 'mean_classes']
+Unknown = Literal['negative', 'ignore']
+Confidence = Literal['ignore', 'target', 'weight']
+Smoothing = Annotated[float, Between(0, 1, open='high')]
 
 
 def sigmoid_sparse(
   logits: jax.Array,
   label_ids: jax.Array,
   num_classes: int,
-  reduction: str = 'sum_classes',
+  reduction: Reduction = 'sum_classes',
   *,
-  unknown: str = 'negative',
-  confidence: str = 'ignore',
+  unknown: Unknown = 'negative',
+  confidence: Confidence = 'ignore',
   label_conf: jax.Array | None = None,
   negative_ids: jax.Array | None = None,
 ) -> jax.Array:
@@ -80,15 +83,8 @@ def sigmoid_sparse(
   Raises:
     ValueError: unknown choice, a missing array, or shapes that do not fit.
   """
-  for name, value, valid in (
-    ('reduction', reduction, REDUCTIONS),
-    ('unknown', unknown, UNKNOWN),
-    ('confidence', confidence, CONFIDENCE),
-  ):
-    if value not in valid:
-      raise ValueError(
-        f'{name} must be one of {", ".join(valid)}, got {value!r}'
-      )
+  choices = dict(reduction=reduction, unknown=unknown, confidence=confidence)
+  option_types.check('', sigmoid_sparse, choices)
   _check(logits, num_classes, label_ids, rank=2)
   if confidence == 'ignore':
     label_conf = None
@@ -132,7 +128,7 @@ def softmax_sparse(
   logits: jax.Array,
   label: jax.Array,
   num_classes: int,
-  label_smoothing: float = 0.0,
+  label_smoothing: Smoothing = 0.0,
 ) -> jax.Array:
   """Softmax cross-entropy with one label per example.
 
@@ -151,10 +147,7 @@ def softmax_sparse(
   Raises:
     ValueError: smoothing out of range, or shapes that do not fit.
   """
-  if not 0 <= label_smoothing < 1:
-    raise ValueError(
-      f'label_smoothing must be in [0, 1), got {label_smoothing}'
-    )
+  option_types.check_value('label_smoothing', Smoothing, label_smoothing)
   _check(logits, num_classes, label, rank=1)
 
   def local(logits: jax.Array, ids: Any, axis: str | None) -> jax.Array:

@@ -6,14 +6,18 @@ mean over a group's positives of the precision at the rank of each.
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
-VOCABS = ('annotated', 'all')
-AXES = ('class', 'image', 'pooled')
-CUTS = ('per_image', 'per_class', 'none')
-UNKNOWN = ('negative', 'ignore')
-DENOMINATORS = ('all_positives', 'min_n_k', 'retrieved')
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Count
+
+Vocab = Literal['annotated', 'all']
+Axis = Literal['class', 'image', 'pooled']
+Cut = Literal['per_image', 'per_class', 'none']
+Unknown = Literal['negative', 'ignore']
+Denominator = Literal['all_positives', 'min_n_k', 'retrieved']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,29 +39,16 @@ class RankingOptions:
       other pairs of image and class are dropped before the cut.
   """
 
-  k: int = 100
-  vocab: str = 'annotated'
-  axis: str = 'class'
-  cut: str = 'per_image'
-  denominator: str = 'all_positives'
+  k: Count = 100
+  vocab: Vocab = 'annotated'
+  axis: Axis = 'class'
+  cut: Cut = 'per_image'
+  denominator: Denominator = 'all_positives'
   normalise_weights: bool = True
-  unknown: str = 'negative'
+  unknown: Unknown = 'negative'
 
   def __post_init__(self):
-    if self.k < 1:
-      raise ValueError(f'k must be at least 1, got {self.k}')
-    for name, valid in (
-      ('vocab', VOCABS),
-      ('axis', AXES),
-      ('cut', CUTS),
-      ('denominator', DENOMINATORS),
-      ('unknown', UNKNOWN),
-    ):
-      if getattr(self, name) not in valid:
-        raise ValueError(
-          f'{name} must be one of {", ".join(valid)}, '
-          f'got {getattr(self, name)!r}'
-        )
+    option_types.check_fields('', self)
     if self.cut == 'none' and self.denominator == 'min_n_k':
       raise ValueError(
         "denominator='min_n_k' needs a cut at k; cut is 'none' (valid: "

@@ -6,7 +6,7 @@ outside of what they mark.
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ def draw(
   side: int,
   *,
   background: bool = True,
+  words: Sequence[str] | None = None,
+  faint: Sequence[tuple[np.ndarray, int]] = (),
 ) -> np.ndarray:
   """uint8 [h, w, 3]: the image of an example with its targets drawn over it.
 
@@ -64,6 +66,9 @@ def draw(
       enlarged by a whole number, large ones reduced.
     background: class 0 of a segmentation is the background, which is left as
       it is, and label i is class i + 1; or else label i is class i.
+    words: what to write at each box, in place of its name.
+    faint: (box [4], position of a box of the example): thin outlines in the
+      colour of that box.
   """
   image = example['image']
   scale = side / max(image.shape[:2])
@@ -79,11 +84,14 @@ def draw(
   ):
     bottom, right = (n * scale - 1 for n in example['image_size'])
     pen.rectangle((0, 0, right, bottom), outline=_MIDDLE)
+  for box, i in faint:
+    pen.rectangle(_corners(box, scale), outline=_colour_of(example, i))
   shown = _boxes(example)
   for i in shown:
     _draw_keypoints(pen, example, i, scale)
   for i in shown:
-    _draw_box(pen, example, i, scale, name)
+    text = _words(example, i, name) if words is None else words[i]
+    _draw_box(pen, example, i, scale, text)
   return np.array(picture)
 
 
@@ -122,24 +130,30 @@ def _colour_of(example: Mapping[str, Any], i: int) -> tuple[int, int, int]:
   return colour(int(labels[i]) if i < len(labels) else i)
 
 
-def _draw_box(
-  pen: ImageDraw.ImageDraw,
-  example: Mapping[str, Any],
-  i: int,
-  scale: float,
-  name: Callable[[int], str],
-) -> None:
-  y0, x0, y1, x1 = (float(n) * scale for n in example['boxes'][i])
-  tone = _colour_of(example, i)
-  corners = x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
-  pen.rectangle(corners, outline=tone, width=2)
+def _words(
+  example: Mapping[str, Any], i: int, name: Callable[[int], str]
+) -> str:
+  """The name of a box's label, and what it is marked as."""
   words = []
   if i < len(example.get('box_labels', ())):
     words.append(name(int(example['box_labels'][i])))
   for flag in ('crowd', 'difficult'):
     if f'box_{flag}' in example and example[f'box_{flag}'][i]:
       words.append(f'({flag})')
-  text = ' '.join(words).strip()
+  return ' '.join(words).strip()
+
+
+def _draw_box(
+  pen: ImageDraw.ImageDraw,
+  example: Mapping[str, Any],
+  i: int,
+  scale: float,
+  text: str,
+) -> None:
+  tone = _colour_of(example, i)
+  corners = _corners(example['boxes'][i], scale)
+  x0, y0, _, _ = corners
+  pen.rectangle(corners, outline=tone, width=2)
   if not text:
     return
   # Above the box where there is room, and never outside the picture.
@@ -151,6 +165,12 @@ def _draw_box(
   dark = sum(tone) < 380
   ink = (255, 255, 255) if dark else (0, 0, 0)
   pen.text((left + 1, top), text, fill=ink, font=font())
+
+
+def _corners(box: np.ndarray, scale: float) -> tuple[float, ...]:
+  """left, top, right, bottom pixels that belong to a box."""
+  y0, x0, y1, x1 = (float(n) * scale for n in box)
+  return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
 
 
 def _draw_keypoints(

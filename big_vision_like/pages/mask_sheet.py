@@ -80,7 +80,7 @@ def write(
   ]
   about = [
     ('classes', len(classes.names)),
-    ('background', 'class 0' if model.task.background else 'none'),
+    ('background', 'class 0' if model.background else 'none'),
   ]
   html_page.save(
     path,

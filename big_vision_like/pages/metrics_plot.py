@@ -2,7 +2,8 @@
 
 One panel a key, one colour a run. Training figures are drawn faint as they
 are and bold as a running mean. Lines that a killed run left torn are reported
-and left out; where a step stands twice, after a resume, the later line counts.
+and left out; where a step stands twice, after a resume, the later line counts,
+and what was trained anew under another config is not drawn.
 """
 
 import json
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.runtime import figures
+from big_vision_like.runtime.figures import METRICS
 from input_pipeline.files import atomic
 
-METRICS = 'metrics.jsonl'
 X_AXES = ('step', 'examples', 'hours')
 _TRAIN = 'train/'
 _SMOOTH_FROM = 20  # points; fewer are drawn as they are
@@ -35,7 +37,7 @@ def read(workdir: str | os.PathLike[str]) -> dict[str, _Curve]:
   path = pathlib.Path(workdir) / METRICS
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file; is {workdir} a workdir?')
-  values: dict[str, dict[int, float]] = {}
+  records = []
   lines = path.read_bytes().split(b'\n')
   for number, line in enumerate(lines, 1):
     if not line.strip():
@@ -43,7 +45,10 @@ def read(workdir: str | os.PathLike[str]) -> dict[str, _Curve]:
     record = _parse(line)
     if record is None:
       _warn(f'{path}:{number}: torn line left out')
-      continue
+    else:
+      records.append(record)
+  values: dict[str, dict[int, float]] = {}
+  for record in figures.counting(records):
     for key, value in record.items():
       if key != 'step' and (value is None or isinstance(value, int | float)):
         number_or_nan = math.nan if value is None else float(value)

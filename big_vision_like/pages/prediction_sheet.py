@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from big_vision_like.pages import html_page
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline
+from input_pipeline.examples.errors import record_named
 
 _SIDE = 160  # pixels of a thumbnail
 _MOST_FREQUENT = 20
@@ -24,7 +26,7 @@ def spread(total: int, num: int) -> frozenset[int]:
 
 def write(
   path: str,
-  source: Any,
+  source: Source,
   shown: Sequence[tuple[int, dict[str, Any]]],
   embedder: Any,
   counts: collections.Counter[str],
@@ -46,7 +48,8 @@ def write(
   rng = np.random.default_rng(0)  # decoding has no chance
   pictures = []
   for index, line in shown:
-    image = decode({'image': source[index]['image']}, rng)['image']
+    with record_named(source, index, 'the sheet of predictions'):
+      image = decode({'image': source[index]['image']}, rng)['image']
     rows = [
       f'{entry["score"]:.3f} {entry["name"]}' for entry in line['predictions']
     ]
@@ -55,7 +58,7 @@ def write(
     scale = max(1, _SIDE // max(small.shape))  # icons are shown larger
     pictures.append(html_page.figure(small, caption, scale=scale))
   model = embedder.model
-  about = [('classes', model.task.num_classes), ('scores', model.scores)]
+  about = [('classes', model.space.num_classes), ('scores', model.scores)]
   parts = [
     *facts(model, about, total, embedder.bad, len(shown)),
     html_page.element('h2', 'First labels, most frequent ones'),

@@ -1,9 +1,10 @@
 """The device mesh, and which parameter lives where on it.
 
 Axes: 'data' and 'model'. The batch is split over both; the classifier's class
-axis over 'model'; all other parameters are replicated. Model code stays plain:
-one table of (path pattern, PartitionSpec) places the parameters, and optimizer
-slots and averages follow their parameter because their paths end in its path.
+axis over 'model'; all other parameters are replicated, those of a head for
+pixels or boxes among them. Model code stays plain: one table of (path pattern,
+PartitionSpec) places the parameters, and optimizer slots and averages follow
+their parameter because their paths end in its path.
 The copies that asynchronous workers hold are split over 'data' by worker.
 See docs/sharding.md.
 """
@@ -24,7 +25,8 @@ WORKERS = 'workers/params/'
 # Optimizer slots, which `shard_slots` splits over 'data' besides.
 SLOTS = 'opt_state/slots/'
 
-# First match wins; a leaf with fewer dims than the spec is replicated.
+# First match wins, among the specs of as many dims as the array: a kernel of a
+# convolution [h, w, D, C] is replicated, whatever its name, and so is its bias.
 RULES: Rules = (
   (r'(^|/)head/kernel$', PartitionSpec(None, 'model')),
   (r'(^|/)head/bias$', PartitionSpec('model')),
@@ -38,11 +40,6 @@ def shape(config: Mapping[str, int], num_devices: int) -> tuple[int, int]:
     ValueError: sizes that do not multiply to the number of devices.
   """
   sizes = {axis: int(config[axis]) for axis in AXES}
-  for axis, size in sizes.items():
-    if size != -1 and size < 1:
-      raise ValueError(
-        f'mesh.{axis}={size} must be positive, or -1 for the rest'
-      )
   free = [axis for axis, size in sizes.items() if size == -1]
   if len(free) > 1:
     raise ValueError('only one of mesh.data, mesh.model may be -1')
@@ -92,17 +89,38 @@ def path_name(path: Sequence[Any]) -> str:
   return '/'.join(str(k) for k in keys)
 
 
-def has_rule(name: str, rules: Rules = RULES) -> bool:
-  """Whether the table names the array: the head, whose last axis is classes."""
-  return any(re.search(pattern, name) for pattern, _ in rules)
+def spec_for(name: str, rank: int, rules: Rules = RULES) -> PartitionSpec:
+  """PartitionSpec of the array at a path, by its name and rank alone.
 
+  Args:
+    name: its path.
+    rank: its number of dims; of copies for workers, their axis included.
+    rules: table of (path pattern, PartitionSpec).
 
-def spec_for(name: str, leaf: Any, rules: Rules = RULES) -> PartitionSpec:
-  """PartitionSpec of the array at path `name`."""
+  Returns:
+    that of one copy; empty for what no rule is for.
+  """
+  rank -= name.startswith(WORKERS)
   for pattern, spec in rules:
-    if re.search(pattern, name) and len(leaf.shape) >= len(spec):
+    if re.search(pattern, name) and rank == len(spec):
       return spec
   return PartitionSpec()
+
+
+def specs(tree: Any, rules: Rules = RULES) -> dict[str, PartitionSpec]:
+  """`spec_for` of every array of a tree, by its path.
+
+  But a bias is split only beside a kernel that is: that of a 1x1 convolution
+  has the name and the rank of the classifier's.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  ranks = {path_name(path): len(leaf.shape) for path, leaf in leaves}
+  found = {name: spec_for(name, rank, rules) for name, rank in ranks.items()}
+  for name in ranks:
+    kernel = re.sub('(^|/)bias$', r'\1kernel', name)
+    if not found.get(kernel, found[name]):
+      found[name] = PartitionSpec()
+  return found
 
 
 def shardings(
@@ -122,14 +140,15 @@ def shardings(
     ValueError: the mesh does not divide a partitioned axis.
   """
 
+  by_name = specs(tree, rules)
+
   def place(path, leaf):
     name = path_name(path)
+    spec = by_name[name]
     if name.startswith(WORKERS):
-      spec = _worker_spec(name, leaf, mesh, rules)
+      spec = _worker_spec(spec, leaf, mesh)
     elif shard_slots and name.startswith(SLOTS):
-      spec = slot_spec(name, leaf, mesh, rules)
-    else:
-      spec = spec_for(name, leaf, rules)
+      spec = slot_spec(spec, leaf, mesh)
     for size, axis in zip(leaf.shape, spec):
       if axis is not None and size % mesh.shape[axis]:
         raise ValueError(
@@ -142,27 +161,21 @@ def shardings(
   return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def _worker_spec(
-  name: str, leaf: Any, mesh: Mesh, rules: Rules
-) -> PartitionSpec:
+def _worker_spec(inner: PartitionSpec, leaf: Any, mesh: Mesh) -> PartitionSpec:
   """As the parameter, after the axis of workers, which is split if it can."""
-  one = jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
-  inner = spec_for(name, one, rules)
   split = leaf.shape[0] % mesh.shape['data'] == 0
   if not split and not inner:
     return PartitionSpec()
   return PartitionSpec('data' if split else None, *inner)
 
 
-def slot_spec(
-  name: str, leaf: Any, mesh: Mesh, rules: Rules = RULES
-) -> PartitionSpec:
+def slot_spec(spec: PartitionSpec, leaf: Any, mesh: Mesh) -> PartitionSpec:
   """PartitionSpec of split slots: the parameter's, with 'data' besides.
 
   'data' goes to the first dim that is whole and that it divides; where there
   is none the slot stays as the parameter.
   """
-  spec, num = spec_for(name, leaf, rules), mesh.shape['data']
+  num = mesh.shape['data']
   axes = [*spec, *(None for _ in leaf.shape[len(spec) :])]
   for dim, size in enumerate(leaf.shape):
     if num > 1 and axes[dim] is None and size % num == 0:

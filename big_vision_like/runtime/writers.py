@@ -2,7 +2,7 @@
 
 `<workdir>/metrics.jsonl` is the interface that other tools read: one object a
 line, `step` and flat names. It is append-only; after a resume a step may stand
-in it twice, and the later line counts.
+in it twice, and the later line counts (figures.py).
 """
 
 import json
@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-METRICS = 'metrics.jsonl'
+from big_vision_like.runtime import figures
+
+METRICS = figures.METRICS
 EVALUATIONS = 'eval.jsonl'  # of --mode=eval
 
 
@@ -30,7 +32,17 @@ class MetricWriter:
     *,
     board: bool = True,
     silent: bool = False,
+    anew_from: int | None = None,
   ):
+    """Opens the files.
+
+    Args:
+      workdir: folder of the run.
+      name: of the JSONL file.
+      board: whether to write for TensorBoard too.
+      silent: writes nothing.
+      anew_from: TensorBoard shows no older figures of steps from here on.
+    """
     self._file = self._board = None
     if silent:  # all but the first of several processes
       return
@@ -38,22 +50,31 @@ class MetricWriter:
     _end_torn_line(self._path)
     self._file = self._path.open('a', encoding='utf-8')
     folder = pathlib.Path(workdir) / 'tensorboard'
-    self._board = _open_board(folder) if board else None
+    self._board = _open_board(folder, anew_from) if board else None
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes one line; values that are not finite become null."""
     if self._file is None:
       return
     values = {k: _number(v) for k, v in metrics.items()}
-    self._file.write(json.dumps({'step': int(step), **values}) + '\n')
-    self._file.flush()
+    self._write_line(step, values)
     self._write_board(step, values)
+
+  def write_note(self, step: int, note: Mapping[str, int]) -> None:
+    """Writes a line that holds no figures (`figures.note`)."""
+    if self._file is not None:
+      self._write_line(step, note)
 
   def close(self) -> None:
     if self._file is not None:
       self._file.close()
     if self._board is not None:
       self._board.close()
+
+  def _write_line(self, step: int, values: Mapping[str, Any]) -> None:
+    assert self._file is not None
+    self._file.write(json.dumps({'step': int(step), **values}) + '\n')
+    self._file.flush()
 
   def _write_board(self, step: int, values: Mapping[str, Any]) -> None:
     if self._board is None:
@@ -70,15 +91,8 @@ class MetricWriter:
 
 
 def read_metrics(workdir: str | pathlib.Path) -> Iterator[dict[str, Any]]:
-  """The lines of a metrics.jsonl; a torn last line is left out."""
-  path = pathlib.Path(workdir) / METRICS
-  if not path.exists():
-    return
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      yield json.loads(line)
-    except json.JSONDecodeError:
-      continue
+  """The lines of a metrics.jsonl that count; torn ones are left out."""
+  yield from figures.counting(list(figures.read(workdir)))
 
 
 class Console:
@@ -126,11 +140,11 @@ def _end_torn_line(path: pathlib.Path) -> None:
         file.write(b'\n')
 
 
-def _open_board(folder: pathlib.Path) -> Any:
+def _open_board(folder: pathlib.Path, anew_from: int | None) -> Any:
   try:
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=anew_from)
   except (OSError, ImportError) as error:
     warnings.warn(f'no TensorBoard files: {error}', stacklevel=3)
     return None

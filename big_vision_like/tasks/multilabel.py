@@ -10,8 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import Count
 from big_vision_like.losses import classification
+from big_vision_like.models.parts import heads
+from big_vision_like.protocols import Backbone
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 
 class Task(backbone_task.Classifier):
@@ -22,7 +26,7 @@ class Task(backbone_task.Classifier):
 
   Args:
     backbone: see `backbone_task.Classifier`.
-    num_classes: true number of labels; None: that of the training source.
+    space: the labels, one output each.
     class_multiple: pad the class axis to a multiple of it (50 in the paper).
     reduction: 'sum_classes' (the paper's scale) or 'mean_classes'.
     prior: probability that the fresh bias predicts for every label; None: 0.5.
@@ -33,35 +37,29 @@ class Task(backbone_task.Classifier):
     pixels: see `backbone_task.scale_pixels`.
   """
 
+  SCORES = 'sigmoid'
   fields = ('image', 'label_ids')
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
+    space: LabelSpace,
     *,
-    num_classes: int,
-    class_multiple: int = 1,
-    reduction: str = 'sum_classes',
-    prior: float | None = None,
-    unknown: str = 'negative',
-    confidence: str = 'ignore',
-    pixels: str = 'inception',
+    class_multiple: Count = 1,
+    reduction: classification.Reduction = 'sum_classes',
+    prior: heads.Prior | None = None,
+    unknown: classification.Unknown = 'negative',
+    confidence: classification.Confidence = 'ignore',
+    pixels: backbone_task.Pixels = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple, prior, pixels)
-    for name, value, valid in (
-      ('reduction', reduction, classification.REDUCTIONS),
-      ('unknown', unknown, classification.UNKNOWN),
-      ('confidence', confidence, classification.CONFIDENCE),
-    ):
-      if value not in valid:
-        raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
+    super().__init__(backbone, space, class_multiple, prior, pixels)
     if confidence != 'ignore':
       self.fields = (*self.fields, 'label_conf')
     if unknown == 'ignore':
       self.fields = (*self.fields, 'negative_ids')
-    self._reduction = reduction
-    self._unknown = unknown
-    self._confidence = confidence
+    self._reduction: classification.Reduction = reduction
+    self._unknown: classification.Unknown = unknown
+    self._confidence: classification.Confidence = confidence
 
   def loss(
     self,

@@ -7,18 +7,19 @@ DeepLab v2 does, or all of them against interpolated logits.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import Count, Distinct, NonEmpty
 from big_vision_like.models.parts import deeplab, layers
 from big_vision_like.ops import interpolation
-from big_vision_like.tasks.parts import backbone_task
+from big_vision_like.protocols import Backbone, WithConv
+from big_vision_like.tasks.parts import backbone_contract, backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 VOID = 255  # of a mask: unknown, counts nowhere
-LOSS_AT = ('grid', 'pixels')
-NORMALISE = ('batch', 'image')
 
 
 class Task(backbone_task.BackboneTask):
@@ -31,64 +32,53 @@ class Task(backbone_task.BackboneTask):
 
   Args:
     backbone: see `backbone_task.BackboneTask`; the head is on its 'block4'.
-    num_classes: names in the vocabulary; None: those of the training source.
-    background: whether masks and logits have a class before these.
+    space: the labels.
+    background: whether masks and logits have a class before these; None: as
+      the masks of the data.
     rates: dilations of the head's branches; (6, 12, 18, 24) are for features
       of stride 8, their halves cover the same field at stride 16.
     loss_at: 'grid': labels at the centres of the features; 'pixels': logits
       interpolated to the size of the mask.
     normalise: the loss is the mean over the valid pixels of the 'batch', or of
       each 'image', every image having the same weight.
-    class_multiple: 1; the classes of pixels are not partitioned.
     pixels: see `backbone_task.scale_pixels`.
   """
 
+  KIND = 'mask'
   fields = ('image', 'segmentation')
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
+    space: LabelSpace,
     *,
-    num_classes: int,
-    background: bool = True,
-    rates: Sequence[int] = deeplab.RATES,
-    loss_at: str = 'grid',
-    normalise: str = 'batch',
-    class_multiple: int = 1,
-    pixels: str = 'inception',
+    background: bool | None = None,
+    rates: Annotated[Sequence[Count], NonEmpty(), Distinct()] = deeplab.RATES,
+    loss_at: Literal['grid', 'pixels'] = 'grid',
+    normalise: Literal['batch', 'image'] = 'batch',
+    pixels: backbone_task.Pixels = 'inception',
   ):
-    for name, value, valid in (
-      ('loss_at', loss_at, LOSS_AT),
-      ('normalise', normalise, NORMALISE),
-    ):
-      if value not in valid:
-        raise ValueError(f'task.{name}={value!r}; valid: {", ".join(valid)}')
-    if class_multiple != 1:
-      raise ValueError(
-        f'task.class_multiple={class_multiple}: the classes of pixels are not '
-        'partitioned; it must be 1'
-      )
-    num_outputs = num_classes + bool(background)
+    if background is None:
+      background = space.background is not False
+    num_outputs = space.num_classes + background
     if not 2 <= num_outputs <= VOID:
       raise ValueError(
-        f'task.num_classes={num_classes} and task.background={background}: a '
-        f'mask has 2 to {VOID} classes'
-      )
-    if not rates or len({*rates}) < len(rates) or min(rates) < 1:
-      raise ValueError(
-        f'task.rates={tuple(rates)} must be different numbers of at least 1'
+        f'{space.num_classes} labels and task.background={background}: a mask '
+        f'has 2 to {VOID} classes'
       )
     head = deeplab.AtrousPyramid(
       num_classes=num_outputs,
       rates=tuple(rates),
-      method=layers.resolve_conv(getattr(backbone, 'conv', 'native')),
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      method=layers.resolve_conv(
+        backbone.conv if isinstance(backbone, WithConv) else 'native'
+      ),
+      dtype=backbone_contract.compute_dtype(backbone),
     )
     super().__init__(
       backbone,
-      head,
-      endpoint='block4',
-      num_classes=num_classes,
+      {'head': head},
+      endpoints={'head': 'block4'},
+      space=space,
       pixels=pixels,
     )
     self.background = background

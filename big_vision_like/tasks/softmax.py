@@ -1,12 +1,15 @@
 """Single-label classification: softmax cross-entropy (ImageNet, section 4)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.config.option_types import AtLeast, Count
 from big_vision_like.losses import classification
+from big_vision_like.protocols import Backbone
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 
 class Task(backbone_task.Classifier):
@@ -14,7 +17,7 @@ class Task(backbone_task.Classifier):
 
   Args:
     backbone: see `backbone_task.Classifier`.
-    num_classes: true number of classes; None: that of the training source.
+    space: the labels, one output each.
     class_multiple: pad the class axis to a multiple of it.
     label_smoothing: mass spread evenly over all classes.
     mixup: images and losses of two examples are mixed by a weight drawn from
@@ -26,21 +29,15 @@ class Task(backbone_task.Classifier):
 
   def __init__(
     self,
-    backbone: Any,
+    backbone: Backbone,
+    space: LabelSpace,
     *,
-    num_classes: int,
-    class_multiple: int = 1,
-    label_smoothing: float = 0.0,
-    mixup: float = 0.0,
-    pixels: str = 'inception',
+    class_multiple: Count = 1,
+    label_smoothing: classification.Smoothing = 0.0,
+    mixup: Annotated[float, AtLeast(0)] = 0.0,
+    pixels: backbone_task.Pixels = 'inception',
   ):
-    super().__init__(backbone, num_classes, class_multiple, pixels=pixels)
-    if not 0 <= label_smoothing < 1:
-      raise ValueError(
-        f'task.label_smoothing={label_smoothing} must be in [0, 1)'
-      )
-    if not 0 <= mixup < float('inf'):
-      raise ValueError(f'task.mixup={mixup} must be 0 or above')
+    super().__init__(backbone, space, class_multiple, pixels=pixels)
     self._label_smoothing = label_smoothing
     self._mixup = mixup
 

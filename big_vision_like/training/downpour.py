@@ -11,19 +11,18 @@ step.py to the bit.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import AtLeast, Count
+from big_vision_like.protocols import Task
 from big_vision_like.training import step
 from big_vision_like.training.state import TrainState, Workers
-
-POLICIES = ('round_robin', 'random', 'event')
-BN_UPDATES = ('all', 'first')
 
 # Keeps the numbers that order the workers apart from those of the task.
 _STREAM = 0x646F776E
@@ -45,25 +44,14 @@ class Options:
       worker's: right for decoupled decay, which is no part of the gradient.
   """
 
-  workers: int
-  policy: str = 'round_robin'
-  event_sigma: float = 0.25
-  bn_updates: str = 'all'
+  workers: Count
+  policy: Literal['round_robin', 'random', 'event'] = 'round_robin'
+  event_sigma: Annotated[float, AtLeast(0)] = 0.25
+  bn_updates: Literal['all', 'first'] = 'all'
   decay_of_server: bool = False
 
   def __post_init__(self):
-    name = 'train.downpour'
-    if self.workers < 1:
-      raise ValueError(f'{name}.workers={self.workers} must be at least 1')
-    for key, valid in (('policy', POLICIES), ('bn_updates', BN_UPDATES)):
-      if getattr(self, key) not in valid:
-        raise ValueError(
-          f'{name}.{key}={getattr(self, key)!r}; valid: {", ".join(valid)}'
-        )
-    if not 0 <= self.event_sigma < math.inf:
-      raise ValueError(
-        f'{name}.event_sigma={self.event_sigma} must be a number of at least 0'
-      )
+    option_types.check_fields('train.downpour', self)
 
 
 def make_init(
@@ -91,7 +79,7 @@ def make_init(
 
 
 def make_train_step(
-  task: Any,
+  task: Task,
   tx: optax.GradientTransformation,
   options: Options,
   *,

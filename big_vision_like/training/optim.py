@@ -2,26 +2,35 @@
 
 TensorFlow's RMSProp keeps epsilon inside the root, starts its mean square at
 one and folds the learning rate into the momentum buffer (tf.compat.v1.train.
-RMSPropOptimizer); its momentum keeps the rate outside. Weight decay is an L2
-term in the gradient of convolution and fc kernels (slim's weights_regularizer).
+RMSPropOptimizer); its momentum keeps the rate outside. The arithmetic is
+optax's; which of its transformations stand before the rate and which after it
+makes the rule. Weight decay is an L2 term in the gradient of convolution and fc
+kernels (slim's weights_regularizer).
 
 Order within an update: L2 -> clipping -> optimiser -> decoupled decay. Frozen
 parameters take no part in any of it and have no slots.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from big_vision_like.config import plugins
+from big_vision_like.config import option_types, plugins
+from big_vision_like.config.option_types import Above, AtLeast, Between
 
 _Flat = dict[str, Any]  # 'a/b/c' -> array
+
+Decay = Annotated[float, Between(0, 1, open='high')]
+Positive = Annotated[float, Above(0)]
+NotNegative = Annotated[float, AtLeast(0)]
+Clip = tuple[
+  Literal['global_norm', 'per_tensor'], Positive
+]  # how, to what norm
 
 
 class OptState(NamedTuple):
@@ -29,83 +38,61 @@ class OptState(NamedTuple):
 
   Attributes:
     count: int32 [], number of finished updates.
-    slots: slot name -> tree like the params, without the frozen ones.
+    slots: stage of the rule -> optax's state of it, whose trees are like the
+      params without the frozen ones.
   """
 
   count: jax.Array
   slots: dict[str, Any]
 
 
+_Stages = dict[str, optax.GradientTransformation]
+
+
 class Rule(NamedTuple):
-  """An update rule for one parameter array.
+  """An update rule: what happens to a gradient until it is subtracted.
 
   Attributes:
-    initial: slot name -> value that the slot starts with.
-    apply: (gradient, slots, lr, count) -> (what is subtracted, new slots).
+    before: stages, by name and in order, before the learning rate multiplies.
+    after: stages after it.
   """
 
-  initial: dict[str, float]
-  apply: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  before: _Stages
+  after: _Stages
 
 
 def rmsprop(
   *,
-  decay: float = 0.9,
-  momentum: float = 0.9,
-  epsilon: float = 1.0,
-  initial_ms: float = 1.0,
+  decay: Decay = 0.9,
+  momentum: Decay = 0.9,
+  epsilon: Positive = 1.0,
+  initial_ms: NotNegative = 1.0,
 ) -> Rule:
   """mom = momentum mom + lr g / sqrt(ms + epsilon); w -= mom.
 
   With ms = decay ms + (1 - decay) g^2, which starts at `initial_ms`.
   """
-  _unit('decay', decay)
-  _unit('momentum', momentum)
-  _above_zero('epsilon', epsilon)
-  _at_least_zero('initial_ms', initial_ms)
-
-  def apply(g, slots, lr, count):
-    ms = decay * slots['ms'] + (1 - decay) * jnp.square(g)
-    mom = momentum * slots['mom'] + lr * g / jnp.sqrt(ms + epsilon)
-    return mom, {'ms': ms, 'mom': mom}
-
-  return Rule({'ms': initial_ms, 'mom': 0.0}, apply)
+  rms = optax.scale_by_rms(
+    decay, epsilon, initial_scale=initial_ms, eps_in_sqrt=True
+  )
+  return Rule({'rms': rms}, {'momentum': optax.trace(momentum)})
 
 
-def momentum(*, momentum: float = 0.9, nesterov: bool = False) -> Rule:
+def momentum(*, momentum: Decay = 0.9, nesterov: bool = False) -> Rule:
   """a = momentum a + g; w -= lr a, or lr (g + momentum a) with Nesterov."""
-  _unit('momentum', momentum)
-  _flag('nesterov', nesterov)
-
-  def apply(g, slots, lr, count):
-    mom = momentum * slots['mom'] + g
-    return lr * (g + momentum * mom if nesterov else mom), {'mom': mom}
-
-  return Rule({'mom': 0.0}, apply)
+  return Rule({'momentum': optax.trace(momentum, nesterov)}, {})
 
 
 def sgd() -> Rule:
   """w -= lr g."""
-  return Rule({}, lambda g, slots, lr, count: (lr * g, {}))
+  return Rule({}, {})
 
 
 def adam(
-  *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+  *, beta1: Decay = 0.9, beta2: Decay = 0.999, epsilon: Positive = 1e-8
 ) -> Rule:
   """Kingma & Ba 2015, algorithm 1; epsilon outside the root."""
-  _unit('beta1', beta1)
-  _unit('beta2', beta2)
-  _above_zero('epsilon', epsilon)
-
-  def apply(g, slots, lr, count):
-    mom = beta1 * slots['mom'] + (1 - beta1) * g
-    ms = beta2 * slots['ms'] + (1 - beta2) * jnp.square(g)
-    time = (count + 1).astype(jnp.float32)
-    unbiased = mom / (1 - jnp.power(beta1, time))
-    scale = jnp.sqrt(ms / (1 - jnp.power(beta2, time))) + epsilon
-    return lr * unbiased / scale, {'mom': mom, 'ms': ms}
-
-  return Rule({'mom': 0.0, 'ms': 0.0}, apply)
+  return Rule({'adam': optax.scale_by_adam(beta1, beta2, epsilon)}, {})
 
 
 _RULES: dict[str, Callable[..., Rule]] = {
@@ -129,19 +116,13 @@ class _Common(NamedTuple):
 def _common(
   paths: Sequence[str],
   *,
-  weight_decay: float = 0.0,
-  weight_decay_on: str = 'kernels',
+  weight_decay: NotNegative = 0.0,
+  weight_decay_on: Literal['kernels', 'all'] = 'kernels',
   decoupled: bool = False,
-  clip: tuple[str, float] | None = None,
+  clip: Clip | None = None,
   freeze: Sequence[str] = (),
-  lr_multipliers: Sequence[tuple[str, float]] = (),
+  lr_multipliers: Sequence[tuple[str, NotNegative]] = (),
 ) -> _Common:
-  _at_least_zero('weight_decay', weight_decay)
-  _flag('decoupled', decoupled)
-  if weight_decay_on not in ('kernels', 'all'):
-    raise ValueError(
-      f'optim.weight_decay_on must be kernels or all, got {weight_decay_on!r}'
-    )
   frozen = _frozen(paths, freeze)
   trainable = tuple(p for p in paths if p not in frozen)
   if not trainable:
@@ -201,7 +182,7 @@ def build(
         f'{kind} takes {", ".join(valid)}'
       )
   for fn, names in ((_RULES[kind], own), (_common, shared)):
-    plugins.check_types('optim', fn, {k: cfg[k] for k in names if k in cfg})
+    option_types.check('optim', fn, {k: cfg[k] for k in names if k in cfg})
   rule = _RULES[kind](**{k: cfg[k] for k in own if k in cfg})
   common = _common(paths, **{k: cfg[k] for k in shared if k in cfg})
   return _transformation(rule, common, schedule)
@@ -210,18 +191,14 @@ def build(
 def _transformation(
   rule: Rule, common: _Common, schedule: Callable[[Any], Any]
 ) -> optax.GradientTransformation:
+  def trained(tree: Any) -> _Flat:
+    flat = _flatten(tree)
+    return {p: flat[p].astype(jnp.float32) for p in common.trainable}
+
   def init(params: Any) -> OptState:
-    flat = _flatten(params)
-    slots = {
-      name: traverse_util.unflatten_dict(
-        {
-          path: jnp.full_like(flat[path], value, dtype=jnp.float32)
-          for path in common.trainable
-        },
-        sep='/',
-      )
-      for name, value in rule.initial.items()
-    }
+    tree = _unflatten(trained(params))
+    stages = rule.before | rule.after
+    slots = {name: stage.init(tree) for name, stage in stages.items()}
     return OptState(jnp.zeros((), jnp.int32), slots)
 
   def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -229,37 +206,60 @@ def _transformation(
       raise ValueError(
         'the optimiser needs the params: update(g, state, params)'
       )
-    grads, weights = _flatten(updates), _flatten(params)
-    slots = {name: _flatten(tree) for name, tree in state.slots.items()}
-    lr = schedule(state.count)
-    # w + -0.0 is w to the bit, also where w is -0.0.
-    changes = {path: jnp.full_like(w, -0.0) for path, w in weights.items()}
-    used = {p: grads[p].astype(jnp.float32) for p in common.trainable}
+    grads, weights = trained(updates), _flatten(params)
     for path, decay in common.coupled.items():
-      used[path] = used[path] + decay * weights[path]
-    for path, gradient in common.clip(used).items():
-      rate = lr * common.multipliers.get(path, 1.0)
-      before = {name: slot[path] for name, slot in slots.items()}
-      change, after = rule.apply(gradient, before, rate, state.count)
-      if path in common.decoupled:
-        change = change + rate * common.decoupled[path] * weights[path]
-      changes[path] = -change
-      for name, value in after.items():
-        slots[name][path] = value
-    trees = {n: traverse_util.unflatten_dict(s, '/') for n, s in slots.items()}
-    new_state = OptState(state.count + 1, trees)
-    return traverse_util.unflatten_dict(changes, '/'), new_state
+      grads[path] = grads[path] + decay * weights[path]
+    lr = schedule(state.count)
+    rates = {p: lr * common.multipliers.get(p, 1.0) for p in grads}
+    scaled, before = _through(rule.before, common.clip(grads), state.slots)
+    steps = {path: rates[path] * x for path, x in scaled.items()}
+    steps, after = _through(rule.after, steps, state.slots)
+    for path, decay in common.decoupled.items():
+      steps[path] = steps[path] + rates[path] * decay * weights[path]
+    # w + -0.0 is w to the bit, also where w is -0.0.
+    changes = {
+      path: -steps[path] if path in steps else jnp.full_like(weight, -0.0)
+      for path, weight in weights.items()
+    }
+    return _unflatten(changes), OptState(state.count + 1, before | after)
 
   return optax.GradientTransformation(init, update)
+
+
+def _through(
+  stages: _Stages, updates: _Flat, slots: Mapping[str, Any]
+) -> tuple[_Flat, dict[str, Any]]:
+  """(what the stages in turn make of the updates, their new states)."""
+  new: dict[str, Any] = {}
+  tree = _unflatten(updates)
+  for name, stage in stages.items():
+    tree, new[name] = stage.update(tree, slots[name])
+  return _flatten(tree), new
+
+
+def slot_trees(state: OptState) -> dict[str, Any]:
+  """Every slot, 'rms/nu', as a tree like the params without the frozen ones."""
+  return {
+    f'{stage}/{field}': tree
+    for stage, slots in state.slots.items()
+    for field, tree in slots._asdict().items()
+    if isinstance(tree, Mapping)  # not a count of steps
+  }
 
 
 def ema_update(ema: Any, params: Any, decay: float | jax.Array) -> Any:
   """decay * ema + (1 - decay) * params, as ema - (1 - decay)(ema - params).
 
   The second form is tf.train.ExponentialMovingAverage's: equal trees stay
-  equal to the bit.
+  equal to the bit. What is no floating point number, a counter of a model's
+  state, is taken as it is.
   """
-  return jax.tree.map(lambda e, p: e - (1 - decay) * (e - p), ema, params)
+
+  def average(e: jax.Array, p: jax.Array) -> jax.Array:
+    inexact = jnp.issubdtype(e.dtype, jnp.inexact)
+    return e - (1 - decay) * (e - p) if inexact else p
+
+  return jax.tree.map(average, ema, params)
 
 
 def param_paths(tree: Any) -> Any:
@@ -274,13 +274,15 @@ def _flatten(tree: Any) -> _Flat:
   return dict(traverse_util.flatten_dict(tree, sep='/'))
 
 
+def _unflatten(flat: _Flat) -> Any:
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
 def _is_kernel(path: str) -> bool:
   return path.rpartition('/')[2] == 'kernel'
 
 
 def _frozen(paths: Sequence[str], patterns: Sequence[str]) -> set[str]:
-  if isinstance(patterns, str):
-    raise ValueError(f'optim.freeze must be a list, got {patterns!r}')
   return {p for x in patterns for p in _matching('freeze', x, paths)}
 
 
@@ -288,13 +290,7 @@ def _multipliers(
   paths: Sequence[str], pairs: Sequence[tuple[str, float]]
 ) -> dict[str, float]:
   found: dict[str, float] = {}
-  for pair in pairs:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-      raise ValueError(
-        f'optim.lr_multipliers must hold (pattern, factor) pairs, got {pair!r}'
-      )
-    pattern, factor = pair
-    _at_least_zero('lr_multipliers', factor)
+  for pattern, factor in pairs:
     for path in _matching('lr_multipliers', pattern, paths):
       found.setdefault(path, float(factor))
   return found
@@ -316,26 +312,19 @@ def _matching(key: str, pattern: str, paths: Sequence[str]) -> list[str]:
   return found
 
 
-def _clipping(clip: tuple[str, float] | None) -> Callable[[_Flat], _Flat]:
+def _clipping(clip: Clip | None) -> Callable[[_Flat], _Flat]:
   if clip is None:
     return lambda grads: grads
-  kinds = {'global_norm': _clip_global, 'per_tensor': _clip_each}
-  pair = isinstance(clip, list | tuple) and len(clip) == 2
-  if not pair or clip[0] not in kinds:
-    raise ValueError(
-      'optim.clip must be a pair (global_norm or per_tensor, largest norm), '
-      f'got {clip!r}'
-    )
   kind, limit = clip
-  _above_zero('clip', limit)
-  return lambda grads: kinds[kind](grads, limit)
+  function = {'global_norm': _clip_global, 'per_tensor': _clip_each}[kind]
+  return lambda grads: function(grads, limit)
 
 
 def _clip_global(grads: _Flat, limit: float) -> _Flat:
   """All gradients times limit / max(norm of them all, limit)."""
-  norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in grads.values()))
-  scale = limit / jnp.maximum(norm, limit)
-  return {path: g * scale for path, g in grads.items()}
+  clip = optax.clip_by_global_norm(limit)
+  clipped: Any = clip.update(grads, optax.EmptyState())[0]
+  return clipped
 
 
 def _clip_each(grads: _Flat, limit: float) -> _Flat:
@@ -344,30 +333,3 @@ def _clip_each(grads: _Flat, limit: float) -> _Flat:
     path: g * (limit / jnp.maximum(jnp.linalg.norm(g.ravel()), limit))
     for path, g in grads.items()
   }
-
-
-def _unit(name: str, value: float) -> None:
-  """Checks value in [0, 1)."""
-  if not _is_number(value) or not 0 <= value < 1:
-    raise ValueError(f'optim.{name} must be in [0, 1), got {value!r}')
-
-
-def _at_least_zero(name: str, value: float) -> None:
-  if not _is_number(value) or not 0 <= value < math.inf:
-    raise ValueError(
-      f'optim.{name} must be a number of at least 0, got {value!r}'
-    )
-
-
-def _above_zero(name: str, value: float) -> None:
-  if not _is_number(value) or not 0 < value < math.inf:
-    raise ValueError(f'optim.{name} must be a number above 0, got {value!r}')
-
-
-def _flag(name: str, value: bool) -> None:
-  if not isinstance(value, bool):
-    raise ValueError(f'optim.{name} must be True or False, got {value!r}')
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from big_vision_like.parallel import mesh as mesh_lib
+from big_vision_like.training import optim
 from big_vision_like.training.state import TrainState
 
 
@@ -39,7 +40,6 @@ class Server:
 
 def check_shards(class_multiple: int, head_shards: int) -> None:
   """Raises ValueError unless the head can be cut into equal shards."""
-  _at_least_one('head_shards', head_shards)
   if class_multiple % head_shards:
     raise ValueError(
       f'train.downpour.head_shards={head_shards} does not divide '
@@ -58,11 +58,9 @@ def place(state: TrainState, servers: int, head_shards: int) -> list[Server]:
       whose last axis is the classes'.
 
   Raises:
-    ValueError: either is below 1, or the shards would not be equal.
+    ValueError: the shards would not be equal.
   """
-  _at_least_one('servers', servers)
-  _at_least_one('head_shards', head_shards)
-  slots = _slot_bytes(state)
+  slots, specs = _slot_bytes(state), mesh_lib.specs(state.params)
   sizes: dict[str, tuple[int, int]] = {}  # name -> bytes, bytes of its slots
   shard = [0, 0]
   for item in ('params', 'extra'):
@@ -70,7 +68,7 @@ def place(state: TrainState, servers: int, head_shards: int) -> list[Server]:
     for path, leaf in leaves:
       name = mesh_lib.path_name(path)
       own = _num_bytes(leaf), slots.get(name, 0) if item == 'params' else 0
-      if item == 'params' and mesh_lib.spec_for(name, leaf):
+      if item == 'params' and specs[name]:
         check_shards(leaf.shape[-1], head_shards)
         shard = [a + b // head_shards for a, b in zip(shard, own)]
       else:
@@ -108,8 +106,9 @@ def describe(state: TrainState, servers: int, head_shards: int) -> str:
 
 
 def _width(state: TrainState, head_shards: int) -> str:
+  specs = mesh_lib.specs(state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-    if mesh_lib.spec_for(mesh_lib.path_name(path), leaf):
+    if specs[mesh_lib.path_name(path)]:
       return f' of {leaf.shape[-1] // head_shards} columns'
   return ''
 
@@ -117,16 +116,11 @@ def _width(state: TrainState, head_shards: int) -> str:
 def _slot_bytes(state: TrainState) -> dict[str, int]:
   """Name of a parameter -> bytes of its optimizer slots."""
   found: dict[str, int] = {}
-  for tree in state.opt_state.slots.values():
+  for tree in optim.slot_trees(state.opt_state).values():
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       name = mesh_lib.path_name(path)
       found[name] = found.get(name, 0) + _num_bytes(leaf)
   return found
-
-
-def _at_least_one(key: str, value: int) -> None:
-  if value < 1:
-    raise ValueError(f'train.downpour.{key}={value} must be at least 1')
 
 
 def _num_bytes(leaf: Any) -> int:

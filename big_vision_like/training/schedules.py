@@ -6,30 +6,32 @@ int32 arithmetic: float32 cannot tell step 35,999,999 from 36,000,000.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.config import durations, plugins
+from big_vision_like.config import durations, option_types, plugins
+from big_vision_like.config.option_types import AtLeast
 
 Schedule = Callable[[Any], jax.Array]
+Rate = Annotated[float, AtLeast(0)]  # or a factor of one
 _ToSteps = Callable[..., Any]
 
 
-def constant(*, lr: float) -> Schedule:
+def constant(*, lr: Rate) -> Schedule:
   """`lr` for ever."""
   return lambda step: jnp.float32(lr)
 
 
-def staircase(*, lr: float, factor: float, decay: int) -> Schedule:
+def staircase(*, lr: Rate, factor: Rate, decay: int) -> Schedule:
   """lr * factor ** floor(step / decay)."""
   return lambda step: lr * jnp.power(jnp.float32(factor), step // decay)
 
 
-def exponential(*, lr: float, factor: float, decay: int) -> Schedule:
+def exponential(*, lr: Rate, factor: Rate, decay: int) -> Schedule:
   """lr * factor ** (step / decay), without stairs."""
 
   def schedule(step: jax.Array) -> jax.Array:
@@ -40,7 +42,7 @@ def exponential(*, lr: float, factor: float, decay: int) -> Schedule:
 
 
 def piecewise(
-  *, lr: float, factors: tuple[float, ...], boundaries: tuple[int, ...]
+  *, lr: Rate, factors: Sequence[Rate], boundaries: Sequence[int]
 ) -> Schedule:
   """lr * factors[i] from boundaries[i] on; factors do not accumulate."""
   values = jnp.asarray([lr, *(lr * f for f in factors)], jnp.float32)
@@ -49,7 +51,7 @@ def piecewise(
 
 
 def poly(
-  *, lr: float, end_lr: float, power: float, start: int, total: int
+  *, lr: Rate, end_lr: Rate = 0.0, power: Rate = 1.0, start: int, total: int
 ) -> Schedule:
   """(lr - end_lr) * (1 - progress) ** power + end_lr, flat after `total`."""
 
@@ -60,7 +62,7 @@ def poly(
   return schedule
 
 
-def cosine(*, lr: float, end_lr: float, start: int, total: int) -> Schedule:
+def cosine(*, lr: Rate, end_lr: Rate = 0.0, start: int, total: int) -> Schedule:
   """Half a cosine from lr to end_lr (Loshchilov & Hutter 2017)."""
 
   def schedule(step: jax.Array) -> jax.Array:
@@ -77,17 +79,15 @@ def _remaining(step: jax.Array, start: int, total: int) -> jax.Array:
   return jnp.clip(total - step, 0, span).astype(jnp.float32) / span
 
 
-# type -> (function, options with their defaults, durations it reads)
-_REQUIRED = ...
-_TYPES: dict[str, tuple[Callable, dict[str, Any], tuple[str, ...]]] = {
-  'constant': (constant, {}, ()),
-  'staircase': (staircase, {'factor': _REQUIRED}, ('decay',)),
-  'exponential': (exponential, {'factor': _REQUIRED}, ('decay',)),
-  'piecewise': (piecewise, {'factors': _REQUIRED}, ('boundaries',)),
-  'poly': (poly, {'power': 1.0, 'end_lr': 0.0}, ('total',)),
-  'cosine': (cosine, {'end_lr': 0.0}, ('total',)),
+# type -> (function, durations it reads)
+_TYPES: dict[str, tuple[Callable[..., Schedule], tuple[str, ...]]] = {
+  'constant': (constant, ()),
+  'staircase': (staircase, ('decay',)),
+  'exponential': (exponential, ('decay',)),
+  'piecewise': (piecewise, ('boundaries',)),
+  'poly': (poly, ('total',)),
+  'cosine': (cosine, ('total',)),
 }
-_COMMON = ('type', 'lr', 'warmup_from')
 
 
 def build(
@@ -127,21 +127,14 @@ def build(
       f'{where}.type: unknown schedule {kind!r}'
       f'{plugins.suggest(str(kind), _TYPES)}; valid: {", ".join(_TYPES)}'
     )
-  function, options, timed = _TYPES[kind]
-  _check_keys(cfg, where, kind)
+  function, timed = _TYPES[kind]
+  kwargs: dict[str, Any] = _options(cfg, where, kind)
 
   def to_steps(name: str, default: Any = ...) -> Any:
     return _read_duration(
       cfg, name, where, default, batch_size, num_examples, total_steps
     )
 
-  kwargs: dict[str, Any] = {'lr': _number(cfg, 'lr', where)}
-  for name, default in options.items():
-    kwargs[name] = (
-      _factors(cfg, where)
-      if name == 'factors'
-      else _number(cfg, name, where, default)
-    )
   warmup = to_steps('warmup', 0)
   for name in timed:
     kwargs[name] = to_steps(name, total_steps if name == 'total' else ...)
@@ -156,20 +149,20 @@ def build(
     _check_pieces(kwargs['boundaries'], kwargs['factors'], where)
   if 'decay' in kwargs:
     _require(kwargs['decay'] > 0, where, 'the decay period must be above 0')
-  start_lr = _number(cfg, 'warmup_from', where, 0.0)
-  return _with_warmup(function(**kwargs), kwargs['lr'], start_lr, warmup)
+  ramp = {k: float(cfg[k]) for k in ('warmup_from',) if k in cfg}
+  return _with_warmup(function(**kwargs), kwargs['lr'], warmup, **ramp)
 
 
 def _with_warmup(
-  schedule: Schedule, lr: float, start_lr: float, warmup: int
+  schedule: Schedule, lr: float, warmup: int, *, warmup_from: Rate = 0.0
 ) -> Schedule:
-  """A line from start_lr at step 0 to lr at step `warmup`, then `schedule`."""
+  """A line from `warmup_from` at step 0 to lr at step `warmup`; `schedule`."""
 
   def warmed(step: Any) -> jax.Array:
     step = jnp.asarray(step).astype(jnp.int32)
     value = schedule(step)
     if warmup:
-      ramp = start_lr + (lr - start_lr) * (step / warmup)
+      ramp = warmup_from + (lr - warmup_from) * (step / warmup)
       value = jnp.where(step < warmup, ramp, value)
     return value.astype(jnp.float32)
 
@@ -203,9 +196,14 @@ def _read_duration(
   return found
 
 
-def _check_keys(cfg: Mapping[str, Any], where: str, kind: str) -> None:
-  _, options, timed = _TYPES[kind]
-  valid = [*_COMMON, *options]
+def _options(
+  cfg: Mapping[str, Any], where: str, kind: str
+) -> dict[str, float | tuple[float, ...]]:
+  """Checked options of the function of a type; durations are not among them."""
+  function, timed = _TYPES[kind]
+  names, required = plugins.option_names(function)
+  own = [name for name in names if name not in (*timed, 'start')]
+  valid = ['type', 'lr', 'warmup_from', *(n for n in own if n != 'lr')]
   for name in (*timed, 'warmup'):
     valid += durations.keys(name)
   for key in cfg:
@@ -214,27 +212,16 @@ def _check_keys(cfg: Mapping[str, Any], where: str, kind: str) -> None:
         f'{where}.{key}: unknown option{plugins.suggest(key, valid)}; '
         f'a {kind} schedule takes {", ".join(valid)}'
       )
-
-
-def _number(
-  cfg: Mapping[str, Any], key: str, where: str, default: Any = _REQUIRED
-) -> float:
-  value = cfg.get(key, default)
-  if value is _REQUIRED:
-    raise ValueError(f'{where}.{key} is missing')
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not number or not math.isfinite(value) or value < 0:
-    raise ValueError(
-      f'{where}.{key} must be a number of at least 0, got {value!r}'
-    )
-  return float(value)
-
-
-def _factors(cfg: Mapping[str, Any], where: str) -> tuple[float, ...]:
-  values = cfg.get('factors')
-  if not isinstance(values, list | tuple):
-    raise ValueError(f'{where}.factors must be a list, got {values!r}')
-  return tuple(_number({'factors': v}, 'factors', where) for v in values)
+  for name in own:
+    if name in required and name not in cfg:
+      raise ValueError(f'{where}.{name} is missing')
+  for takes in (function, _with_warmup):
+    option_types.check(where, takes, cfg)
+  given = {name: cfg[name] for name in own if name in cfg}
+  return {
+    name: tuple(map(float, v)) if isinstance(v, list | tuple) else float(v)
+    for name, v in given.items()
+  }
 
 
 def _check_pieces(

@@ -32,25 +32,22 @@ def split_update(
     grads = _place(
       updates,
       mesh,
-      lambda name, x: (
-        mesh_lib.slot_spec(name, x, mesh)
-        if x.ndim > 1
-        else mesh_lib.spec_for(name, x)
-      ),
+      lambda spec, x: mesh_lib.slot_spec(spec, x, mesh) if x.ndim > 1 else spec,
     )
     updates, state = tx.update(grads, state, params)
-    return _place(updates, mesh, mesh_lib.spec_for), state
+    return _place(updates, mesh, lambda spec, _: spec), state
 
   return optax.GradientTransformation(tx.init, update)
 
 
 def _place(
-  tree: Any, mesh: Mesh, spec: Callable[[str, Any], PartitionSpec]
+  tree: Any, mesh: Mesh, place: Callable[[PartitionSpec, Any], PartitionSpec]
 ) -> Any:
-  """The tree of arrays, each constrained to `spec(its path name, it)`."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, x: jax.lax.with_sharding_constraint(
-      x, NamedSharding(mesh, spec(mesh_lib.path_name(path), x))
-    ),
-    tree,
-  )
+  """The tree of arrays, each constrained to `place(spec of its path, it)`."""
+  specs = mesh_lib.specs(tree)
+
+  def constrain(path, x):
+    spec = place(specs[mesh_lib.path_name(path)], x)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+  return jax.tree_util.tree_map_with_path(constrain, tree)

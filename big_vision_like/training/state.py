@@ -1,6 +1,6 @@
 """All that a run carries from step to step, and all that a resume needs."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.struct
 import jax
@@ -35,6 +35,9 @@ class TrainState:
     nonfinite_step: int32 scalar, -1, or the step whose loss or gradient was
       not finite; from then on no update is applied.
     workers: of asynchronous training, else None.
+    ema_extra: average of `extra` over the same steps as `ema`, or None:
+      averaged weights see other activations than the last ones, which the last
+      batch statistics would not fit.
   """
 
   step: jax.Array
@@ -45,7 +48,17 @@ class TrainState:
   ema: Any
   nonfinite_step: jax.Array
   workers: Workers | None = None
+  ema_extra: Any = None
+
+  if TYPE_CHECKING:
+
+    def replace(self, **changes: Any) -> 'TrainState':
+      """The state with other fields; flax defines it."""
+      ...
 
   def for_evaluation(self) -> 'TrainState':
-    """The state whose parameters are the averages, where they are kept."""
-    return self if self.ema is None else self.replace(params=self.ema)
+    """The state of the averages, statistics too, where they are kept."""
+    if self.ema is None:
+      return self
+    extra = self.extra if self.ema_extra is None else self.ema_extra
+    return self.replace(params=self.ema, extra=extra)

@@ -4,13 +4,17 @@ No jit, no sharding, no I/O here: experiment.py puts those on once, tests call
 the bare function.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from big_vision_like.config import stream_names
+from big_vision_like.config.stream_names import MAIN, SHOWN
+from big_vision_like.protocols import Task
 from big_vision_like.training import optim
 from big_vision_like.training.state import TrainState
 
@@ -19,7 +23,7 @@ Metrics = dict[str, jax.Array]
 
 
 def make_init(
-  task: Any, tx: optax.GradientTransformation, *, ema: bool
+  task: Task, tx: optax.GradientTransformation, *, ema: bool
 ) -> Callable[[jax.Array, Batch], TrainState]:
   """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only."""
 
@@ -34,6 +38,7 @@ def make_init(
       rng=train_rng,
       ema=jax.tree.map(jnp.copy, params) if ema else None,
       nonfinite_step=jnp.full((), -1, jnp.int32),
+      ema_extra=jax.tree.map(jnp.copy, extra) if ema else None,
     )
 
   return init
@@ -43,8 +48,9 @@ class Result(NamedTuple):
   """What the loss gives on one batch, before the optimizer.
 
   Attributes:
-    loss: float32 [], mean over `_mask`.
-    aux: name -> float32 [], means of the task's aux.
+    loss: float32 [], mean over `_mask`, added over the streams.
+    aux: name -> float32 [], means of the task's aux, and 'main/loss',
+      'NAME/loss' where its loss is by stream.
     extra: model state after the batch.
     grads: gradient of the loss, like the params.
   """
@@ -56,7 +62,7 @@ class Result(NamedTuple):
 
 
 def make_train_step(
-  task: Any,
+  task: Task,
   tx: optax.GradientTransformation,
   *,
   accum_steps: int = 1,
@@ -64,10 +70,11 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Makes the train step.
 
-  The loss is the mean of the per-example losses over `_mask`; weight decay is
-  the optimizer's (coupled L2 on the gradient). With accum_steps = k the batch
-  is cut into k parts whose gradients are added: the same step with 1/k of the
-  activations (batch statistics are then those of the parts).
+  The loss is the mean of the per-example losses over `_mask`; of several
+  streams it is the plain sum of their means, each over its own mask. Weight
+  decay is the optimizer's (coupled L2 on the gradient). With accum_steps = k
+  the batch is cut into k parts whose gradients are added: the same step with
+  1/k of the activations (batch statistics are then those of the parts).
 
   A step whose loss, gradient or update is not finite changes nothing, and
   neither do the steps after it: `state.nonfinite_step` names it.
@@ -88,19 +95,36 @@ def make_train_step(
 
 
 def make_gradients(
-  task: Any, *, accum_steps: int = 1
+  task: Task, *, accum_steps: int = 1
 ) -> Callable[[Any, Any, Batch, jax.Array], Result]:
   """gradients(params, extra, batch, rng) -> Result; see `make_train_step`."""
 
   def loss_fn(params, extra, batch, rng, num_valid):
     per_example, new_extra, aux = task.loss(params, extra, batch, rng, True)
-    mean = lambda x: jnp.sum(jnp.where(batch['_mask'], x, 0.0)) / num_valid
-    return mean(per_example), (new_extra, jax.tree.map(mean, aux))
+
+    def mean(x, stream=MAIN):
+      mask = batch[stream_names.field(stream, '_mask')]
+      return jnp.sum(jnp.where(mask, x, 0.0)) / num_valid[stream]
+
+    aux = {k: mean(x, _stream_of(k, num_valid)) for k, x in aux.items()}
+    if not isinstance(per_example, Mapping):
+      return mean(per_example), (new_extra, aux)
+    losses = {
+      name: mean(x, name) for name, x in _by_stream(per_example, batch).items()
+    }
+    aux |= {f'{name or SHOWN}/loss': x for name, x in losses.items()}
+    return functools.reduce(jnp.add, losses.values()), (new_extra, aux)
 
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
   def gradients(params: Any, extra: Any, batch: Batch, rng: jax.Array):
-    num_valid = jnp.maximum(jnp.sum(batch['_mask']), 1).astype(jnp.float32)
+    num_valid = {
+      stream_names.stream_of(k): jnp.maximum(jnp.sum(mask), 1).astype(
+        jnp.float32
+      )
+      for k, mask in batch.items()
+      if k.rpartition('/')[2] == '_mask'
+    }
     if accum_steps == 1:
       (loss, (extra, aux)), grads = grad_fn(
         params, extra, batch, rng, num_valid
@@ -147,9 +171,10 @@ def make_update(
     grad_norm = optax.tree.norm(result.grads)
     updates, opt_state = tx.update(result.grads, state.opt_state, weights)
     params = optax.apply_updates(state.params, updates)
-    ema = state.ema
+    ema, ema_extra = state.ema, state.ema_extra
     if ema_decay is not None:
       ema = optim.ema_update(ema, params, ema_decay)
+      ema_extra = optim.ema_update(ema_extra, result.extra, ema_decay)
     update_norm = optax.tree.norm(updates)
     finite = jnp.isfinite(result.loss + grad_norm + update_norm)
     proceed = finite & (state.nonfinite_step < 0)
@@ -159,6 +184,7 @@ def make_update(
       extra=result.extra,
       opt_state=opt_state,
       ema=ema,
+      ema_extra=ema_extra,
     )
     kept = {
       'rng': state.rng,
@@ -184,6 +210,40 @@ def make_update(
     return new, {**metrics, **result.aux}
 
   return update
+
+
+def _stream_of(aux: str, streams: Collection[str]) -> str:
+  """The stream whose examples an aux 'NAME/...' is of; else the main one."""
+  name = stream_names.stream_of(aux)
+  return name if name in streams else MAIN
+
+
+def _by_stream(
+  per_example: Mapping[str, jax.Array], batch: Batch
+) -> dict[str, jax.Array]:
+  """The losses of a task that gives them by stream, by its name in batches.
+
+  Raises:
+    ValueError: a stream that is none, or not one loss for each of its examples.
+  """
+  found = {}
+  for key, losses in per_example.items():
+    name = MAIN if key == SHOWN else key
+    mask = batch.get(stream_names.field(name, '_mask'))
+    if mask is None or name in found:
+      raise ValueError(
+        f'the loss of the task has the stream {key!r}; valid: {SHOWN!r} and '
+        'those of input.also, each once'
+      )
+    if losses.shape != mask.shape:
+      raise ValueError(
+        f'the loss of the stream {key!r} must be one number an example, '
+        f'{list(mask.shape)}, got {list(losses.shape)}'
+      )
+    found[name] = losses
+  if not found:
+    raise ValueError('the loss of the task is of no stream')
+  return found
 
 
 def _parts(x: jax.Array, num: int) -> jax.Array:

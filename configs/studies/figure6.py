@@ -5,16 +5,24 @@ Sun et al. 2017: DeepLab-ASPP-L on VOC 2012. Left: mean IoU by initialisation;
 the number of images that were pretrained on, which grows logarithmically. Here
 with a row from scratch besides.
 
-On the synthetic world, in half an hour and with nothing to download:
+On the synthetic world, in two hours and with nothing to download:
 
   python -m tools.study --config configs/studies/figure6.py --workdir workdirs/figure6
 
 Pretraining is that of configs/studies/table1.py; the target 500 images of a
-third world. Arguments:
+third world. The right half has nested sets of 300M for as many epochs each, as
+in the paper, and as a control for as many steps each. Arguments:
 
   seeds=3             of the target runs; pretraining runs once
-  images=500          of the target's training set
-  pretrain_steps=700 (of 32 images), steps=300 (of 16)
+  replicate=false     true: pretraining too, once a seed
+  images=500, steps=300 (of 16)   of the target's training set
+  val_images=2000     of its evaluation
+  imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
+  equal_steps=2000    of the control
+  search=false        true: pretraining and the search for rates alone
+  lr_scratch=0.01, lr_imagenet=0.01, lr_jft=0.01, lr_imagenet_jft=0.01,
+      lr_jft_long=0.01   rates of the starts: the best of the search in the
+      report, to be given once it has run; lr_jft is that of all sizes
   sweep=true          the right of the figure
 
 On real data, with the recipes of the paper:
@@ -43,13 +51,19 @@ from configs.studies import pretraining
 _METRIC = 'val/miou'
 _AXIS = 'images_seen'  # distinct ones, in pretraining
 _ARMS = (
-  'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
+  'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft', 'tuned_jft_long',
   'tuned_imagenet_jft',
 )  # fmt: skip
+_SEARCHED = _METRIC, 'mean IoU'
+_RATES = dict.fromkeys(('scratch', *pretraining.STARTS), 0.01)
 # Runs on fewer images: name of the size -> images.
 _REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
-_SYNTHETIC_SIZES = {'300': 300, '1200': 1200}
-_TINY = ('jft', 'jft_300', 'scratch', 'tuned_jft', 'tuned_jft_300')
+_SYNTHETIC_SIZES = (2000, 8000, 32_000)
+_EQUAL = '_equal'  # ends the names of runs of the control
+_TINY = (
+  'jft', 'jft_2000', 'scratch', 'tuned_jft', 'tuned_jft_2000',
+  'rate_scratch_0.01',
+)  # fmt: skip
 
 
 def get_config(arg=None):
@@ -67,11 +81,14 @@ def get_config(arg=None):
     recipe=('literal', 'accelerator'),
     seeds=0,
     images=500,
-    pretrain_steps=700,
     steps=300,
+    equal_steps=2000,
+    **pretraining.ARGUMENTS,
+    **pretraining.rate_arguments(**_RATES),
     sweep=True,
     tiny=False,
   )
+  common.at_least_one(equal_steps=arg.equal_steps)
   _check(arg)
   real = bool(arg.voc)
   c = pretraining.study(arg, 'semantic segmentation', real)
@@ -79,8 +96,10 @@ def get_config(arg=None):
   runs = _real_runs(arg) if real else _synthetic_runs(arg)
   if arg.tiny and not real:
     runs = [run for run in runs if run['name'] in _TINY]
-  c.runs = [dict(run, title=_title(run['name'])) for run in runs]
+  c.runs = [dict(dict(title=_title(r['name'])), **r) for r in runs]
   _report(c, real)
+  if arg.search:
+    pretraining.keep_the_search(c, *_SEARCHED)
   c.lock()
   return c
 
@@ -110,21 +129,40 @@ def _synthetic_runs(arg):
     f'configs/synthetic_segmentation.py:{"tiny," if arg.tiny else ""}world=1,'
     f'images={arg.images},steps={arg.steps}'
   )
-  runs = pretraining.synthetic(arg.pretrain_steps, arg.tiny)
-  seen = 32 * arg.pretrain_steps  # also as tiny, where nothing counts
-  runs.append(dict(name='scratch', config=target))
-  for name in ('imagenet', 'jft', 'imagenet_jft'):
-    runs.append(pretraining.tuned(name, target))
+  runs = pretraining.synthetic(arg)
+  runs.append(pretraining.arm(arg, 'scratch', '', target, 'scratch'))
+  for name in pretraining.STARTS:
+    run = pretraining.arm(arg, f'tuned_{name}', name, target, name)
+    if name == 'jft' and arg.sweep:
+      run = dict(run, axes={_AXIS: arg.jft_images})
+    runs.append(run)
   if arg.sweep:
-    runs[-2]['axes'] = {_AXIS: min(seen, 100_000)}  # of 300M
-    for size, num in _SYNTHETIC_SIZES.items():
-      name = f'jft_{size}'
-      runs += [
-        pretraining.synthetic_jft(
-          name, arg.pretrain_steps, arg.tiny, f',images={num}'
-        ),
-        dict(pretraining.tuned(name, target), axes={_AXIS: min(seen, num)}),
-      ]
+    runs += _sizes(arg, target)
+  for rate in ('scratch', *pretraining.STARTS):
+    start = '' if rate == 'scratch' else rate
+    runs += pretraining.search(arg, start, target, rate)
+  return runs
+
+
+def _sizes(arg, target):
+  """300M of fewer images: for as many epochs, and all for as many steps."""
+  planned = []
+  for num in (*_SYNTHETIC_SIZES, arg.jft_images):
+    if num > arg.jft_images:
+      continue
+    steps = pretraining.jft_steps(arg, num)
+    name = 'jft' if num == arg.jft_images else f'jft_{num}'
+    if name != 'jft':
+      planned.append((name, num, steps))
+    if steps != arg.equal_steps:  # else that run is its own control
+      planned.append((f'{name}{_EQUAL}', num, arg.equal_steps))
+  runs = []
+  for name, num, steps in planned:
+    tuned = pretraining.arm(arg, f'tuned_{name}', name, target, 'jft')
+    runs += [
+      pretraining.synthetic_jft(arg, name, num, steps),
+      dict(tuned, axes={_AXIS: min(num, steps * pretraining.BATCH_SIZE)}),
+    ]
   return runs
 
 
@@ -184,6 +222,8 @@ def _title(name):
   """How the report calls a run; one of fewer images by their number."""
   if name in pretraining.TITLES:
     return pretraining.TITLES[name]
+  if name.endswith(_EQUAL):
+    return f'{_title(name.removesuffix(_EQUAL))}, equal steps'
   tuned, _, size = name.rpartition('jft_')
   images = f'{int(size):,} images' if size.isdigit() else f'{size} images'
   return f'{images}, fine-tuned' if tuned else images
@@ -214,17 +254,25 @@ def _report(c, real):
     runs=arms,
     title='Figure 6, left: mean IoU by initialisation',
   )
-  sweep = [run['name'] for run in c.runs if run.get('axes')]
+  sweep = [r['name'] for r in c.runs if _AXIS in r.get('axes', {})]
+  nested = [name for name in sweep if not name.endswith(_EQUAL)]
   sizes = dict(
     name='data_size',
     kind='sweep',
     metric=_METRIC,
-    runs=sweep,
+    runs=nested,
     x=_AXIS,
     log_x=True,
     fit=True,
     title='Figure 6, right: mean IoU by the number of images pretrained on',
     text='' if real else _SWEEP_TEXT,
+  )
+  equal = dict(
+    sizes,
+    name='data_size_equal_steps',
+    runs=[n + _EQUAL if n + _EQUAL in sweep else n for n in nested],
+    title='The control: as many steps of pretraining for all sizes',
+    text=_EQUAL_TEXT,
   )
   curves = dict(
     name='curves',
@@ -233,18 +281,26 @@ def _report(c, real):
     runs=arms,
     title='Mean IoU over training steps on the target',
   )
-  c.figures = [bars, sizes, curves] if len(sweep) > 1 else [bars, curves]
+  c.figures = [
+    bars, *([sizes] if len(nested) > 1 else []),
+    *([equal] if any(n.endswith(_EQUAL) for n in sweep) else []), curves,
+  ]  # fmt: skip
+  c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
 
 
 _SYNTHETIC_TEXT = """
 A ResNet-14 of width 24 stands in for ResNet-101, synthetic worlds for the
-data sets: 300M is 100,000 images of 200 classes whose labels are incomplete
-and wrong in 20% of the cases, completed through the hierarchy; ImageNet is
-10,000 images of 100 classes with one right label each; the target has 20 other
-classes, other looks, and few images, with a class for every pixel.
+data sets: 300M is 128,000 images of 200 classes whose labels are incomplete
+and wrong in 20% of the cases, completed through the hierarchy, for 2 epochs;
+ImageNet is 1,250 images of 100 classes with one right label each, for 28
+epochs; so 300M has 102 times the images and 7 times the steps, where the paper
+has 234 and 7.2. ImageNet+300M has the steps of both; 300M for as many stands
+beside it. The target has 20 other classes, other looks, and few images, with a
+class for every pixel, which is the task of neither.
 
-All runs on the target have the same length, rate and schedule, chosen for
-training from scratch, and all train batch norm; they differ in their start.
+All runs on the target have the same length and schedule, and all train batch
+norm. Each start has a rate of its own, chosen on other images than those of
+the table.
 """
 _REAL_TEXT = """
 The recipe of the paper: 513x513 pixels, 30,000 steps of 6 images, rate 0.001
@@ -256,8 +312,7 @@ _TABLE_TEXT = """Mean IoU of all classes and the background, at the original
 size of the evaluation set. The paper, on VOC 2012 val: 300M is 1.7 points
 better than ImageNet, ImageNet+300M 2.9 points (Sun et al. 2017, Figure 6)."""
 _NOT_COMPARABLE = ' Not comparable with the synthetic world.'
-_SWEEP_TEXT = """All pretraining runs have the same number of steps, so that
-fewer images are seen more often; the paper has 4 epochs of each, which would
-be too few steps here. 300M is counted by the images that it sees: its run ends
-within the first epoch. Pretraining has one seed, dots are seeds of the
-target."""
+_SWEEP_TEXT = """As in the paper each set is seen for as many epochs, so that
+more images are more steps too; the sets are nested."""
+_EQUAL_TEXT = """More images at as many steps are seen less often: what is left
+of the gain is that of their variety alone."""

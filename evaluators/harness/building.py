@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from big_vision_like.config import plugins
-from evaluators.harness.context import EvalContext, PredictFn, plain
+from big_vision_like.protocols import Evaluator, Prediction
+from evaluators.harness.context import EvalContext, plain
 
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
 LOOP_KEYS = (
   'type', 'every_steps', 'every_epochs', 'every_examples', 'every_percent',
-  'at_start', 'at_end',
+  'at_start', 'at_end', 'stream',
 )  # fmt: skip
 
 
 def from_config(
   evals: Mapping[str, Mapping[str, Any]],
-  predict: Mapping[str, PredictFn],
+  predict: Mapping[str, Prediction],
   ctx_for: Callable[[str], EvalContext],
-) -> dict[str, Any]:
+) -> dict[str, Evaluator]:
   """Builds the evaluators of config.evals; all their options are checked.
 
   Args:
@@ -37,13 +38,32 @@ def from_config(
   built = {}
   for name in evals:
     evaluator_class, options = checked(evals, name)
-    built[name] = evaluator_class(dict(predict), ctx_for(name), **options)
+    ctx = ctx_for(name)
+    built[name] = evaluator_class(
+      of_stream(predict, ctx.stream), ctx, **options
+    )
   return built
+
+
+def of_stream(
+  predict: Mapping[str, Prediction], stream: str
+) -> dict[str, Prediction]:
+  """Predictions as an evaluator of a stream finds them.
+
+  Those of the stream, 'NAME/logits', are 'logits', before others of that name.
+  """
+  prefix = f'{stream}/' if stream else ''
+  own = {
+    name.removeprefix(prefix): prediction
+    for name, prediction in predict.items()
+    if prefix and name.startswith(prefix)
+  }
+  return {**predict, **own}
 
 
 def checked(
   evals: Mapping[str, Mapping[str, Any]], name: str
-) -> tuple[Callable[..., Any], dict[str, Any]]:
+) -> tuple[Callable[..., Evaluator], dict[str, Any]]:
   """(class, options) of an evaluator; names and types of options are checked.
 
   Raises:

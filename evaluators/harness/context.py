@@ -7,6 +7,8 @@ from typing import Any
 from jax.sharding import Mesh
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Prediction, Source
+from input_pipeline.labels.space import LabelSpace
 
 Outputs = dict[str, Any]
 PredictFn = Callable[[Any, Outputs], Outputs]
@@ -20,20 +22,31 @@ class EvalContext:
     mesh: the device mesh; None evaluates on one device.
     workdir: folder of the run, or None.
     name: the evaluator's key in config.evals.
-    num_classes: number of classes of the model.
+    space: the labels of the model; `num_classes` is their number.
     train_source: opens the training source, or returns None.
     classes: fingerprint of the names of the classes that the checkpoint was
       trained on (Vocabulary.fingerprint); None where that is not known.
     process_index: this process; the first one talks.
+    check_source: (source, its key) -> None; refuses feature maps of another net
+      than the run's.
+    stream: the stream of training data whose labels it scores; '' is the main
+      one.
   """
 
   mesh: Mesh | None
   workdir: str | None
   name: str
-  num_classes: int
-  train_source: Callable[[], Any] = lambda: None
+  space: LabelSpace
+  train_source: Callable[[], Source | None] = lambda: None
   classes: str | None = None
   process_index: int = 0
+  check_source: Callable[[Source, str], None] = lambda source, where: None
+  stream: str = ''
+
+  @property
+  def num_classes(self) -> int:
+    """Number of labels of the model, without padding or a background."""
+    return self.space.num_classes
 
   @property
   def where(self) -> str:
@@ -47,9 +60,9 @@ class EvalContext:
 
 
 def choose(
-  predict: Mapping[str, PredictFn], name: str, ctx: EvalContext
-) -> PredictFn:
-  """The prediction function of a name, ValueError listing those there are."""
+  predict: Mapping[str, Prediction], name: str, ctx: EvalContext
+) -> Prediction:
+  """The prediction of a name, ValueError listing those there are."""
   if name not in predict:
     raise ValueError(
       f'{ctx.where}: the task has no prediction {name!r}'

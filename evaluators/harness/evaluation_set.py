@@ -11,16 +11,24 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from big_vision_like.parallel import mesh as mesh_lib
-from evaluators.harness import exclusions
+from big_vision_like.protocols import ComputedBy, LabelReader, Source
+from evaluators.harness import device_calls, exclusions
 from evaluators.harness.context import EvalContext, Outputs, PredictFn, plain
-from input_pipeline import device, pipeline
-from input_pipeline.ops import labels as label_ops
+from input_pipeline import (
+  batch_fields,
+  canvases,
+  device,
+  feature_map_checks,
+  pipeline,
+)
+from input_pipeline import ops as example_ops
+from input_pipeline.examples.errors import record_named
+from input_pipeline.labels.space import LabelSpace
+from input_pipeline.ops import chains
 
 _SHOWN = 5  # keys in a message
-_LABEL_OPS = ('labels', 'single_label')
 
 
 class EvalData:
@@ -35,7 +43,8 @@ class EvalData:
     data: source config, dict(type=..., split=..., ...).
     ops: list of op configs.
     batch_size: global batch size, a multiple of the devices.
-    fields: batch fields that the ops must produce.
+    fields: batch fields that the ops must produce. Those that the host wants
+      too are named again to `run_over`.
     classes: whether the labels are the model's classes, to be compared.
     exclude_ids: see `exclusions.read_excluded`; `figures` gives both sets.
     key: the evaluator's option that `data` is the value of, for messages.
@@ -59,8 +68,11 @@ class EvalData:
     self.ctx = ctx
     where = f'{ctx.where}.{key}'
     self.source = pipeline.open_source(plain(data, where), where)
-    self._specs = [plain(op, f'{ctx.where}.ops') for op in ops]
-    self._ops = pipeline.build_ops(self._specs, self.source, f'{ctx.where}.ops')
+    specs = [plain(op, f'{ctx.where}.ops') for op in ops]
+    self._ops = feature_map_checks.build_ops(
+      specs, self.source, f'{ctx.where}.ops'
+    )
+    ctx.check_source(self.source, where)
     part, num_parts = 0, 1
     if ctx.mesh is not None:
       mesh_lib.check_batch(ctx.mesh, batch_size, f'{ctx.where}.batch_size')
@@ -74,12 +86,15 @@ class EvalData:
       process_count=num_parts,
       where=f'{ctx.where}.ops',
     )
+    if text := canvases.choose(self.source, self._ops).report:
+      ctx.say(text)
+    self._num_parts = num_parts
     found = pipeline.example_spec(self._ops, f'{ctx.where}.ops')
     for field in fields:
       if field not in found:
         raise ValueError(
           f'{ctx.where}.ops: no op makes the field {field!r}'
-          f'{label_ops.hint(field)}; they make '
+          f'{example_ops.hint(field)}; they make '
           f'{", ".join(found) or "none"}'
         )
     if classes:
@@ -87,43 +102,59 @@ class EvalData:
     self.excluded = exclusions.read_excluded(
       exclude_ids, self.source, f'{ctx.where}.exclude_ids', ctx.say
     )
-    self._compiled: dict[PredictFn, Callable[..., Any]] = {}
+    self._found = frozenset((*found, '_id', '_mask'))
+    self._compiled: dict[Any, Callable[..., Any]] = {}
+    self._agrees = False
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
-    vocabulary, where = self.source.vocabulary, f'{self.ctx.where}.data'
-    names = vocabulary.names
+    own, where = LabelSpace.of_source(self.source), f'{self.ctx.where}.data'
+    names, trained = own.names, self._trained_space()
     if len(names) != self.ctx.num_classes:
       raise ValueError(
         f'{where} has {len(names)} classes, the model {self.ctx.num_classes}'
       )
-    source = self.train_source
-    own, other = (getattr(s, 'background', None) for s in (self.source, source))
-    if None not in (own, other) and own != other:
+    grounds = own.background, trained.background
+    if None not in grounds and grounds[0] != grounds[1]:
       raise ValueError(
-        f'{where}: background={own} of its masks, but {other} in the training '
-        'data; id 0 must mean the same in both'
+        f'{where}: background={own.background} of its masks, but '
+        f'{trained.background} in the training data; id 0 must mean the same '
+        'in both'
       )
-    train = names if source is None else source.vocabulary.names
-    if len(train) != len(names):
-      raise ValueError(
-        f'{where} has {len(names)} classes, the training data {len(train)}'
-      )
-    if train != names:
-      first = next(i for i, (a, b) in enumerate(zip(train, names)) if a != b)
-      raise ValueError(
-        f'{where}: class {first} is {names[first]!r}, but {train[first]!r} in '
-        'the training data; both need the same vocabulary'
-      )
-    if self.ctx.classes not in (None, vocabulary.fingerprint()):
+    if not trained.anonymous:
+      self._compare_names(names, trained.names, where)
+    if self.ctx.classes not in (None, own.fingerprint()):
       raise ValueError(
         f'{where}: its {len(names)} classes, {names[0]!r} and so on, have '
         'other names, or another order, than those that the checkpoint was '
         'trained on'
       )
 
+  def _compare_names(
+    self, names: Sequence[str], trained: Sequence[str], where: str
+  ) -> None:
+    if len(trained) != len(names):
+      raise ValueError(
+        f'{where} has {len(names)} classes, the training data {len(trained)}'
+      )
+    pairs = enumerate(zip(trained, names))
+    first = next((i for i, (a, b) in pairs if a != b), None)
+    if first is not None:
+      raise ValueError(
+        f'{where}: class {first} is {names[first]!r}, but '
+        f'{trained[first]!r} in the training data; both need the same '
+        'vocabulary'
+      )
+
+  def _trained_space(self) -> LabelSpace:
+    """The labels that the model was trained on, as far as they are known."""
+    if not self.ctx.space.anonymous:
+      return self.ctx.space
+    source = self.train_source
+    return self.ctx.space if source is None else LabelSpace.of_source(source)
+
   @functools.cached_property
-  def train_source(self) -> Any:
+  def train_source(self) -> Source | None:
     """The training source; None where there is none (it says so)."""
     try:
       return self.ctx.train_source()
@@ -178,56 +209,65 @@ class EvalData:
       those = what.format(f'{int(broken.sum())} images of a batch')
       raise ValueError(f'{self.ctx.where}: {those}: {", ".join(keys)}')
 
+  def check_state(self, state: Any) -> None:
+    """ValueError where the set is feature maps that other weights have made."""
+    if not self._agrees and isinstance(self.source, ComputedBy):
+      where = f'{self.ctx.where}.data'
+      feature_map_checks.check_weights(
+        self.source, state.params, state.extra, where
+      )
+    self._agrees = True  # what is frozen stays as it is
+
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
     """This process's host batches, from the start."""
     return iter(self._batches)
 
-  def compile(self, fn: PredictFn) -> Callable[..., Any]:
+  def compile(
+    self, fn: PredictFn, fields: Sequence[str] = ()
+  ) -> Callable[..., Any]:
     """`fn(state, batch)` as a jitted call, compiled once per function.
 
-    It returns (outputs, batch without 'image'), on every process whole.
+    It returns (outputs, the fields named with '_id' and '_mask'), on every
+    process whole.
+
+    Raises:
+      ValueError: fields that the ops do not make.
     """
-    if fn in self._compiled:
-      return self._compiled[fn]
-    mesh = self.ctx.mesh
-
-    def call(state, batch):
-      fields = {k: v for k, v in batch.items() if k != 'image'}
-      return fn(state, batch), fields
-
-    if mesh is None:
-      run = jax.jit(call)
-    else:
-      whole = NamedSharding(mesh, PartitionSpec())
-      jitted = jax.jit(call, out_shardings=whole)
-
-      def run(state, batch):
-        placed = device.to_global(batch, mesh_lib.batch_sharding(mesh))
-        with jax.set_mesh(mesh):
-          return jitted(state, placed)
-
-    self._compiled[fn] = run
-    return run
+    missing = [name for name in fields if name not in self._found]
+    if missing:
+      raise ValueError(
+        f'{self.ctx.where}: run_over is asked for {missing[0]!r}, which the '
+        f'batches do not have; they have {", ".join(sorted(self._found))}'
+      )
+    names = frozenset((*fields, '_id', '_mask'))
+    if (fn, names) not in self._compiled:
+      self._compiled[fn, names] = device_calls.DeviceCall(
+        fn, self.ctx.mesh, names, num_parts=self._num_parts
+      )
+    return self._compiled[fn, names]
 
   def label_ids(self) -> Iterator[np.ndarray]:
     """True label ids (unique, unpadded) of every example, as the ops give.
 
-    Images are not decoded: only the label ops run, on `source.labels(index)`
-    where the source has that, else on the raw example, as for labels chosen by
-    confidence. With ops of the user's own among them the whole chain runs.
+    Images are not decoded: only those ops run that the ids come from, on
+    `source.labels(index)` where these read no more than that, else on the raw
+    example. With an op that does not say what it makes the whole chain runs.
+
+    Raises:
+      ValueError: a record that cannot be used, by its key.
     """
-    own = any('.' in spec['op'] for spec in self._specs)
-    specs = [s for s in self._specs if own or s['op'] in _LABEL_OPS]
-    if not own:
-      specs = [label_ops.positives_only(s) for s in specs]
-    ops = pipeline.build_ops(specs, self.source, f'{self.ctx.where}.ops')
-    whole = own or any(s.get('min_confidence') is not None for s in specs)
-    read = None if whole else getattr(self.source, 'labels', None)
+    ops = chains.making(self._ops, ('label_ids', 'label'))
+    needed = chains.needed(ops)
+    enough = needed is not None and needed <= {'labels', 'image'}
+    read = None
+    if enough and isinstance(self.source, LabelReader):
+      read = self.source.labels
     for index in range(len(self.source)):
-      example = {'labels': read(index)} if read else self.source[index]
-      rng = np.random.default_rng((0, 0, index))
-      for op in ops:
-        example = op(example, rng)
+      with record_named(self.source, index, f'{self.ctx.where}.data'):
+        example = {'labels': read(index)} if read else self.source[index]
+        example = {'key': self.source.key(index), **example}
+        rng = batch_fields.record_rng(0, 0, index)
+        example = batch_fields.apply(ops, example, rng)
       if 'label_ids' in example:
         yield example['label_ids'][example['label_ids'] >= 0]
       else:
@@ -235,7 +275,7 @@ class EvalData:
 
 
 def run_over(
-  fn: PredictFn, state: Any, data: EvalData
+  fn: PredictFn, state: Any, data: EvalData, fields: Sequence[str] = ()
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
   """Runs `fn(state, batch)` over an evaluation set, one batch ahead.
 
@@ -244,12 +284,18 @@ def run_over(
       function object, so hand in the same one every time.
     state: what `fn` needs, a tree of device arrays.
     data: the evaluation set.
+    fields: of the batch, that the host wants beside the outputs.
 
   Yields:
-    (outputs, batch): numpy arrays [n, ...] of the n examples that count;
-    'image' is left out. Every process sees all examples.
+    (outputs, batch): numpy arrays [n, ...] of the n examples that count; of
+    the batch the fields asked for, '_id' and '_mask'. Every process sees all
+    examples.
+
+  Raises:
+    ValueError: fields that the ops do not make.
   """
-  step = data.compile(fn)
+  data.check_state(state)
+  step = data.compile(fn, fields)
   ahead, num_seen = None, 0
   for batch in itertools.chain(data.batches(), [None]):
     started = None if batch is None else step(state, batch)

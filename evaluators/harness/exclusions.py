@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source, StoredKeys
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import text_lines
 
 
 def read_excluded(
   exclude: str | Sequence[str | int] | None,
-  source: Any,
+  source: Source,
   where: str,
   say: Callable[[str], None] = print,
 ) -> np.ndarray | None:
@@ -71,7 +72,9 @@ def without_excluded(figures: Mapping[str, float]) -> dict[str, float]:
   return {f'{name}/dedup': value for name, value in figures.items()}
 
 
-def _indices_of_keys(source: Any, keys: Sequence[Any]) -> dict[str, list[int]]:
+def _indices_of_keys(
+  source: Source, keys: Sequence[Any]
+) -> dict[str, list[int]]:
   """Key -> indices, for those keys wanted that the source has.
 
   A key that is no place in the set may be the name that an image had before it
@@ -80,8 +83,11 @@ def _indices_of_keys(source: Any, keys: Sequence[Any]) -> dict[str, list[int]]:
   texts = [key for key in keys if isinstance(key, str)]
   wanted = {*texts, *(key.strip() for key in texts)}
   found: dict[str, list[int]] = {}
-  for name_of in (source.key, getattr(source, 'stored_key', None)):
-    if name_of is None or all({k, k.strip()} & found.keys() for k in texts):
+  names_of = [source.key]
+  if isinstance(source, StoredKeys):
+    names_of.append(source.stored_key)
+  for name_of in names_of:
+    if all({k, k.strip()} & found.keys() for k in texts):
       break
     for index in range(len(source)):
       try:

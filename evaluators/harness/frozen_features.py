@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from big_vision_like.protocols import Prediction
 from evaluators.harness import context
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.image_sets import holdout
@@ -44,7 +45,7 @@ class FrozenFeatures:
 
   def __init__(
     self,
-    predict: Mapping[str, context.PredictFn],
+    predict: Mapping[str, Prediction],
     ctx: context.EvalContext,
     *,
     train: Mapping[str, Any],
@@ -75,7 +76,7 @@ class FrozenFeatures:
     """All of 'train' or 'data', in the order of the source."""
     parts = []
     data = self._sets[which]
-    for outputs, batch in run_over(self._features, state, data):
+    for outputs, batch in run_over(self._features, state, data, ('label',)):
       found, ids = outputs['features'], batch['_id']
       broken = ~np.all(np.isfinite(found), axis=1)
       data.refuse(broken, ids, 'the features of {} are not finite')

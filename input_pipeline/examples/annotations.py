@@ -12,9 +12,11 @@ One flat mapping, the same in records, in examples and, padded, in batches:
     box_outlines   list of N         COCO segmentation: polygons or an RLE map
     segmentation   bytes             PNG of class ids, one channel, 255 unknown
     original_size  int32 [2]         height, width before the image was resized
+    image_id       int64 [1]         number of the image where it comes from
 
 All but `boxes` are optional; whatever starts with `box_`, and `keypoints`,
-needs `boxes`. Pixel (row, column) covers [row, row + 1) x [column, column + 1).
+needs `boxes`. Types and shapes are those of the table in fields.py. Pixel
+(row, column) covers [row, row + 1) x [column, column + 1).
 """
 
 from collections.abc import Mapping
@@ -22,19 +24,10 @@ from typing import Any
 
 import numpy as np
 
-IGNORE = 255  # class id of pixels that do not count
+from input_pipeline.examples import fields
 
-# name -> (dtype, shape behind the number of boxes)
-_PER_BOX: dict[str, tuple[Any, tuple[int | None, ...]]] = {
-  'boxes': (np.float32, (4,)),
-  'box_labels': (np.int32, ()),
-  'box_crowd': (np.bool_, ()),
-  'box_difficult': (np.bool_, ()),
-  'box_area': (np.float32, ()),
-  'box_ids': (np.int64, ()),
-  'keypoints': (np.float32, (None, 3)),
-}
-FIELDS = (*_PER_BOX, 'box_outlines', 'segmentation', 'original_size')
+IGNORE = fields.VOID  # class id of pixels that do not count
+FIELDS = fields.ANNOTATIONS
 
 
 def pack(annotations: Mapping[str, Any], where: str = 'annotations') -> dict:
@@ -63,7 +56,7 @@ def unpack(packed: Mapping[str, Any], where: str = 'annotations') -> dict:
       f'{where}: unknown field {min(unknown, key=str)!r}; valid: '
       f'{", ".join(FIELDS)}'
     )
-  per_box = [n for n in packed if n in _PER_BOX or n == 'box_outlines']
+  per_box = [n for n in packed if fields.per_box(n)]
   if per_box and 'boxes' not in packed:
     raise ValueError(f'{where}: {per_box[0]!r} without boxes')
   num = len(packed['boxes']) if per_box else 0
@@ -72,10 +65,9 @@ def unpack(packed: Mapping[str, Any], where: str = 'annotations') -> dict:
     if name not in packed:
       continue
     value = packed[name]
-    if name in _PER_BOX:
-      out[name] = _array(name, value, num, where)
-    elif name == 'original_size':
-      out[name] = _numbers(name, value, np.int32, (2,), where)
+    form = fields.FIELDS[name].record
+    if form is not None:
+      out[name] = _array(name, value, num, form, where)
     elif name == 'segmentation':
       if not isinstance(value, bytes):
         raise ValueError(f'{where}: segmentation must be the bytes of a PNG')
@@ -93,16 +85,15 @@ def unpack(packed: Mapping[str, Any], where: str = 'annotations') -> dict:
   return out
 
 
-def _array(name: str, value: Any, num: int, where: str) -> np.ndarray:
-  dtype, tail = _PER_BOX[name]
-  if num == 0 and len(value) == 0:
-    return np.zeros((0, *(n or 0 for n in tail)), dtype)
-  return _numbers(name, value, dtype, (num, *tail), where)
-
-
-def _numbers(
-  name: str, value: Any, dtype: Any, shape: tuple[int | None, ...], where: str
+def _array(
+  name: str, value: Any, num: int, form: fields.Form, where: str
 ) -> np.ndarray:
+  """The array of a field's form in records, of N=num boxes."""
+  if form.shape[0] == 'N' and num == 0 and len(value) == 0:
+    return form.zeros({})
+  shape = tuple(
+    num if n == 'N' else None if isinstance(n, str) else n for n in form.shape
+  )
   try:
     array = np.asarray(value)
     fits = array.ndim == len(shape) and all(
@@ -111,7 +102,7 @@ def _numbers(
   except ValueError:  # ragged lists
     fits, array = False, np.zeros(0)
   if fits and array.dtype.kind in 'biuf' and np.isfinite(array).all():
-    return array.astype(dtype)
+    return array.astype(form.dtype)
   raise ValueError(
     f'{where}: {name} must be finite numbers of shape '
     f'{tuple("K" if n is None else n for n in shape)}, got {value!r:.80}'

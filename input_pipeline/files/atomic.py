@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
 SUFFIX = '.tmp'
@@ -98,6 +98,24 @@ def write_json(path: Path, content: Any, **options: Any) -> None:
   """For people too: indented, UTF-8, a line end at the end."""
   text = json.dumps(content, indent=1, ensure_ascii=False)
   write_text(path, f'{text}\n', **options)
+
+
+@contextlib.contextmanager
+def writing_json_list(
+  path: Path, **options: Any
+) -> Iterator[Callable[[Any], None]]:
+  """Yields a function that appends an entry, one a line, of a JSON list."""
+  with writing_text(path, **options) as file:
+    first = True
+
+    def append(entry: Any) -> None:
+      nonlocal first
+      file.write('[\n' if first else ',\n')
+      json.dump(entry, file, ensure_ascii=False)
+      first = False
+
+    yield append
+    file.write('[]\n' if first else '\n]\n')
 
 
 def sync(path: Path) -> None:

@@ -1,13 +1,18 @@
 """Image files by their suffixes: paths given by the user, bytes read whole."""
 
 import errno
+import io
 import os
 from typing import Any
+
+import simplejpeg
+from PIL import Image
 
 from input_pipeline.examples.errors import BadExample
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 1 << 28
+_JPEG = b'\xff\xd8'  # how one starts
 _FAULTS_OF_THE_RECORD = (
   errno.ENOENT,
   errno.EACCES,
@@ -34,6 +39,22 @@ def read_image(path: bytes) -> bytes:
   if len(data) > MAX_IMAGE_BYTES:
     raise BadExample(f'larger than {MAX_IMAGE_BYTES:,} bytes')
   return data
+
+
+def header_size(file: bytes | str | os.PathLike[str]) -> tuple[int, int] | None:
+  """(height, width) that the head of an image states; None: it has none.
+
+  Pixels are not decoded and the EXIF orientation is not looked at.
+  """
+  try:
+    if isinstance(file, bytes) and file.startswith(_JPEG):
+      height, width, _, _ = simplejpeg.decode_jpeg_header(file)
+      return int(height), int(width)
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    with Image.open(source) as picture:
+      return picture.height, picture.width
+  except Exception:  # a parser meets hostile bytes: any failure
+    return None
 
 
 def check_path(name: str, value: Any) -> str:

@@ -1,7 +1,12 @@
 """A part of a set that is held out for validation: a function of the path."""
 
 import hashlib
-from typing import Any
+from typing import Annotated
+
+from big_vision_like.config.option_types import Between
+
+# What options call holdout_percent: the part that is held out.
+Percent = Annotated[float, Between(0, 100, open='both')]
 
 
 def held_out(path: bytes, percent: float) -> bool:
@@ -13,17 +18,8 @@ def held_out(path: bytes, percent: float) -> bool:
   return number < percent / 100 * 2**64
 
 
-def check_holdout(percent: Any, split: str) -> None:
-  """Checks `holdout_percent` and the split it makes.
-
-  Raises:
-    ValueError: not a number between 0 and 100, or an unknown split.
-  """
-  number = isinstance(percent, int | float) and not isinstance(percent, bool)
-  if not number or not 0 < percent < 100:
-    raise ValueError(
-      f'holdout_percent must be above 0 and below 100, got {percent!r}'
-    )
+def check_split(split: str) -> None:
+  """Raises ValueError unless `split` is one that `holdout_percent` makes."""
   if split not in ('train', 'val', 'all'):
     raise ValueError(
       f'unknown split {split!r}; valid with holdout_percent: train, val, all'

@@ -6,12 +6,14 @@ one array each. Prepared data sets have these arrays on disk, memory-mapped;
 image folders and tables in memory; for other sources `build` makes them.
 """
 
+import functools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from big_vision_like.protocols import LabelIndexed, LabelReader, Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import ragged
 from input_pipeline.labels.ragged import Ragged
@@ -52,13 +54,24 @@ class Block(NamedTuple):
   bad: Mapping[int, str] = types.MappingProxyType({})
 
 
-def of(source: Any) -> LabelIndex | None:
+def of(source: Source) -> LabelIndex | None:
   """The index that a source has by itself (`label_index()`), or None."""
-  arrays = getattr(source, 'label_index', lambda: None)()
+  arrays = source.label_index() if isinstance(source, LabelIndexed) else None
   return None if arrays is None else LabelIndex(*arrays)
 
 
-def build(source: Any) -> LabelIndex:
+def reader(source: Source) -> Callable[[int], np.ndarray]:
+  """Raw label ids of a record: `source.labels`, or those of whole records."""
+  if isinstance(source, LabelReader):
+    return source.labels
+  return functools.partial(_of_record, source)
+
+
+def _of_record(source: Source, index: int) -> np.ndarray:
+  return np.asarray(source[index]['labels'], np.int32)
+
+
+def build(source: Source) -> LabelIndex:
   """Reads the labels of every record: 12 bytes and more a record in memory."""
   unreadable: list[int] = []
 
@@ -71,7 +84,7 @@ def build(source: Any) -> LabelIndex:
 
 
 def read(
-  source: Any,
+  source: Source,
   chosen: np.ndarray | range,
   labels_of: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[Block]:
@@ -80,14 +93,9 @@ def read(
   Args:
     source: random-access source.
     chosen: its records.
-    labels_of: labels of a record; default: `source.labels`, or where there is
-      none the whole record.
+    labels_of: labels of a record; default: those of `reader`.
   """
-  ask = (
-    labels_of
-    or getattr(source, 'labels', None)
-    or (lambda index: source[index]['labels'])
-  )
+  ask = labels_of or reader(source)
   for first in range(0, len(chosen), READ_BLOCK):
     part = chosen[first : first + READ_BLOCK]
     found, bad = [np.empty(0, np.int32)], {}

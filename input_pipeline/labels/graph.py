@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from big_vision_like.config import option_types
 from input_pipeline.labels import ragged
 from input_pipeline.labels.edge_files import Edges
 from input_pipeline.labels.ragged import Ragged
@@ -137,8 +138,7 @@ def build(labels: Sequence[str], edges: Edges, max_depth: int | None) -> Graph:
     ValueError: self-loop, repeated edge, cycle, a path longer than max_depth,
       a closure too large, or no label in any edge; names the place.
   """
-  if max_depth is not None and (type(max_depth) is not int or max_depth < 1):
-    raise ValueError(f'max_depth must be an integer >= 1, got {max_depth!r}')
+  option_types.check_value('max_depth', option_types.Count | None, max_depth)
   nodes = {name: i for i, name in enumerate(labels)}
   if len(nodes) < len(labels):
     raise ValueError(f'{len(labels) - len(nodes)} repeated label names')

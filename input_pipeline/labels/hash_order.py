@@ -8,10 +8,10 @@ added later change which of two comes first (Sun et al. 2017, section 5.2: 10M,
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import HashOrdered, Source
 from input_pipeline.labels import arrays
 
 _BLOCK = 1 << 16  # keys hashed between two arrays
@@ -81,8 +81,13 @@ def smallest(hashes: np.ndarray, num: int) -> np.ndarray:
   return candidates[order]
 
 
+def stored(source: Source) -> bool:
+  """Whether the records of a source are stored in hash order of seed 0."""
+  return isinstance(source, HashOrdered) and source.in_hash_order
+
+
 def first(
-  source: Any, chosen: np.ndarray | range, num: int, seed: int
+  source: Source, chosen: np.ndarray | range, num: int, seed: int
 ) -> np.ndarray | range:
   """The `num` records among the chosen ones that come first in hash order.
 
@@ -99,11 +104,11 @@ def first(
   Returns:
     [num] records in hash order; a range where `chosen` is one and is cut.
   """
-  stored = getattr(source, 'in_hash_order', False)
-  if stored and seed == 0:
+  in_order = stored(source)
+  if in_order and seed == 0:
     prefix = chosen[:num]
     return prefix if isinstance(prefix, range) else prefix.copy()
-  if stored:
+  if in_order:
     hashes = position_hashes(chosen, seed)
   else:
     hashes = key_hashes((source.key(int(i)) for i in chosen), seed)

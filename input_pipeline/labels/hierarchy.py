@@ -9,16 +9,20 @@ of classes x classes exists. File formats and rules: docs/label-hierarchy.md.
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
+from big_vision_like.config import option_types
 from input_pipeline.labels import edge_files
 from input_pipeline.labels import graph as label_graph
 from input_pipeline.labels.graph import Statistics
 from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
-UNLISTED = ('error', 'traverse', 'add')
+# What nodes outside the vocabulary mean.
+Unlisted = Literal['error', 'traverse', 'add']
+_NotAdded = Literal['error', 'traverse']
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,10 +68,7 @@ class Hierarchy:
     Raises:
       ValueError: unknown node, self-loop, repeated edge, cycle or too deep.
     """
-    if unlisted not in ('error', 'traverse'):
-      raise ValueError(
-        f"unlisted must be 'error' or 'traverse', got {unlisted!r}"
-      )
+    option_types.check_value('unlisted', _NotAdded, unlisted)
     given = edge_files.Edges(list(edges), lambda i: f'edge {i + 1}')
     return _build(tuple(names), given, max_depth, unlisted)
 
@@ -157,10 +158,7 @@ def load(
     ValueError: malformed line, unknown node, self-loop, repeated edge, cycle,
       too deep; names the file and the line.
   """
-  if unlisted not in ('error', 'traverse'):
-    raise ValueError(
-      f"unlisted must be 'error' or 'traverse', got {unlisted!r}"
-    )
+  option_types.check_value('unlisted', _NotAdded, unlisted)
   edges = edge_files.read(path)
   return _build(vocabulary.names, edges, max_depth, unlisted)
 
@@ -186,11 +184,7 @@ def attach(
     The vocabulary (longer than the given one only under 'add') and its
     hierarchy, None if there is neither a path nor `parents`.
   """
-  if unlisted not in UNLISTED:
-    raise ValueError(
-      f'hierarchy_unlisted must be one of {", ".join(UNLISTED)}, '
-      f'got {unlisted!r}'
-    )
+  option_types.check_value('hierarchy_unlisted', Unlisted, unlisted)
   if path is not None:
     edges = edge_files.read(path)
   elif vocabulary.parents is not None:

@@ -7,10 +7,11 @@ ids; which records are kept is decided in subset.py.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from input_pipeline.examples import annotations, mask_files
 from input_pipeline.labels import arrays, states
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
@@ -20,6 +21,8 @@ from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 IMAGENET = 'imagenet'
+OtherPixels = Literal['void', 'background']
+_NO_CLASS = -1  # of a mask id that stands for nothing
 
 
 def chosen_ids(
@@ -84,6 +87,8 @@ class Restriction:
     *,
     fill_in: bool = False,
     keep_ids: bool = False,
+    background: bool = True,
+    other_pixels: str = 'void',
   ):
     """Takes the labels to keep.
 
@@ -93,6 +98,9 @@ class Restriction:
       fill_in: a label that is dropped counts as its kept ancestors; one that is
         dropped and known to be absent, as its kept descendants' absence.
       keep_ids: ids and vocabulary stay; labels are only taken away.
+      background: whether id 0 of a mask is the background, label i being i + 1.
+      other_pixels: what pixels of the other labels become, 'void' (255, which
+        counts nowhere) or 'background'.
     """
     self.vocabulary, self.hierarchy = hierarchies.restrict(
       vocabulary, hierarchy, kept, keep_ids=keep_ids
@@ -112,6 +120,7 @@ class Restriction:
         np.concatenate([pairs[0], below[above >= 0]]),
         np.concatenate([pairs[1], above[above >= 0]]),
       )
+    self._pixels = self._table_of_masks(int(background), other_pixels)
     self._up = Ragged.of_pairs(*pairs, len(vocabulary))
     self.carries = self._up.lengths > 0
 
@@ -128,8 +137,11 @@ class Restriction:
     """The example with all its label ids mapped; others' boxes are left out.
 
     An ancestor that stands for several labels gets the highest of their
-    confidences. The class ids of a `segmentation` are those of its own list
-    and stay.
+    confidences.
+
+    Raises:
+      ValueError: a label that the vocabulary does not have.
+      BadExample: a mask that cannot be read, or with such an id.
     """
     out = dict(example)
     raw = self._checked(example['labels'], where)
@@ -151,7 +163,39 @@ class Restriction:
       new = self._new[self._checked(out['box_labels'], where)]
       _keep_boxes(out, new >= 0)
       out['box_labels'] = new[new >= 0]
+    if 'segmentation' in out:
+      mask = out['segmentation']
+      out['segmentation'] = mask_files.replaced(mask, self._pixels)
     return out
+
+  def _table_of_masks(self, first: int, other_pixels: str) -> np.ndarray:
+    """int16 [256]: new id of each id of a mask, or _NO_CLASS.
+
+    Filled in, a pixel of a label that is dropped is one of its lowest kept
+    ancestor; where several are lowest the pixel is void, since it belongs to a
+    label that is kept.
+
+    Args:
+      first: mask id of label 0.
+      other_pixels: see `__init__`.
+    """
+    void = annotations.IGNORE
+    table = np.full(void + 1, _NO_CLASS, np.int16)
+    table[:first] = 0
+    table[void] = void
+    new = self._new[: void - first]
+    other = void if other_pixels == 'void' else 0
+    table[first : first + len(new)] = np.where(new >= 0, new + first, other)
+    if self._whole is not None:
+      for label in np.flatnonzero(new < 0).tolist():
+        ancestors = self._whole.ancestors[label]
+        kept = ancestors[self._new[ancestors] >= 0]
+        if len(kept):
+          lowest = _lowest(self._whole, kept)
+          table[first + label] = (
+            void if lowest is None else self._new[lowest] + first
+          )
+    return table
 
   def index(
     self, index: LabelIndex, chosen: np.ndarray | range | None = None
@@ -185,6 +229,14 @@ class Restriction:
         f'{self._num_labels} names'
       )
     return ids
+
+
+def _lowest(hierarchy: Hierarchy, labels: np.ndarray) -> int | None:
+  """The one of some labels that is below all others, if there is one."""
+  above = [len(hierarchy.ancestors[i]) for i in labels.tolist()]
+  lowest = int(labels[np.argmax(above)])
+  others = labels[labels != lowest]
+  return lowest if np.isin(others, hierarchy.ancestors[lowest]).all() else None
 
 
 def _keep_boxes(example: dict[str, Any], keep: np.ndarray) -> None:

@@ -11,11 +11,14 @@ first, chance takes its part of what they leave. docs/subsets.md.
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like import protocols
+from big_vision_like.config import option_types, plugins
+from big_vision_like.config.option_types import Between, Count, NonEmpty
+from big_vision_like.protocols import Described, Source
 from input_pipeline.labels import (
   arrays,
   hash_order,
@@ -26,9 +29,10 @@ from input_pipeline.labels import (
 from input_pipeline.labels.arrays import LabelIndex
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.restriction import Restriction
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 
-_UNLABELLED = ('drop', 'keep')
+_Fraction = Annotated[float, Between(0, 1, open='low')]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,65 +48,33 @@ class Options:
       evaluation sets.
     fill_in: labels that are dropped count as their kept ancestors.
     keep_ids: all labels keep their ids and outputs; those dropped never occur.
+    other_pixels: what pixels of other labels are in masks: 'void', or
+      'background' where the masks have one.
   """
 
-  fraction: float | None = None
-  num_images: int | None = None
+  fraction: _Fraction | None = None
+  num_images: Count | None = None
   seed: int | None = None
-  labels: str | Sequence[str] | None = None
-  unlabelled: str | None = None
+  labels: str | Annotated[Sequence[str], NonEmpty()] | None = None
+  unlabelled: Literal['drop', 'keep'] | None = None
   fill_in: bool | None = None
   keep_ids: bool | None = None
+  other_pixels: label_restriction.OtherPixels | None = None
 
 
 def _parse(options: Mapping[str, Any], where: str) -> Options:
   """Checked options; ValueError names key, value and what is valid."""
-  names = [field.name for field in dataclasses.fields(Options)]
-  for name in options:
-    if name not in names:
-      raise ValueError(
-        f'{where}: unknown option {name!r}{plugins.suggest(name, names)}; '
-        f'valid: {", ".join(names)}'
-      )
+  plugins.check_kwargs(where, Options, options)
   parsed = Options(**options)
-
-  def refuse(name: str, valid: str) -> None:
-    raise ValueError(f'{where}.{name}={getattr(parsed, name)!r} must {valid}')
-
-  for name in ('num_images', 'seed'):
-    value = getattr(parsed, name)
-    if value is not None and type(value) is not int:
-      refuse(name, 'be an integer')
-  for name in ('fill_in', 'keep_ids'):
-    if not isinstance(getattr(parsed, name), bool | None):
-      refuse(name, 'be True or False')
-  if parsed.num_images is not None and parsed.num_images < 1:
-    refuse('num_images', 'be at least 1')
-  check_fraction(parsed.fraction, f'{where}.fraction')
-  if parsed.unlabelled not in (None, *_UNLABELLED):
-    refuse('unlabelled', f'be one of {", ".join(_UNLABELLED)}')
-  labels = parsed.labels
-  if labels is not None and not isinstance(labels, str):
-    if isinstance(labels, Mapping) or not isinstance(labels, Sequence):
-      refuse('labels', f"be '{label_restriction.IMAGENET}', a file or a list")
-    if not labels or not all(isinstance(name, str) for name in labels):
-      refuse('labels', 'be a list of names, at least one')
   given = {n: v for n, v in dataclasses.asdict(parsed).items() if v is not None}
   if 'fraction' in given and 'num_images' in given:
     raise ValueError(f'{where}: give fraction or num_images, not both')
   if 'seed' in given and not {'fraction', 'num_images'} & given.keys():
     raise ValueError(f'{where}.seed: needs fraction or num_images')
-  for name in ('unlabelled', 'fill_in', 'keep_ids'):
+  for name in ('unlabelled', 'fill_in', 'keep_ids', 'other_pixels'):
     if name in given and 'labels' not in given:
       raise ValueError(f'{where}.{name}: needs labels')
   return parsed
-
-
-def check_fraction(fraction: Any, where: str) -> None:
-  """ValueError unless it is None or a number in (0, 1]."""
-  number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
-  if fraction is not None and not (number and 0 < fraction <= 1):
-    raise ValueError(f'{where}={fraction!r} must be in (0, 1]')
 
 
 class Subset:
@@ -110,7 +82,7 @@ class Subset:
 
   Attributes:
     vocabulary, hierarchy: those of the labels kept.
-    background: of the masks, as the source says it; None where it does not.
+    space: of the labels kept; masks and keypoints are the source's.
     in_hash_order: records come in hash order, so a prefix is a random subset.
     description: what it is of the whole, for people.
   """
@@ -120,7 +92,7 @@ class Subset:
 
   def __init__(
     self,
-    source: Any,
+    source: Source,
     chosen: np.ndarray | range,
     restriction: Restriction | None,
     *,
@@ -130,15 +102,33 @@ class Subset:
     description: str,
   ):
     self._source = source
+    self._read_labels = arrays.reader(source)
     self._chosen = chosen
     self._restriction = restriction
     self._identity = identity
-    self.background = getattr(source, 'background', None)
+    self.has_truth = (
+      not isinstance(source, protocols.WithTruth) or source.has_truth
+    )
     self.in_hash_order = in_hash_order
     self.description = description
     labels = source if restriction is None else restriction
     self.vocabulary = dataclasses.replace(labels.vocabulary, counts=counts)
     self.hierarchy = labels.hierarchy
+    self.space = self._space(LabelSpace.of_source(source))
+    self.background = self.space.background
+
+  def _space(self, whole: LabelSpace) -> LabelSpace:
+    """The source's, with the labels kept."""
+    external = whole.external_ids
+    if external is not None and len(self.vocabulary) < len(external):
+      assert self._restriction is not None
+      external = tuple(external[i] for i in self._restriction.kept.tolist())
+    return dataclasses.replace(
+      whole,
+      vocabulary=self.vocabulary,
+      hierarchy=self.hierarchy,
+      external_ids=external,
+    )
 
   def __len__(self) -> int:
     return len(self._chosen)
@@ -157,10 +147,7 @@ class Subset:
   def labels(self, index: int) -> np.ndarray:
     """Raw label ids, without decoding where the source can."""
     original = self._original(index)
-    if hasattr(self._source, 'labels'):
-      labels = self._source.labels(original)
-    else:
-      labels = np.asarray(self._source[original]['labels'], np.int32)
+    labels = self._read_labels(original)
     if self._restriction is None:
       return labels
     return self._restriction.labels(labels, self._source.key(original))
@@ -175,6 +162,41 @@ class Subset:
       return self._restriction.index(whole, self._chosen)
     return arrays.taken(whole, self._chosen)
 
+  def sizes(self) -> np.ndarray | None:
+    """int32 [n, 2] height and width of the stored images, where known."""
+    source = self._source
+    sized = isinstance(source, protocols.WithSizes)
+    return self._of_records(source.sizes() if sized else None)
+
+  def image_ids(self) -> np.ndarray | None:
+    """int64 [n] numbers of the images where they come from, where known."""
+    source = self._source
+    numbered = isinstance(source, protocols.WithImageIds)
+    return self._of_records(source.image_ids() if numbered else None)
+
+  def _of_records(self, whole: np.ndarray | None) -> np.ndarray | None:
+    return None if whole is None else whole[np.asarray(self._chosen)]
+
+  @property
+  def computed_by(self) -> Mapping[str, Any]:
+    """What the whole source's feature maps were computed by; {} of others."""
+    source = self._source
+    return (
+      source.computed_by if isinstance(source, protocols.ComputedBy) else {}
+    )
+
+  def check_ops(self, specs: Sequence[Mapping[str, Any]], where: str) -> None:
+    """As the whole source does."""
+    if isinstance(self._source, protocols.ComputedBy):
+      self._source.check_ops(specs, where)
+
+  def report_lines(self) -> list[str]:
+    """What the whole source says of itself."""
+    source = self._source
+    told = isinstance(source, protocols.Reporting)
+    lines = source.report_lines() if told else ()
+    return [f'of all {len(source):,} records: {line}' for line in lines]
+
   def fingerprint(self) -> str:
     """That of the whole source, and what was chosen of it."""
     return f'{self._source.fingerprint()}*{self._identity}'
@@ -185,17 +207,21 @@ class Subset:
     return int(self._chosen[int(index)])
 
 
-def take(source: Any, fraction: float, where: str = 'input.fraction') -> Any:
+def take(
+  source: Source, fraction: float, where: str = 'input.fraction'
+) -> Source:
   """The source, or the subset of it that a fraction in (0, 1] keeps.
 
   Raises:
     ValueError: a fraction outside (0, 1].
   """
-  check_fraction(fraction, where)
+  option_types.check_value(where, _Fraction, fraction)
   return _choose(source, Options(fraction=fraction), where)
 
 
-def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
+def select(
+  source: Source, options: Mapping[str, Any] | None, where: str
+) -> Source:
   """The records and labels of a source that `options` choose; see Options.
 
   Raises:
@@ -206,7 +232,7 @@ def select(source: Any, options: Mapping[str, Any] | None, where: str) -> Any:
   return _choose(source, _parse(dict(options or {}), where), where)
 
 
-def _choose(source: Any, options: Options, where: str) -> Any:
+def _choose(source: Source, options: Options, where: str) -> Source:
   restriction, index = None, None
   chosen: np.ndarray | range = range(len(source))
   if options.labels is not None:
@@ -225,7 +251,7 @@ def _choose(source: Any, options: Options, where: str) -> Any:
   if not drawn and restriction is None:
     return source
   seed = options.seed or 0
-  in_hash_order = getattr(source, 'in_hash_order', False)
+  in_hash_order = hash_order.stored(source)
   if drawn:
     available = len(chosen)
     chosen = hash_order.first(source, chosen, num, seed)
@@ -240,24 +266,39 @@ def _choose(source: Any, options: Options, where: str) -> Any:
     restriction,
     counts=_counts(source, restriction, index, chosen, share),
     in_hash_order=in_hash_order,
-    identity=_identity(num, seed if drawn else None, options, restriction),
+    identity=_identity(
+      num,
+      seed if drawn else None,
+      options,
+      restriction,
+      LabelSpace.of_source(source).background is not None,
+    ),
     description=_describe(source, num, seed if drawn else None, restriction),
   )
 
 
-def _restriction(source: Any, options: Options, where: str) -> Restriction:
+def _restriction(source: Source, options: Options, where: str) -> Restriction:
   assert options.labels is not None
   kept = label_restriction.chosen_ids(
     source.vocabulary, options.labels, f'{where}.labels'
   )
   if options.fill_in and source.hierarchy is None:
     raise ValueError(f'{where}.fill_in: the data set has no hierarchy')
+  background = LabelSpace.of_source(source).background is not False
+  other_pixels = options.other_pixels or 'void'
+  if other_pixels == 'background' and not background:
+    raise ValueError(
+      f"{where}.other_pixels='background': the masks of the data have none "
+      "(background=False); valid: 'void'"
+    )
   return Restriction(
     source.vocabulary,
     source.hierarchy,
     kept,
     fill_in=bool(options.fill_in),
     keep_ids=bool(options.keep_ids),
+    background=background,
+    other_pixels=other_pixels,
   )
 
 
@@ -279,7 +320,7 @@ def _num_drawn(
 
 
 def _counts(
-  source: Any,
+  source: Source,
   restriction: Restriction | None,
   index: LabelIndex | None,
   chosen: np.ndarray | range,
@@ -301,21 +342,27 @@ def _counts(
 
 
 def _identity(
-  num: int, seed: int | None, options: Options, restriction: Restriction | None
+  num: int,
+  seed: int | None,
+  options: Options,
+  restriction: Restriction | None,
+  masks: bool,
 ) -> str:
   """Changes with whatever changes the records or what is seen of them."""
   parts = [num, seed]
   if restriction is not None:
     parts += [options.unlabelled == 'keep', bool(options.fill_in)]
     parts += [bool(options.keep_ids), restriction.kept.tolist()]
+    if masks or options.other_pixels is not None:
+      parts.append(options.other_pixels or 'void')
   digest = hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
   return f'{num}:{digest}'
 
 
 def _describe(
-  source: Any, num: int, seed: int | None, restriction: Restriction | None
+  source: Source, num: int, seed: int | None, restriction: Restriction | None
 ) -> str:
-  before = getattr(source, 'description', '')
+  before = source.description if isinstance(source, Described) else ''
   text = f'{num:,} of {len(source):,} records'
   if seed is not None:
     text += f', drawn by hash with seed {seed}'

@@ -100,14 +100,22 @@ DECODER = json.JSONDecoder(
 )
 
 
-def parse_json(text: str, where: str) -> Any:
+_WITH_CONSTANTS = json.JSONDecoder(object_pairs_hook=_unique_keys)
+
+
+def parse_json(text: str, where: str, *, constants: bool = False) -> Any:
   """json.loads that refuses NaN, Infinity and repeated keys.
+
+  Args:
+    text: of the file.
+    where: of messages.
+    constants: let NaN and Infinity pass, for callers that name their place.
 
   Raises:
     ValueError: not such JSON; the message starts with `where`.
   """
   try:
-    return DECODER.decode(text)
+    return (_WITH_CONSTANTS if constants else DECODER).decode(text)
   except json.JSONDecodeError as error:
     place = f'line {error.lineno} column {error.colno}'
     raise ValueError(f'{where}: not JSON: {error.msg} at {place}') from None

@@ -2,25 +2,25 @@
 
 An op is built once from its options and then maps one example to the next:
 
-    op = Op(context, **options)     # every option checked here
+    op = Op(context, **options)     # checked by their types before
     example = op(example, rng)      # may raise BadExample
 
 All randomness comes from `rng`, so an example depends on its own generator
 only. A name with a dot is the import path of an op class of the user's own.
+docs/add-an-op.md shows one, and what ops declare.
 """
 
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from big_vision_like.config import plugins
-from input_pipeline.ops import geometry
+from big_vision_like.protocols import Op
+from input_pipeline.ops import chains, fused
 from input_pipeline.ops.context import OpContext
-
-Op = Callable[[dict, np.random.Generator], dict]
+from input_pipeline.ops.declared import Declared
 
 OPS = {
   'decode': 'decode.Decode',
@@ -34,20 +34,20 @@ OPS = {
   'central_crop': 'geometry.CentralCrop',
   'random_flip': 'geometry.RandomFlip',
   'pad': 'targets.Pad',
+  'canvas': 'canvas.Canvas',
   'image_size': 'targets.ImageSize',
   'decode_segmentation': 'targets.DecodeSegmentation',
   'full_segmentation': 'targets.FullSegmentation',
   'boxes': 'targets.Boxes',
   'labels': 'labels.Labels',
   'single_label': 'labels.SingleLabel',
+  'feature_map': 'feature_map.FeatureMap',
   'keep': 'labels.Keep',
   'label_noise': 'noise.LabelNoise',
 }
 
 
-def build(
-  specs: Iterable[Mapping[str, Any]], context: OpContext
-) -> list[Callable[[dict, np.random.Generator], dict]]:
+def build(specs: Iterable[Mapping[str, Any]], context: OpContext) -> list[Op]:
   """Builds the ops of a config list, `[dict(op='resize', size=340), ...]`.
 
   A resize followed by a crop and a flip becomes one op that computes only the
@@ -72,24 +72,45 @@ def build(
         f'ops: {", ".join(OPS)}'
       )
     options = {key: spec[key] for key in spec if key != 'op'}
-    op_class = _find(where, spec['op'])
+    op_class = find(where, spec['op'])
     where = f'{where} ({spec["op"]})'
     plugins.check_kwargs(where, op_class, options)
-    ops.append(op_class(dataclasses.replace(context, where=where), **options))
-  return geometry.fuse(ops)
+    op = op_class(dataclasses.replace(context, where=where), **options)
+    chains.check(op, where)
+    ops.append(op)
+  return fused.fuse(ops)
 
 
-def _find(where: str, name: Any) -> Callable[..., Op]:
-  """The class of an op by its name or import path."""
+def hint(field: str) -> str:
+  """' (...)' that says how to get a missing field of a batch, or ''."""
+  for name in OPS:
+    op_class = find('', name)
+    assert inspect.isclass(op_class) and issubclass(op_class, Declared)
+    if field in op_class.makes:
+      option = op_class.options_for.get(field)
+      if option is not None:
+        return f' (set {option} of the op {name!r})'
+      return f' (the op {name!r} makes it)'
+  return ''
+
+
+def find(where: str, name: Any) -> Callable[..., Op]:
+  """The class of an op by its name or import path.
+
+  Raises:
+    ValueError: there is none; starts with `where`.
+  """
   if name in OPS:
     module, _, attribute = f'{__name__}.{OPS[name]}'.rpartition('.')
     return getattr(importlib.import_module(module), attribute)
   if isinstance(name, str) and '.' in name:
     module, _, attribute = name.rpartition('.')
-    try:
-      return getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-      raise ValueError(f'{where}: cannot import op {name!r}: {error}') from None
+    loaded = plugins.import_module(module, f'{where}: op {name!r}')
+    if not hasattr(loaded, attribute):
+      raise ValueError(
+        f'{where}: op {name!r}: module {module} does not define {attribute!r}'
+      )
+    return getattr(loaded, attribute)
   raise ValueError(
     f'{where}: unknown op {name!r}{plugins.suggest(str(name), OPS)}; valid: '
     f'{", ".join(OPS)}, or the import path of your own op class'

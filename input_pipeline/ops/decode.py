@@ -7,15 +7,18 @@ lists what is decoded, converted and refused.
 """
 
 import io
+from typing import Annotated
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline.examples import annotations
+from big_vision_like.config.option_types import Above, Between, Count
+from input_pipeline.examples import fields
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import target_geometry
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
 _PILLOW_FORMATS = ('PNG', 'GIF', 'BMP', 'WEBP', 'TIFF')
 _PILLOW_LIMIT_MEGAPIXELS = 178  # above, Pillow itself refuses to open
@@ -25,7 +28,7 @@ _LYING = (5, 6, 7, 8)  # orientations that swap height and width
 _WHITE = (255, 255, 255, 255)
 
 
-class Decode:
+class Decode(Declared):
   """'image' bytes -> uint8 [H,W,3]; an array passes through as it is.
 
   Adds `original_size` where the record has none (see the op `image_size`).
@@ -41,35 +44,26 @@ class Decode:
       record with boxes or a segmentation is refused when it is on.
   """
 
+  reads = frozenset({'image', 'original_size'})
+  makes = frozenset({'image', 'original_size', 'stored_size'})
+  shows_whole = True
+
   def __init__(
     self,
     context: OpContext,
     *,
-    max_megapixels: float = 64,
-    max_megabytes: float = 64,
-    min_size: int | None = None,
+    max_megapixels: Annotated[
+      float, Between(0, _PILLOW_LIMIT_MEGAPIXELS, open='low')
+    ] = 64,
+    max_megabytes: Annotated[float, Above(0)] = 64,
+    min_size: Count | None = None,
     apply_exif: bool = False,
   ):
-    where = context.where
-    if not 0 < max_megapixels <= _PILLOW_LIMIT_MEGAPIXELS:
-      raise ValueError(
-        f'{where}: max_megapixels must be in (0, {_PILLOW_LIMIT_MEGAPIXELS}], '
-        f'got {max_megapixels!r}'
-      )
-    if not max_megabytes > 0:
-      raise ValueError(
-        f'{where}: max_megabytes must be positive, got {max_megabytes!r}'
-      )
-    if min_size is not None and not (isinstance(min_size, int) and min_size):
-      raise ValueError(
-        f'{where}: min_size must be a number of pixels or None, got '
-        f'{min_size!r}'
-      )
-    self.where = where
+    self.where = context.where
     self.max_pixels = int(max_megapixels * 1e6)
     self.max_bytes = int(max_megabytes * 2**20)
     self.min_size = min_size or 0
-    self.apply_exif = bool(apply_exif)
+    self.apply_exif = apply_exif
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     image = example['image']
@@ -89,6 +83,10 @@ class Decode:
     size = example.get('original_size', np.array(stored, np.int32))
     return example | {'image': decoded, 'original_size': size}
 
+  def size_after(self, height: int, width: int) -> tuple[int, int] | None:
+    known = not (self.min_size or self.apply_exif)
+    return (height, width) if known else None
+
   def _stored_size(self, encoded: bytes, image: np.ndarray) -> tuple[int, int]:
     """(height, width) before a JPEG was reduced by `min_size`."""
     if not self.min_size or encoded[:2] != _JPEG:
@@ -99,7 +97,7 @@ class Decode:
 
   def _check_targets(self, example: dict) -> None:
     if self.apply_exif:
-      present = [n for n in annotations.FIELDS if n in example]
+      present = [n for n in fields.ANNOTATIONS if n in example]
       raise ValueError(
         f'{self.where}: apply_exif=True turns images, and {present[0]} would '
         'no longer fit; set it to False'

@@ -3,61 +3,41 @@ details: 340x340 without keeping the aspect ratio, random 299x299 crop, random
 reflection).
 
 A resize, a crop and a flip in a row are fused into one resampling of the
-window that survives; `fuse` states the rule. Boxes, keypoints, outlines and a
+window that survives (fused.py). Boxes, keypoints, outlines and a
 decoded segmentation move with the image (target_geometry.py); an example that
 has none of them costs nothing more.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.config.option_types import (
+  Above,
+  AtLeast,
+  Between,
+  Fraction,
+)
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.examples.stored_map import StoredMap
 from input_pipeline.ops import bilinear, target_geometry
 from input_pipeline.ops.bilinear import Window
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
+
+Pixels = Annotated[int, AtLeast(1)]
+Size = Pixels | tuple[Pixels, Pixels]  # of both sides, or (height, width)
+Positive = Annotated[float, Above(0)]
+Share = Annotated[float, Between(0, 1, open='low')]
+Keypoint = Annotated[int, AtLeast(0)]  # its number
 
 
-def _is_int(value: Any) -> bool:
-  return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def parse_size(where: str, size: Any, name: str = 'size') -> tuple[int, int]:
-  """(height, width) from one number or a pair; ValueError otherwise."""
-  pair = (size, size) if _is_int(size) else size
-  if (
-    not isinstance(pair, Sequence)
-    or len(pair) != 2
-    or not all(_is_int(n) and n > 0 for n in pair)
-  ):
-    raise ValueError(
-      f'{where}: {name} must be a positive number of pixels or (height, '
-      f'width), got {size!r}'
-    )
-  return int(pair[0]), int(pair[1])
-
-
-def _side(where: str, name: str, value: Any, side: str) -> int:
-  if not _is_int(value) or value < 1:
-    raise ValueError(
-      f'{where}: {name} must be a positive number of pixels (the {side} '
-      f'side), got {value!r}'
-    )
-  return int(value)
-
-
-def _fraction(where: str, name: str, value: Any) -> float:
-  if not isinstance(value, int | float) or not 0 <= value <= 1:
-    raise ValueError(f'{where}: {name} must be in [0, 1], got {value!r}')
-  return float(value)
-
-
-def _flag(where: str, name: str, value: Any) -> bool:
-  if not isinstance(value, bool):
-    raise ValueError(f'{where}: {name} must be True or False, got {value!r}')
-  return value
+def sides(size: Size) -> tuple[int, int]:
+  """(height, width) from one number or a pair."""
+  height, width = size if isinstance(size, Sequence) else (size, size)
+  return int(height), int(width)
 
 
 def _antialiased(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -71,24 +51,39 @@ def _resized(example: dict, height: int, width: int, antialias: bool) -> dict:
   image = example['image']
   if target_geometry.present(example):
     example = target_geometry.resize(example, height, width)
-  if image.shape[:2] != (height, width):
+  if image.shape[:2] != (height, width) and not any(image.strides):
+    image = np.broadcast_to(image[:1, :1], (height, width, 3))  # a blank
+  elif image.shape[:2] != (height, width):
     resize = _antialiased if antialias else bilinear.resize
     image = resize(image, height, width)
   return example | {'image': image}
 
 
-class _Sized:
+def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
+  """The size times a ratio, in whole pixels."""
+  return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+class _OfPixels(Declared):
+  """An op of the image; targets are moved along."""
+
+  reads = makes = frozenset({'image'})
+
+
+class _Sized(_OfPixels):
   """An op with the options size, (height, width) or a side, and antialias."""
+
+  shows_whole = True
 
   def __init__(
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
+    size: Size,
     antialias: bool = False,
   ):
-    self.height, self.width = parse_size(context.where, size)
-    self.antialias = _flag(context.where, 'antialias', antialias)
+    self.height, self.width = sides(size)
+    self.antialias = antialias
 
 
 class Resize(_Sized):
@@ -98,26 +93,32 @@ class Resize(_Sized):
   centres; with it the filter widens with the reduction (triangle, Pillow).
   """
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     return _resized(example, self.height, self.width, self.antialias)
 
 
-class _ResizeSide:
+class _ResizeSide(_OfPixels):
   """Bilinear resize that keeps the aspect ratio; subclasses choose it."""
 
-  _SIDE = ''  # what `size` is the length of
+  shows_whole = True
 
-  def __init__(self, context: OpContext, *, size: int, antialias: bool = False):
-    self.size = _side(context.where, 'size', size, self._SIDE)
-    self.antialias = _flag(context.where, 'antialias', antialias)
+  def __init__(
+    self, context: OpContext, *, size: Pixels, antialias: bool = False
+  ):
+    self.size = int(size)
+    self.antialias = antialias
 
   def ratio(self, height: int, width: int) -> float:
     raise NotImplementedError
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return _scaled(height, width, self.ratio(height, width))
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    shape = example['image'].shape[:2]
-    ratio = self.ratio(*shape)
-    height, width = (max(1, round(n * ratio)) for n in shape)
+    height, width = self.size_after(*example['image'].shape[:2])
     return _resized(example, height, width, self.antialias)
 
 
@@ -128,25 +129,21 @@ class ResizeSmall(_ResizeSide):
   resized to `max_size` on its longer side instead: detection's 600 and 1024.
   """
 
-  _SIDE = 'shorter'
-
   def __init__(
     self,
     context: OpContext,
     *,
-    size: int,
+    size: Pixels,
     antialias: bool = False,
-    max_size: int | None = None,
+    max_size: Pixels | None = None,
   ):
     super().__init__(context, size=size, antialias=antialias)
-    self.max_size = None
-    if max_size is not None:
-      self.max_size = _side(context.where, 'max_size', max_size, 'longer')
-      if self.max_size < self.size:
-        raise ValueError(
-          f'{context.where}: max_size={max_size} (the longer side) must be at '
-          f'least size={size} (the shorter side)'
-        )
+    self.max_size = max_size
+    if max_size is not None and max_size < size:
+      raise ValueError(
+        f'{context.where}: max_size={max_size} (the longer side) must be at '
+        f'least size={size} (the shorter side)'
+      )
 
   def ratio(self, height: int, width: int) -> float:
     ratio, longer = self.size / min(height, width), max(height, width)
@@ -157,8 +154,6 @@ class ResizeSmall(_ResizeSide):
 
 class ResizeLong(_ResizeSide):
   """Bilinear resize of the longer side to `size`, keeping the aspect ratio."""
-
-  _SIDE = 'longer'
 
   def ratio(self, height: int, width: int) -> float:
     return self.size / max(height, width)
@@ -174,13 +169,15 @@ class ShrinkToFit(_Sized):
     antialias: see `Resize`.
   """
 
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    ratio = min(self.height / height, self.width / width)
+    return (height, width) if ratio >= 1 else _scaled(height, width, ratio)
+
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = example['image'].shape[:2]
-    ratio = min(self.height / shape[0], self.width / shape[1])
-    if ratio >= 1:
+    if max(shape[0] / self.height, shape[1] / self.width) <= 1:
       return example
-    height, width = (max(1, round(n * ratio)) for n in shape)
-    return _resized(example, height, width, self.antialias)
+    return _resized(example, *self.size_after(*shape), self.antialias)
 
 
 def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
@@ -194,7 +191,7 @@ def _cut(example: dict, window: Window, min_box_overlap: float) -> dict:
   return example | {'image': image}
 
 
-class _Crop:
+class Crop(_OfPixels):
   """A crop of fixed size; subclasses choose its place.
 
   Args (options):
@@ -207,14 +204,15 @@ class _Crop:
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    min_box_overlap: float = 0.0,
+    size: Size,
+    min_box_overlap: Fraction = 0.0,
   ):
     self.where = context.where
-    self.height, self.width = parse_size(context.where, size)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.height, self.width = sides(size)
+    self.min_box_overlap = float(min_box_overlap)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def corner(
     self, height: int, width: int, rng: np.random.Generator
@@ -237,8 +235,16 @@ class _Crop:
     return _cut(example, window, self.min_box_overlap)
 
 
-class RandomCrop(_Crop):
+class RandomCrop(Crop):
   """Crop of `size` at a uniformly random place."""
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The central crop of its size."""
+    return [{**options, 'op': 'center_crop'}]
+
+  def deterministic(self) -> bool:
+    return False
 
   def corner(
     self, height: int, width: int, rng: np.random.Generator
@@ -247,7 +253,7 @@ class RandomCrop(_Crop):
     return top, int(rng.integers(width - self.width + 1))
 
 
-class CenterCrop(_Crop):
+class CenterCrop(Crop):
   """Crop of `size` in the middle; an odd rest goes to the bottom and right."""
 
   def corner(
@@ -256,7 +262,7 @@ class CenterCrop(_Crop):
     return (height - self.height) // 2, (width - self.width) // 2
 
 
-class RandomResizedCrop:
+class RandomResizedCrop(_OfPixels):
   """A crop of random area and aspect ratio, resized (Szegedy et al. 2015).
 
   Ten draws of an area and an aspect ratio (log-uniform); the first crop that
@@ -268,28 +274,48 @@ class RandomResizedCrop:
     area: least and largest share of the image's area.
     aspect: least and largest width / height of the crop.
     antialias: see `Resize`.
-    min_box_overlap: see `_Crop`.
+    min_box_overlap: see `Crop`.
   """
 
   _TRIES = 10
+  _CENTRAL = 0.875  # of a side: what evaluation takes after random areas
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The central 87.5 % of either side (Szegedy et al. 2015)."""
+    size = options['size']
+    whole = (
+      round(size / cls._CENTRAL)
+      if isinstance(size, int)
+      else [round(side / cls._CENTRAL) for side in size]
+    )
+    kept = {k: v for k, v in options.items() if k == 'antialias'}
+    return [
+      dict(op='resize', size=whole, **kept),
+      dict(op='center_crop', size=size),
+    ]
+
+  def deterministic(self) -> bool:
+    return False
 
   def __init__(
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    area: Sequence[float] = (0.08, 1.0),
-    aspect: Sequence[float] = (3 / 4, 4 / 3),
+    size: Size,
+    area: tuple[Share, Share] = (0.08, 1.0),
+    aspect: tuple[Positive, Positive] = (3 / 4, 4 / 3),
     antialias: bool = False,
-    min_box_overlap: float = 0.0,
+    min_box_overlap: Fraction = 0.0,
   ):
-    self.height, self.width = parse_size(context.where, size)
-    self.area = _range(context.where, 'area', area, 1.0)
-    self.aspect = _range(context.where, 'aspect', aspect, np.inf)
-    self.antialias = _flag(context.where, 'antialias', antialias)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.height, self.width = sides(size)
+    self.area = _rising(context.where, 'area', area)
+    self.aspect = _rising(context.where, 'aspect', aspect)
+    self.antialias = antialias
+    self.min_box_overlap = float(min_box_overlap)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def window(self, height: int, width: int, rng: np.random.Generator) -> Window:
     """The crop of an image of this size."""
@@ -312,34 +338,28 @@ class RandomResizedCrop:
     return _resized(example, self.height, self.width, self.antialias)
 
 
-def _range(
-  where: str, name: str, value: Any, largest: float
+def _rising(
+  where: str, name: str, pair: tuple[float, float]
 ) -> tuple[float, float]:
-  """(low, high) with 0 < low <= high <= largest; ValueError otherwise."""
-  pair = tuple(value) if isinstance(value, Sequence) else ()
-  if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= largest:
-    raise ValueError(
-      f'{where}: {name} must be a pair low <= high above 0'
-      + (f' and at most {largest:g}' if np.isfinite(largest) else '')
-      + f', got {value!r}'
-    )
-  return float(pair[0]), float(pair[1])
+  """(low, high); ValueError unless low <= high."""
+  low, high = pair
+  if low > high:
+    raise ValueError(f'{where}: {name}={pair!r} must be (low, high)')
+  return float(low), float(high)
 
 
-class CentralCrop:
+class CentralCrop(_OfPixels):
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
 
   def __init__(
-    self, context: OpContext, *, fraction: float, min_box_overlap: float = 0.0
+    self,
+    context: OpContext,
+    *,
+    fraction: Share,
+    min_box_overlap: Fraction = 0.0,
   ):
-    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-      raise ValueError(
-        f'{context.where}: fraction must be in (0, 1], got {fraction!r}'
-      )
     self.fraction = float(fraction)
-    self.min_box_overlap = _fraction(
-      context.where, 'min_box_overlap', min_box_overlap
-    )
+    self.min_box_overlap = float(min_box_overlap)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     height, width = example['image'].shape[:2]
@@ -349,31 +369,48 @@ class CentralCrop:
     return _cut(example, window, self.min_box_overlap)
 
 
-class RandomFlip:
+class RandomFlip(_OfPixels):
   """Mirror image, left to right, with probability `probability`.
 
   Args (options):
     probability: of the flip.
     keypoint_pairs: numbers of the keypoints that change places, [[1, 2], ...],
       so that a left eye is a left eye in the mirror too; () for none. Default:
-      COCO's pairs, for 17 keypoints.
+      those that the data say; keypoints of data that say none are refused.
   """
 
   def __init__(
     self,
     context: OpContext,
     *,
-    probability: float = 0.5,
-    keypoint_pairs: Sequence[Sequence[int]] | None = None,
+    probability: Fraction = 0.5,
+    keypoint_pairs: Sequence[tuple[Keypoint, Keypoint]] | None = None,
   ):
-    self.probability = _fraction(context.where, 'probability', probability)
+    self.probability = float(probability)
+    if keypoint_pairs is None:
+      keypoint_pairs = context.keypoint_pairs
     self.pairs = _pairs(context.where, keypoint_pairs)
+
+  @classmethod
+  def without_chance(cls, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Nothing: the image as it is."""
+    del options
+    return []
+
+  def deterministic(self) -> bool:
+    return False
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return height, width
 
   def draw(self, rng: np.random.Generator) -> bool:
     return bool(rng.random() < self.probability)
 
   def targets(self, example: dict, flip: bool) -> dict:
     """The example with its targets mirrored, or checked if they stay."""
+    stored = example.get('block3_map')
+    if flip and isinstance(stored, StoredMap):
+      example = example | {'block3_map': stored.mirrored()}
     if not target_geometry.present(example):
       return example
     move = target_geometry.flip if flip else target_geometry.keep
@@ -387,75 +424,16 @@ class RandomFlip:
     return example | {'image': np.ascontiguousarray(example['image'][:, ::-1])}
 
 
-def _pairs(where: str, given: Any) -> target_geometry.Pairs | None:
-  """Checked `keypoint_pairs`."""
+def _pairs(
+  where: str, given: Sequence[Sequence[int]] | None
+) -> target_geometry.Pairs | None:
+  """`keypoint_pairs` as the geometry takes them; each number at most once."""
   if given is None:
     return None
-  pairs = [tuple(p) if isinstance(p, Sequence) else (p,) for p in given]
-  numbers = [n for pair in pairs for n in pair]
-  if (
-    any(len(pair) != 2 for pair in pairs)
-    or not all(_is_int(n) and n >= 0 for n in numbers)
-    or len(set(numbers)) < len(numbers)
-  ):
+  numbers = [n for pair in given for n in pair]
+  if len(set(numbers)) < len(numbers):
     raise ValueError(
-      f'{where}: keypoint_pairs must be pairs of keypoint numbers, each number '
-      f'once, such as [[1, 2], [3, 4]]; got {given!r}'
+      f'{where}: keypoint_pairs={given!r} must name each keypoint once, such '
+      'as [[1, 2], [3, 4]]'
     )
-  return [(int(pair[0]), int(pair[-1])) for pair in pairs]
-
-
-class ResizedWindow:
-  """Resize, then an optional crop, then an optional flip, in one sampling.
-
-  Equal to the single ops bit by bit, with the same draws in the same order.
-  """
-
-  def __init__(
-    self, resize: Resize, crop: _Crop | None, flip: RandomFlip | None
-  ):
-    self.resize, self.crop, self.flip = resize, crop, flip
-    if crop and (crop.height > resize.height or crop.width > resize.width):
-      raise ValueError(
-        f'{crop.where}: size {crop.height}x{crop.width} does not fit into the '
-        f'resized image {resize.height}x{resize.width}'
-      )
-
-  def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-    height, width = self.resize.height, self.resize.width
-    window = Window(0, 0, height, width)
-    if self.crop:
-      window = self.crop.window(height, width, rng)
-    flip = self.flip is not None and self.flip.draw(rng)
-    window = Window(window.top, window.left, window.height, window.width, flip)
-    image = bilinear.resize(example['image'], height, width, window)
-    if target_geometry.present(example):
-      example = self._targets(example, window, image)
-    return example | {'image': image}
-
-  def _targets(self, example: dict, window: Window, image: np.ndarray) -> dict:
-    """Targets as the single ops would move them."""
-    height, width = self.resize.height, self.resize.width
-    example = target_geometry.resize(example, height, width)
-    if self.crop:
-      whole = np.broadcast_to(np.uint8(0), (height, width))  # of this size
-      example = target_geometry.crop(
-        example | {'image': whole}, window, self.crop.min_box_overlap
-      )
-    if self.flip:
-      example = self.flip.targets(example | {'image': image}, window.flip)
-    return example
-
-
-def fuse(ops: list) -> list:
-  """Replaces each run resize [crop] [flip] by one `ResizedWindow`."""
-  fused, rest = [], list(ops)
-  while rest:
-    op = rest.pop(0)
-    if isinstance(op, Resize) and not op.antialias and rest:
-      crop = rest.pop(0) if isinstance(rest[0], _Crop) else None
-      flip = rest.pop(0) if rest and isinstance(rest[0], RandomFlip) else None
-      if crop or flip:
-        op = ResizedWindow(op, crop, flip)
-    fused.append(op)
-  return fused
+  return [(int(left), int(right)) for left, right in given]

@@ -6,33 +6,18 @@ them, with the confidences and the verified negatives where asked to;
 `single_label` is for data with exactly one label an image.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import copy
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from big_vision_like.config.option_types import Count, Fraction
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import states
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.ops.context import OpContext
-
-_MADE_BY = {
-  'label_ids': "the op 'labels' makes it",
-  'label_conf': "set confidence=True of the op 'labels'",
-  'negative_ids': "set max_negatives of the op 'labels'",
-  'label': "the op 'single_label' makes it",
-}
-
-
-def hint(field: str) -> str:
-  """' (...)' that says how to get a missing batch field, or ''."""
-  return f' ({_MADE_BY[field]})' if field in _MADE_BY else ''
-
-
-def positives_only(spec: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of an op that makes the same 'label_ids' and nothing else."""
-  other = ('confidence', 'max_negatives', 'fill_in_negatives')
-  return {name: value for name, value in spec.items() if name not in other}
+from input_pipeline.ops.declared import Declared
 
 
 def _checked_ids(
@@ -69,7 +54,7 @@ def _without_raw_confidences(example: dict) -> dict:
   return {k: v for k, v in example.items() if k != 'label_conf'}
 
 
-class Labels:
+class Labels(Declared):
   """'labels' -> 'label_ids', int32 [max_labels]: ascending ids, then -1.
 
   With `confidence` also 'label_conf', float32 [max_labels]: how sure each
@@ -91,48 +76,34 @@ class Labels:
       Positives win: a negative above a positive is dropped.
   """
 
+  reads = frozenset({'labels', 'label_conf', 'negatives'})
+  makes = frozenset({'label_ids', 'label_conf', 'negative_ids'})
+  options_for: ClassVar[dict[str, str]] = {
+    'label_conf': 'confidence=True', 'negative_ids': 'max_negatives',
+  }  # fmt: skip
+
   def __init__(
     self,
     context: OpContext,
     *,
-    max_labels: int,
+    max_labels: Count,
     fill_in: bool = False,
     confidence: bool = False,
-    min_confidence: float | None = None,
-    max_negatives: int | None = None,
+    min_confidence: Fraction | None = None,
+    max_negatives: Count | None = None,
     fill_in_negatives: bool = False,
   ):
     where = context.where
-    for name, width in (
-      ('max_labels', max_labels), ('max_negatives', max_negatives),
-    ):  # fmt: skip
-      if name == 'max_negatives' and width is None:
-        continue
-      if (
-        isinstance(width, bool)
-        or not isinstance(width, int | np.integer)
-        or width < 1
-      ):
-        raise ValueError(
-          f'{where}: {name} must be a positive number, got {width!r}'
-        )
     for name, flag in (
-      ('fill_in', fill_in), ('confidence', confidence),
-      ('fill_in_negatives', fill_in_negatives),
+      ('fill_in', fill_in), ('fill_in_negatives', fill_in_negatives),
     ):  # fmt: skip
-      if not isinstance(flag, bool):
-        raise ValueError(f'{where}: {name} must be True or False, got {flag!r}')
-      if flag and name != 'confidence' and context.hierarchy is None:
+      if flag and context.hierarchy is None:
         raise ValueError(
           f'{where}: {name}=True needs a hierarchy, but the data source has '
           f'none; give the source one or set {name}=False'
         )
     if fill_in_negatives and max_negatives is None:
       raise ValueError(f'{where}: fill_in_negatives=True needs max_negatives')
-    if min_confidence is not None and not 0 <= min_confidence <= 1:
-      raise ValueError(
-        f'{where}: min_confidence must be in [0, 1], got {min_confidence!r}'
-      )
     self.context = context
     self.max_labels = int(max_labels)
     self.max_negatives = max_negatives
@@ -143,6 +114,28 @@ class Labels:
       context.hierarchy if fill_in_negatives else None,
       fill_in=fill_in_negatives,
     )
+    self._declare()
+
+  def _declare(self) -> None:
+    """Narrows what the class reads and makes to what the options ask for."""
+    reads, makes = {'labels'}, {'label_ids'}
+    if self._confidence:
+      makes.add('label_conf')
+    if self._confidence or self._min_confidence is not None:
+      reads.add('label_conf')
+    if self.max_negatives is not None:
+      reads.add('negatives')
+      makes.add('negative_ids')
+    self.reads, self.makes = frozenset(reads), frozenset(makes)
+
+  def only(self, names: Collection[str]) -> 'Labels':
+    """The op that makes none but those fields, and reads what that takes."""
+    narrowed = copy.copy(self)
+    narrowed._confidence = self._confidence and 'label_conf' in names
+    if 'negative_ids' not in names:
+      narrowed.max_negatives = None
+    narrowed._declare()
+    return narrowed
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     made: dict[str, Any] = {}
@@ -215,8 +208,11 @@ class Labels:
     return padded
 
 
-class SingleLabel:
+class SingleLabel(Declared):
   """'labels' -> 'label', int32 scalar; any other number of labels is bad."""
+
+  reads = frozenset({'labels'})
+  makes = frozenset({'label'})
 
   def __init__(self, context: OpContext):
     self.context = context
@@ -232,16 +228,15 @@ class SingleLabel:
     return example | {'label': ids[0]}
 
 
-class Keep:
-  """Drops every field but those named."""
+class Keep(Declared):
+  """Drops every field but those named, and the record's key, for messages."""
+
+  reads = makes = frozenset[str]()
 
   def __init__(self, context: OpContext, *, fields: Sequence[str]):
-    if isinstance(fields, str) or not all(isinstance(f, str) for f in fields):
-      raise ValueError(
-        f'{context.where}: fields must be a list of names, got {fields!r}'
-      )
     self.where = context.where
     self.fields = tuple(fields)
+    self.reads = frozenset(fields)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     missing = [f for f in self.fields if f not in example]
@@ -250,4 +245,5 @@ class Keep:
         f'{self.where}: no field {", ".join(map(repr, missing))}; the example '
         f'has {", ".join(sorted(example))}'
       )
-    return {f: example[f] for f in self.fields}
+    key = {'key': example['key']} if 'key' in example else {}
+    return key | {f: example[f] for f in self.fields}

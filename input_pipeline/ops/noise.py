@@ -8,19 +8,20 @@ al. 2017, section 3.1). This op makes such labels out of right ones, before
 import bisect
 import hashlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from big_vision_like.config.option_types import Fraction, Seed
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
-KINDS = ('symmetric', 'neighbour', 'missing')
-_MAX_SEED = 2**63
+Kind = Literal['symmetric', 'neighbour', 'missing']
 _BITS = 53  # of a random number: those of a float64
 
 
-class LabelNoise:
+class LabelNoise(Declared):
   """Corrupts each of the raw 'labels' with a probability, for good.
 
   Whether a label is hit follows from the seed, the key of the record and the
@@ -43,17 +44,12 @@ class LabelNoise:
     seed: another one hits other labels.
   """
 
+  reads = frozenset({'labels', 'key'})  # the record's own
+  makes = frozenset({'labels'})
+
   def __init__(
-    self, context: OpContext, *, kind: str, rate: float, seed: int = 0
+    self, context: OpContext, *, kind: Kind, rate: Fraction, seed: Seed = 0
   ):
-    if kind not in KINDS:
-      raise ValueError(
-        f'{context.where}: kind={kind!r}; valid: {", ".join(KINDS)}'
-      )
-    if isinstance(rate, bool) or not 0 <= rate <= 1:
-      raise ValueError(f'{context.where}: rate={rate} must be in [0, 1]')
-    if isinstance(seed, bool) or not 0 <= seed < _MAX_SEED:
-      raise ValueError(f'{context.where}: seed={seed} must be in [0, 2**63)')
     if context.vocabulary is None:
       raise ValueError(f'{context.where}: the data source has no vocabulary')
     self._where = context.where

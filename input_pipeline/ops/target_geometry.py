@@ -4,7 +4,7 @@ Each function takes the example as it was before the op and returns the fields
 to replace; images are left to the ops. Coordinates are pixel edges: pixel
 (row, column) covers [row, row + 1) x [column, column + 1), so an image of
 width W spans [0, W] and mirrors x to W - x. Names and types of the fields are
-those of input_pipeline/examples/annotations.py.
+those of input_pipeline/examples/fields.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import annotations, outlines
+from input_pipeline.examples import annotations, fields, outlines
 from input_pipeline.ops.bilinear import Window
 
 Pairs = Sequence[tuple[int, int]]
 Size = tuple[int, int]
-
-# Left and right of eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-COCO_KEYPOINT_PAIRS = (
-  (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
-)  # fmt: skip
-_COCO_KEYPOINTS = 17
 
 
 def present(example: dict) -> bool:
@@ -44,7 +38,7 @@ def _open(example: dict) -> dict:
       "the op 'boxes' pads boxes to their final form: it must come after all "
       'ops that resize, crop or flip'
     )
-  targets = {n: example[n] for n in annotations.FIELDS if n in example}
+  targets = {n: example[n] for n in fields.ANNOTATIONS if n in example}
   if isinstance(targets.get('segmentation'), bytes):
     del targets['segmentation']
   return targets
@@ -52,7 +46,7 @@ def _open(example: dict) -> dict:
 
 def _replaced(example: dict, targets: dict) -> dict:
   """The example with its targets replaced, those gone left out."""
-  rest = {n: v for n, v in example.items() if n not in annotations.FIELDS}
+  rest = {n: v for n, v in example.items() if n not in fields.ANNOTATIONS}
   return rest | targets
 
 
@@ -121,7 +115,7 @@ def _crop_boxes(
   for name, value in targets.items():
     if name == 'box_outlines':
       out[name] = [value[i] for i in kept]
-    elif name == 'keypoints' or name.startswith('box'):
+    elif fields.per_box(name):
       out[name] = value[kept]
   out['boxes'], share = clipped[kept].reshape(-1, 4), share[kept]
   if 'keypoints' in out:
@@ -179,8 +173,11 @@ def _crop_keypoints(
 def flip(example: dict, pairs: Pairs | None) -> dict:
   """Targets of the example's image mirrored left to right.
 
-  Keypoints swap within each of `pairs`, so that a left eye stays a left eye;
-  None: COCO's pairs. Absent keypoints (visibility 0) stay at (0, 0).
+  Keypoints swap within each of `pairs`, so that a left eye stays a left eye.
+  Absent keypoints (visibility 0) stay at (0, 0).
+
+  Raises:
+    ValueError: keypoints whose pairs are not known (None), or others.
   """
   height, width = example['image'].shape[:2]
   targets = _open(example)
@@ -218,12 +215,13 @@ def keep(example: dict, pairs: Pairs | None) -> dict:
 def _order(num: int, pairs: Pairs | None) -> np.ndarray:
   """intp [num]: which keypoint comes to each place."""
   if pairs is None:
-    if num not in (0, _COCO_KEYPOINTS):
+    if num:
       raise ValueError(
-        f'keypoint_pairs is not given, and the pairs of COCO are for '
-        f'{_COCO_KEYPOINTS} keypoints, not {num}; () swaps none'
+        f'which of the {num} keypoints are left and right of each other is '
+        "not known: the data do not say it; give the op 'random_flip' "
+        'keypoint_pairs=[[1, 2], ...], or [] to swap none'
       )
-    pairs = COCO_KEYPOINT_PAIRS if num else ()
+    pairs = ()
   order = np.arange(num)
   for a, b in pairs:
     if max(a, b) >= num:

@@ -7,61 +7,30 @@ decode_segmentation, then the geometry. `boxes` comes after all geometry,
 `decode_segmentation` before it. docs/data.md lists the fields.
 """
 
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from input_pipeline.examples import annotations, mask_files, outlines
+from big_vision_like.config.option_types import AtLeast, Between, Count, OneOf
+from input_pipeline.examples import annotations, fields, mask_files, outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops import geometry
 from input_pipeline.ops.context import OpContext
+from input_pipeline.ops.declared import Declared
 
-_GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
+Level = Annotated[int, Between(0, 255)]
+Fill = Level | tuple[Level, Level, Level]
+GREY = 128  # 0 on the device, where images are scaled to [-1, 1]
 
-# Fields that `boxes` can make of a box: what one has whose record says nothing.
-_EXTRAS = {
-  'box_crowd': np.bool_(False),
-  'box_difficult': np.bool_(False),
-  'box_area': np.float32(0),  # the box's own area, where there is a box
-  'box_ids': np.int64(-1),
-}
-_MADE = ('boxes', 'box_labels', *_EXTRAS, 'keypoints')
-
-
-def raw_fields(example: dict) -> set[str]:
-  """Names of targets that no op has made into fields of a batch.
-
-  Their size differs between examples, or they are encoded still.
-  """
-  raw = {'box_outlines'}
-  if 'box_mask' not in example:
-    raw.update(_MADE)
-  if 'image_size' not in example:
-    raw.add('original_size')
-  if isinstance(example.get('segmentation'), bytes):
-    raw.add('segmentation')
-  return raw
+# What every box has; the rest of a box's fields are made where asked for.
+_BOXES = frozenset({'boxes', 'box_labels'})
+_EXTRAS = tuple(
+  n for n in fields.PER_BOX if n not in _BOXES and n != 'keypoints'
+)
 
 
-def unread_fields(ops: Sequence[Any], made: Container[str]) -> frozenset[str]:
-  """Targets of a record that a chain makes nothing of: moving them is waste.
-
-  Args:
-    ops: the chain. What an op of the user's own reads is not known, so with
-      one nothing is unread.
-    made: fields that the chain makes.
-  """
-  package = __name__.rpartition('.')[0]
-  if not all(type(op).__module__.startswith(f'{package}.') for op in ops):
-    return frozenset()
-  unread = {n for n in (*_MADE, 'segmentation') if n not in made}
-  if 'box_area' not in made:  # a crop reads the area off the outline
-    unread.add('box_outlines')
-  return frozenset(unread)
-
-
-class Boxes:
+class Boxes(Declared):
   """Pads boxes to a fixed number, `max_boxes`.
 
   Makes `boxes` float32 [N, 4], `box_labels` int32 [N] (-1 where padded) and
@@ -78,31 +47,27 @@ class Boxes:
       record has none.
   """
 
+  reads = frozenset(fields.PER_BOX)
+  makes = reads | {'box_mask'}
+  options_for: ClassVar[dict[str, str]] = {
+    **{name: f'extras=[{name!r}]' for name in _EXTRAS},
+    'keypoints': 'num_keypoints',
+  }
+
   def __init__(
     self,
     context: OpContext,
     *,
-    max_boxes: int,
-    extras: Sequence[str] = (),
-    num_keypoints: int = 0,
+    max_boxes: Count,
+    extras: Sequence[Annotated[str, OneOf(_EXTRAS)]] = (),
+    num_keypoints: Annotated[int, AtLeast(0)] = 0,
   ):
-    where = context.where
-    if max_boxes < 1:
-      raise ValueError(f'{where}: max_boxes must be positive, got {max_boxes}')
-    if num_keypoints < 0:
-      raise ValueError(
-        f'{where}: num_keypoints must be 0 (none) or more, got {num_keypoints}'
-      )
-    for name in extras:
-      if name not in _EXTRAS:
-        raise ValueError(
-          f'{where}: unknown field {name!r} in extras; valid: '
-          f'{", ".join(_EXTRAS)}'
-        )
     self.context = context
     self.max_boxes = int(max_boxes)
     self.extras = tuple(extras)
     self.num_keypoints = int(num_keypoints)
+    self.reads = _BOXES.union(extras, ['keypoints'] if num_keypoints else [])
+    self.makes = self.reads | {'box_mask'}
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     if 'box_mask' in example:
@@ -118,7 +83,10 @@ class Boxes:
       )
     found = {'boxes': boxes, 'box_labels': self._labels(example, num)}
     for name in self.extras:
-      found[name] = example.get(name, np.full(num, _EXTRAS[name]))
+      form = fields.FIELDS[name].record
+      assert form is not None
+      unknown = np.full(num, fields.fill(name), form.dtype)
+      found[name] = example.get(name, unknown)
       if name == 'box_area' and name not in example:
         found[name] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     if self.num_keypoints:
@@ -127,15 +95,12 @@ class Boxes:
       found['box_ids'] = _halves(found['box_ids'])
     found['box_mask'] = np.ones(num, np.bool_)
     padded = {name: self._pad(name, value) for name, value in found.items()}
-    rest = {
-      n: v for n, v in example.items() if n not in (*_MADE, 'box_outlines')
-    }
+    rest = {n: v for n, v in example.items() if not fields.per_box(n)}
     return rest | padded
 
   def _pad(self, name: str, value: np.ndarray) -> np.ndarray:
     shape = self.max_boxes, *value.shape[1:]
-    fill = {'box_labels': -1, 'box_ids': -1}.get(name, 0)
-    out = np.full(shape, fill, value.dtype)
+    out = np.full(shape, fields.fill(name), value.dtype)
     out[: len(value)] = value
     return out
 
@@ -177,7 +142,7 @@ def whole_ids(halves: np.ndarray) -> np.ndarray:
   return ((high << 32) | (low & 0xFFFFFFFF)).T
 
 
-class DecodeSegmentation:
+class DecodeSegmentation(Declared):
   """'segmentation' PNG -> uint8 [H, W] class ids, 255 where unknown.
 
   The file has one channel: a palette, of which the indices count and never the
@@ -189,16 +154,19 @@ class DecodeSegmentation:
       the vocabulary, and one for the background where the masks have one.
   """
 
-  def __init__(self, context: OpContext, *, num_classes: int | None = None):
+  reads = frozenset({'segmentation', 'image', 'stored_size'})
+  makes = frozenset({'segmentation'})
+
+  def __init__(
+    self,
+    context: OpContext,
+    *,
+    num_classes: Annotated[int, Between(1, annotations.IGNORE)] | None = None,
+  ):
     vocabulary = context.vocabulary
     if num_classes is None and vocabulary is not None:
       num_classes = len(vocabulary.names) + context.background
       num_classes = min(num_classes, annotations.IGNORE)
-    if num_classes is not None and not 1 <= num_classes <= annotations.IGNORE:
-      raise ValueError(
-        f'{context.where}: num_classes must be 1 to {annotations.IGNORE}, got '
-        f'{num_classes}'
-      )
     self.where = context.where
     self.num_classes = num_classes
 
@@ -212,7 +180,7 @@ class DecodeSegmentation:
     if isinstance(image, bytes):
       raise ValueError(f'{self.where}: the image is encoded; decode it before')
     if isinstance(ids, bytes):
-      ids = _class_ids(ids)
+      ids = mask_files.decoded(ids)
     size = example.get('stored_size', image.shape[:2])
     if ids.shape != size:
       raise BadExample(
@@ -230,21 +198,7 @@ class DecodeSegmentation:
     return example | {'segmentation': ids}
 
 
-def _class_ids(encoded: bytes) -> np.ndarray:
-  """uint8 [H, W] of a PNG with a palette or 8-bit grey."""
-  with (
-    mask_files.failures_named('segmentation', 'no PNG'),
-    mask_files.open_png(encoded) as picture,
-  ):
-    if not mask_files.holds_ids(picture, encoded):
-      raise BadExample(
-        f'segmentation PNG is of mode {picture.mode}; it must have a palette '
-        'or 8-bit grey'
-      )
-    return np.array(picture)
-
-
-class FullSegmentation:
+class FullSegmentation(Declared):
   """Keeps the mask at its size here, whatever later ops do to the image.
 
   Makes `full_segmentation` uint8 [H, W], the mask at the top left of a canvas
@@ -256,9 +210,12 @@ class FullSegmentation:
     max_size: pixels of a side of the canvas, or (height, width).
   """
 
-  def __init__(self, context: OpContext, *, max_size: int | Sequence[int]):
+  reads = frozenset({'segmentation'})
+  makes = frozenset({'full_segmentation', 'full_size'})
+
+  def __init__(self, context: OpContext, *, max_size: geometry.Size):
     self.where = context.where
-    self.shape = geometry.parse_size(context.where, max_size, 'max_size')
+    self.shape = geometry.sides(max_size)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     ids = example.get('segmentation')
@@ -272,7 +229,7 @@ class FullSegmentation:
     }
 
 
-class Pad:
+class Pad(Declared):
   """Puts the image at the top left of a canvas of fixed size.
 
   A segmentation is filled with 255; boxes and keypoints stay where they are. A
@@ -284,23 +241,22 @@ class Pad:
       device.
   """
 
+  reads = makes = frozenset({'image'})
+  shows_whole = True
+
   def __init__(
     self,
     context: OpContext,
     *,
-    size: int | Sequence[int],
-    fill: int | Sequence[int] = _GREY,
+    size: geometry.Size,
+    fill: Fill = GREY,
   ):
     self.where = context.where
-    self.height, self.width = geometry.parse_size(context.where, size)
-    levels = fill if isinstance(fill, Sequence) else (fill,) * 3
-    if len(levels) != 3 or not all(
-      isinstance(n, int) and 0 <= n <= 255 for n in levels
-    ):
-      raise ValueError(
-        f'{context.where}: fill must be a level 0 to 255 or three, got {fill!r}'
-      )
-    self.fill = np.array(levels, np.uint8)
+    self.height, self.width = geometry.sides(size)
+    self.fill = np.array(fill, np.uint8)
+
+  def size_after(self, height: int, width: int) -> tuple[int, int]:
+    return self.height, self.width
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     shape = self.height, self.width
@@ -335,13 +291,16 @@ def on_canvas(
   return canvas
 
 
-class ImageSize:
+class ImageSize(Declared):
   """Notes the size of the image as it is here: put it before `pad`.
 
   Makes `image_size` int32 [2], height and width, and `original_size` int32
   [2], those of the image before it was ever resized, to which predictions are
   scaled back: the record's own, else that of the stored image.
   """
+
+  reads = frozenset({'image', 'original_size'})
+  makes = frozenset({'image_size', 'original_size'})
 
   def __init__(self, context: OpContext):
     self.where = context.where

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Source
 from input_pipeline.prepared import beam_worker, preparation, progress
 from input_pipeline.prepared.preparation import Done, Task, WorkersFailed
 from input_pipeline.prepared.recipe import Recipe
@@ -55,7 +56,7 @@ _ORDER_FILE = 'order.npy'
 _STOP_FILE = 'stop'
 _POLL_S = 0.2
 
-OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
+OpenSources = Callable[[argparse.Namespace], Mapping[str, Source]]
 
 
 class WriteShard(beam.DoFn):
@@ -79,7 +80,7 @@ class WriteShard(beam.DoFn):
     self._open_sources = open_sources
     self._args = args
     self._fingerprints = dict(fingerprints)
-    self._sources: dict[str, Any] | None = None
+    self._sources: Mapping[str, Source] = {}
 
   def process(self, element: tuple[str, str, int, int]) -> None:
     split, name, start, stop = element
@@ -96,23 +97,23 @@ class WriteShard(beam.DoFn):
       outcome = error
     progress.leave_note(self._folder, name, outcome)
 
-  def _source(self, split: str) -> Any:
-    if self._sources is None:
-      self._sources = self._open_sources(self._args)
-      for name, source in self._sources.items():
+  def _source(self, split: str) -> Source:
+    if not self._sources:
+      sources = self._open_sources(self._args)
+      for name, source in sources.items():
         if source.fingerprint() != self._fingerprints[name]:
-          self._sources = None
           raise ValueError(
             f'a worker finds another input than the main process in split '
             f'{name!r}: all machines must see the same files'
           )
+      self._sources = sources
     return self._sources[split]
 
 
 def run(
   folder: str,
   tasks: Sequence[Task],
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   recipe: Recipe,
   *,
   workers: int,

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Reporting, Source, WithEdges
 from input_pipeline.files import atomic
 from input_pipeline.labels import stored_labels, text_lines
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import progress
+from input_pipeline.prepared import progress, stored_images
 from input_pipeline.prepared.preparation import TEMPORARY, Done
 
 BAD_FILE = 'bad_images.jsonl'
@@ -29,7 +31,7 @@ _HIERARCHY_FILE = 'hierarchy.tsv'
 def finish(
   folder: str,
   hierarchy: str | None,
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   done: Mapping[str, Done],
   settings: Mapping[str, Any],
 ) -> None:
@@ -59,7 +61,7 @@ def finish(
   manifests.Manifest(
     splits={s: tuple(d.shard for d in ones) for s, ones in shards.items()},
     labels={s: _num_labels(ones) for s, ones in shards.items()},
-    options={**settings, 'order': manifests.ORDER},
+    options={**settings, **_said(first), 'order': manifests.ORDER},
     vocabulary=_VOCABULARY_FILE,
     hierarchy=name,
     # What was to be added is in the vocabulary now.
@@ -70,10 +72,17 @@ def finish(
   tidy(folder)
 
 
+def _said(source: Source) -> dict[str, Any]:
+  """What a source says of its keypoints, for the manifest's options."""
+  keypoints = LabelSpace.of_source(source).keypoints
+  return {} if keypoints is None else {'keypoints': keypoints.to_json()}
+
+
 def tidy(folder: str) -> None:
   """Removes what a finished data set does not need any more."""
   progress.remove(folder)
   stored_labels.remove_sides(folder)
+  stored_images.remove_sides(folder)
 
 
 def _num_labels(shards: Sequence[Done]) -> int:
@@ -89,11 +98,13 @@ def _rows(folder: str, shards: Sequence[Done]) -> Iterator[stored_labels.Rows]:
 def _index(
   folder: str, split: str, shards: Sequence[Done]
 ) -> dict[str, manifests.File]:
-  """Writes the label index of a split; the manifest's entry of it."""
+  """Writes the arrays beside the shards of a split; the manifest's entry."""
   num_records = sum(done.shard.records for done in shards)
   names = stored_labels.join(
     folder, split, _rows(folder, shards), num_records, _num_labels(shards)
   )
+  sides = [stored_images.side_path(folder, done.shard.name) for done in shards]
+  names |= stored_images.join(folder, split, sides, num_records)
   return {
     kind: manifests.describe_file(folder, name) for kind, name in names.items()
   }
@@ -108,18 +119,20 @@ def _counted_split(splits: Sequence[str]) -> str | None:
   return None
 
 
-def _notes(source: Any) -> list[str]:
-  return list(source.report_lines()) if hasattr(source, 'report_lines') else []
+def _notes(source: Source) -> list[str]:
+  return list(source.report_lines()) if isinstance(source, Reporting) else []
 
 
-def _write_hierarchy(folder: str, given: str | None, source: Any) -> str | None:
+def _write_hierarchy(
+  folder: str, given: str | None, source: Source
+) -> str | None:
   """File name of the hierarchy in the folder, None where there is none.
 
   The edges that the source names, else the file given, else those of the
   source's closed hierarchy, so that no hierarchy is lost on the way. Parents
   in the vocabulary travel with it.
   """
-  edges = getattr(source, 'hierarchy_edges', None)
+  edges = source.hierarchy_edges if isinstance(source, WithEdges) else None
   if edges is None and given is not None:
     name = f'hierarchy.{os.path.basename(given).partition(".")[2]}'
     shutil.copyfile(given, os.path.join(folder, name))

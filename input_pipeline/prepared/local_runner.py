@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+from big_vision_like.protocols import Source
 from input_pipeline.prepared import worker_process
 from input_pipeline.prepared.preparation import Done, Task, WorkersFailed, write
 from input_pipeline.prepared.recipe import Recipe
@@ -16,7 +17,7 @@ _worker: tuple[str, Mapping[str, Any], Recipe, Any] | None = None
 
 def _start_worker(
   folder: str,
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   recipe: Recipe,
   counter: Any,
 ) -> None:
@@ -39,7 +40,7 @@ def _work(task: Task) -> Done:
 def run(
   folder: str,
   tasks: list[Task],
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   recipe: Recipe,
   *,
   workers: int,

@@ -5,6 +5,7 @@ The folder of a data set in the record format (docs/data.md):
     train-00000-of-00016.array_record ...   shards, <split>-<i>-of-<n>
     vocabulary.jsonl                        names of the label ids, counts
     train.labels.npy, train.label_ends.npy  label index (stored_labels.py)
+    train.image_sizes.npy, ...              the images (stored_images.py)
     hierarchy.tsv                           optional: child, parent
     manifest.json                           this module
 
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from input_pipeline.files import atomic
+from input_pipeline.labels.hierarchy import Unlisted
 from input_pipeline.prepared.records import ShardReader
 
 FILE_NAME = 'manifest.json'
@@ -67,7 +69,8 @@ class Manifest:
     vocabulary: file name of the vocabulary.
     hierarchy: file name of the hierarchy or None.
     hierarchy_unlisted: how nodes outside the vocabulary are treated.
-    label_index: of each split that has one, 'labels' and 'label_ends'.
+    label_index: of each split that has one, 'labels' and 'label_ends'; of
+      newer data sets 'image_sizes' too, and 'image_ids' where there are some.
     notes: of each split, lines on what the preparation met and left out.
   """
 
@@ -76,7 +79,7 @@ class Manifest:
   options: Mapping[str, Any]
   vocabulary: str = 'vocabulary.jsonl'
   hierarchy: str | None = None
-  hierarchy_unlisted: str = 'error'
+  hierarchy_unlisted: Unlisted = 'error'
   label_index: Mapping[str, Mapping[str, File]] = dataclasses.field(
     default_factory=dict
   )

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic
 from input_pipeline.labels import hash_order, stored_labels
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import records, stored_form
+from input_pipeline.prepared import records, stored_form, stored_images
 from input_pipeline.prepared.recipe import Recipe
 
 TEMPORARY = '.writing'
@@ -67,29 +68,31 @@ class Done:
       ) from None
 
   def is_whole(self, folder: str) -> bool:
-    """Whether shard and labels still lie in the folder, by a quick look."""
-    side = stored_labels.side_path(folder, self.shard.name)
-    return manifests.quick_problem(
-      folder, self.shard
-    ) is None and stored_labels.side_is_whole(
-      side, self.shard.records, self.num_labels
+    """Whether shard and side files still lie in the folder, by a quick look."""
+    num, name = self.shard.records, self.shard.name
+    labels = stored_labels.side_path(folder, name)
+    images = stored_images.side_path(folder, name)
+    return (
+      manifests.quick_problem(folder, self.shard) is None
+      and stored_labels.side_is_whole(labels, num, self.num_labels)
+      and stored_images.side_is_whole(images, num)
     )
 
 
-def shuffled(source: Any, recipe: Recipe) -> np.ndarray:
+def shuffled(source: Source, recipe: Recipe) -> np.ndarray:
   """int64 [n] indices of the source, by a hash of (seed, key).
 
   A source whose records lie in such an order already (`in_hash_order`: another
   prepared data set) keeps it, unless a seed asks for another.
   """
-  if getattr(source, 'in_hash_order', False) and recipe.seed == 0:
+  if hash_order.stored(source) and recipe.seed == 0:
     return np.arange(len(source))[: recipe.limit]
   keys = (source.key(i) for i in range(len(source)))
   hashes = hash_order.key_hashes(keys, recipe.seed)
   return np.argsort(hashes, kind='stable')[: recipe.limit]
 
 
-def plan(split: str, source: Any, recipe: Recipe) -> tuple[list[Task], int]:
+def plan(split: str, source: Source, recipe: Recipe) -> tuple[list[Task], int]:
   """Shards of a split, and the estimated bytes of all of them.
 
   Raises:
@@ -117,7 +120,7 @@ def plan(split: str, source: Any, recipe: Recipe) -> tuple[list[Task], int]:
 
 
 def _readable(
-  source: Any, recipe: Recipe, indices: np.ndarray
+  source: Source, recipe: Recipe, indices: np.ndarray
 ) -> Iterator[bytes]:
   for index in indices:
     with contextlib.suppress(BadExample):
@@ -128,12 +131,13 @@ def _readable(
 def write(
   folder: str,
   task: Task,
-  source: Any,
+  source: Source,
   recipe: Recipe,
   tick: Callable[[], object],
 ) -> Done:
-  """Writes one shard and its labels; calls `tick` after each image."""
+  """Writes one shard and its side files; calls `tick` after each image."""
   labels: list[np.ndarray] = []
+  images: list[tuple[int, int, int]] = []
   bad: list[tuple[str, str]] = []
 
   def rows() -> Iterator[records.Record]:
@@ -143,23 +147,27 @@ def write(
         bad.append((source.key(index), reason))
       if record is not None:
         labels.append(record.labels)
+        images.append(stored_images.row(record))
         yield record
       tick()
 
   path = os.path.join(folder, task.name)
   side = stored_labels.side_path(folder, task.name)
+  image_side = stored_images.side_path(folder, task.name)
   with (
     atomic.renamed(path, suffix=TEMPORARY) as temporary,
     atomic.renamed(side, suffix=TEMPORARY) as temporary_side,  # named first
+    atomic.renamed(image_side, suffix=TEMPORARY) as temporary_images,
   ):
     num_records = records.write_shard(temporary, rows())
     num_labels = stored_labels.write_side(temporary_side, labels)
+    stored_images.write_side(temporary_images, images)
   shard = manifests.describe(folder, task.name, num_records)
   return Done(task.split, shard, num_labels, tuple(bad))
 
 
 def _record(
-  source: Any, index: int, recipe: Recipe
+  source: Source, index: int, recipe: Recipe
 ) -> tuple[records.Record | None, str | None]:
   """(record or None, why it is bad or None)."""
   try:
@@ -188,7 +196,7 @@ def _record(
   return record, reason
 
 
-def _check_ids(field: str, ids: Any, source: Any, index: int) -> None:
+def _check_ids(field: str, ids: Any, source: Source, index: int) -> None:
   """ValueError where an id has no name: a mistake of the whole data set."""
   num_classes = len(source.vocabulary)
   if ids is not None and len(ids) and np.max(ids) >= num_classes:

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # type: ignore[attr-defined]
 
 from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.files import atomic

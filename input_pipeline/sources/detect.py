@@ -1,23 +1,31 @@
-"""`path` alone: prepared records, a table, images in folders, masks, shards.
+"""`path` alone: records, a table, folders, masks, boxes of any form, shards.
 
 What lies at the path decides which source reads it, so that a config of a
-user's own data needs one flag. A development kit of Pascal VOC is read for
-segmentation; its boxes by `type='voc', task='detection'`.
+user's own data needs one flag. A development kit of Pascal VOC with masks is
+read for segmentation, unless `task='detection'` asks for its boxes.
 """
 
 import os
 import pathlib
 import re
-from typing import Any
+from collections.abc import Iterator
 
+from big_vision_like import protocols
 from big_vision_like.config import plugins
 from input_pipeline.files import shard_names
-from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.image_sets import holdout, yolo_files
+from input_pipeline.labels.hierarchy import Hierarchy, Unlisted
+from input_pipeline.publishers.coco import layout
+from input_pipeline.publishers.voc import source as voc
 from input_pipeline.sources import masks
 
 _TABLES = ('.csv', '.tsv', '.jsonl')
 _YEAR = re.compile(r'VOC\d{4}')
-_VOC_MASKS = ('SegmentationClass', 'SegmentationClassAug')
+_VOC_TRUTH = ('Annotations', 'SegmentationClass', 'SegmentationClassAug')
+_BOXES = ('coco', 'yolo')
+_YEARS = 2017  # of COCO's files; others are found without a year
+_NUM_LOOKED_AT = 20  # entries of a folder
+_HEAD = 1 << 10  # bytes of a file
 _PNG_HEAD = 26  # bytes up to bit depth and colour type, the last two
 
 
@@ -32,14 +40,16 @@ def kind_of(path: str) -> str:
   if not place.exists():
     if shard_names.is_pattern(path) and path.endswith('.tar'):
       return 'webdataset'
-    raise FileNotFoundError(
-      f'input.source.path={path!r}: no such file or folder'
-    )
+    raise FileNotFoundError(f'path={path!r}: no such file or folder')
   if place.is_dir():
     if (place / 'manifest.json').exists():
       return 'records'
     if _is_voc(place):
       return 'voc'
+    if layout.has_one(path, ('train', 'val', 'test', 'all'), _YEARS):
+      return 'coco'
+    if boxes := _kind_of_boxes(place):
+      return boxes
     if shard_names.in_folder(path):
       return 'webdataset'
     return 'masks' if _has_masks(place) else 'folder'
@@ -48,23 +58,87 @@ def kind_of(path: str) -> str:
   if place.name.lower().removesuffix('.gz').endswith(_TABLES):
     return 'table'
   raise ValueError(
-    f'input.source.path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
+    f'path={path!r}: neither a folder nor a .csv, .tsv or .jsonl '
     'file (or one of these with .gz) nor a .tar of WebDataset'
   )
 
 
 def _is_voc(place: pathlib.Path) -> bool:
-  """Whether a folder is, or holds, a year of VOC with masks, unpacked."""
+  """Whether a folder is, or holds, a year of VOC with truth, unpacked."""
   return any(
     _YEAR.fullmatch(year.name)
     and (year / 'JPEGImages').is_dir()
-    and any((year / name).is_dir() for name in _VOC_MASKS)
+    and any((year / name).is_dir() for name in _VOC_TRUTH)
     for year in (
       pathlib.Path(os.path.abspath(place)),
       *place.glob('VOC*'),
       *place.glob('VOCdevkit/VOC*'),
     )
   )
+
+
+def _kind_of_boxes(place: pathlib.Path) -> str | None:
+  """'voc' or 'yolo' where annotation files lie beside or near the images.
+
+  They are looked for in the first files of the folder, its sub-folders and
+  theirs. Text files are labels of YOLO where something names the classes and
+  their first line is that of a box, or a folder is called labels.
+  """
+  named = any(
+    (place / name).is_file()
+    for name in (*yolo_files.YAML_FILES, *yolo_files.NAME_FILES)
+  )
+  for folder in _folders(place):
+    names = _names(folder, files=True)
+    for suffix, kind, looks_so in (
+      ('.xml', 'voc', _is_annotation), ('.txt', 'yolo', _is_labels),
+    ):  # fmt: skip
+      if kind == 'voc' or named:
+        found = sorted(n for n in names if n.lower().endswith(suffix))
+        if any(looks_so(folder / n) for n in found[:_NUM_LOOKED_AT]):
+          return kind
+  return None
+
+
+def _folders(place: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder, and those in it down to the second level; few of each."""
+  yield place
+  for name in sorted(_names(place, files=False))[:_NUM_LOOKED_AT]:
+    inner = place / name
+    yield inner
+    below = sorted(_names(inner, files=False))[:_NUM_LOOKED_AT]
+    yield from (inner / each for each in below)
+
+
+def _names(folder: pathlib.Path, files: bool) -> list[str]:
+  """Of files, or of folders, in a folder but those that begin with a dot."""
+  try:
+    with os.scandir(folder) as found:
+      return [
+        entry.name
+        for entry in found
+        if not entry.name.startswith('.') and entry.is_file() == files
+      ]
+  except OSError:
+    return []
+
+
+def _is_annotation(path: pathlib.Path) -> bool:
+  """Whether an XML file is one of VOC's form."""
+  with path.open('rb') as file:
+    return b'<annotation' in file.read(_HEAD)
+
+
+def _is_labels(path: pathlib.Path) -> bool:
+  """Whether a text file holds boxes: a class and four numbers a line."""
+  with path.open('rb') as file:
+    fields = file.read(_HEAD).partition(b'\n')[0].split()
+  if not fields:
+    return path.parent.name == 'labels'
+  try:
+    return len(fields) == 5 and len([float(f) for f in fields]) == 5
+  except ValueError:
+    return False
 
 
 def _has_masks(place: pathlib.Path) -> bool:
@@ -122,23 +196,27 @@ class Source:
     path: str,
     split: str = 'train',
     hierarchy: str | None = None,
-    hierarchy_unlisted: str | None = None,
+    hierarchy_unlisted: Unlisted | None = None,
     vocabulary: str | None = None,
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
-  ) -> Any:
+    task: voc.Task | None = None,
+  ) -> protocols.Source:
     """Opens it.
 
     Args:
-      path: prepared data set, folder of class folders or of images and masks,
-        VOCdevkit, CSV, TSV or JSONL file, or WebDataset shards (folder of .tar
-        files, one .tar, or a pattern).
+      path: prepared data set, folder of class folders, of images and masks or
+        of images and boxes (COCO, VOC, YOLO), VOCdevkit, CSV, TSV or JSONL
+        file, or WebDataset shards (folder of .tar files, one .tar, or a
+        pattern).
       split: name of the split.
       hierarchy: file of child -> parent edges.
       hierarchy_unlisted: its nodes outside the vocabulary: 'error' (default),
         'traverse', or 'add' them as labels.
       vocabulary: file of the labels.
       holdout_percent: data without splits: the part that is 'val'.
+      task: 'detection' or 'segmentation' of a VOCdevkit that has both; default:
+        what it has, masks where it has both.
       background: images and masks: whether id 0 is a background. Prepared
         records that say it must agree.
     """
@@ -151,9 +229,13 @@ class Source:
       background=None if kind == 'records' else background,
     )
     options = {k: v for k, v in options.items() if v is not None}
+    if task is not None and kind == 'voc':
+      options['task'] = task
+    elif task == 'segmentation' and kind in _BOXES:
+      raise ValueError(f'task={task!r}, but {path!r} has boxes ({kind})')
     source_class = plugins.get('source', kind)
     plugins.check_kwargs(
-      f'input.source ({kind} at {path!r})',
+      f"type='detect' ({kind} at {path!r})",
       source_class,
       {'path': path, **options},
     )
@@ -163,7 +245,7 @@ class Source:
         source.background = background
       elif source.background != background:
         raise ValueError(
-          f'input.source.background={background}, but {path!r} was prepared '
+          f'background={background}, but {path!r} was prepared '
           f'with background={source.background}'
         )
     if source.hierarchy is None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from big_vision_like.config.option_types import Count
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import holdout, labelled_files
 from input_pipeline.labels import hierarchy as hierarchies
@@ -49,15 +50,15 @@ class Source(labelled_files.LabelledFiles):
     *,
     path: str,
     split: str = 'train',
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
-    hierarchy_max_depth: int | None = None,
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
+    hierarchy_max_depth: Count | None = None,
   ):
     path = image_files.check_path('path', path)
     if holdout_percent is not None:
-      holdout.check_holdout(holdout_percent, split)
+      holdout.check_split(split)
     root, train_root = _roots(path, split, holdout_percent is not None)
     classes = _class_folders(root)
     if vocabulary is not None:

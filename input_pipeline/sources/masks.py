@@ -58,7 +58,7 @@ class Source:
     *,
     path: str,
     split: str = 'train',
-    holdout_percent: float | None = None,
+    holdout_percent: holdout.Percent | None = None,
     images: str = 'images',
     masks: str = 'masks',
     image_suffix: str = '',
@@ -70,7 +70,7 @@ class Source:
     for name, value in (('images', images), ('masks', masks)):
       image_files.check_path(name, value)
     if holdout_percent is not None:
-      holdout.check_holdout(holdout_percent, split)
+      holdout.check_split(split)
     undivided = holdout_percent is not None or split == 'all'
     found = mask_pairs.folders(path, split, images, masks, undivided)
     self.background = background
@@ -115,22 +115,21 @@ class Source:
       BadExample: image or mask is missing or damaged, they differ in size, or
         the mask has other ids.
     """
-    image, mask, ids = self._read(index)
-    present = np.flatnonzero(np.bincount(ids.ravel(), minlength=256)[:255])
-    labels = present - self.background
+    image, mask = self._read(index)
+    labels = mask.present - self.background
     return {
       'image': image,
       'labels': labels[labels >= 0].astype(np.int32),
       'segmentation': mask,
     }
 
-  def _read(self, index: int) -> tuple[bytes, bytes, np.ndarray]:
-    """Encoded image, encoded mask, uint8 [H, W] class ids."""
+  def _read(self, index: int) -> tuple[bytes, mask_files.Mask]:
+    """Encoded image, and its mask."""
     image_row, mask_row = self._row(index)
     image = self._images.read_at(image_row)
     try:
       mask = self._masks.read_at(mask_row)
-      return image, mask, mask_files.class_ids(mask, image, self._num_ids)
+      return image, mask_files.read(mask, image, self._num_ids)
     except BadExample as error:
       name = self._masks.names[mask_row]
       where = os.path.join(os.path.basename(self._masks.path), name)
@@ -173,7 +172,7 @@ class Source:
     reasons = []
     for index in np.linspace(0, len(self) - 1, num).astype(int).tolist():
       try:
-        present |= {*np.unique(self._read(index)[2]).tolist()}
+        present |= {*np.unique(self._read(index)[1].ids).tolist()}
       except BadExample as error:
         reasons.append(error.reason)
     if len(reasons) == num:

@@ -14,9 +14,10 @@ import numpy as np
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.stored_labels import StoredLabels
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import records
+from input_pipeline.prepared import records, stored_images
 
 
 class Source:
@@ -24,6 +25,10 @@ class Source:
 
   Attributes:
     background: whether id 0 of the masks is a background; None: not known.
+    keypoints: which there are; None: not known.
+    external_ids: id of each label where the data come from (COCO's category
+      ids); None: not known, or another vocabulary is given.
+    has_truth: False: a list of images without any annotations.
     in_hash_order: whether the records are stored by a hash of (seed, key), so
       that the first m of them are a random subset.
 
@@ -48,7 +53,7 @@ class Source:
     split: str = 'train',
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
   ):
     self.path = os.fspath(path)
     self.split = split
@@ -66,6 +71,13 @@ class Source:
       unlisted=hierarchy_unlisted,
     )
     self.background = manifest.options.get('background')
+    self.keypoints = _keypoints(manifest)
+    by_split = manifest.options.get('external_ids', {})
+    ids = None if vocabulary else by_split.get(split)
+    self.external_ids = None if ids is None else tuple(ids)
+    self.has_truth = split not in manifest.options.get('without_truth', ())
+    self._notes = list(manifest.notes.get(split, ()))
+    self._image_arrays = frozenset(manifest.label_index.get(split, ()))
     self.in_hash_order = manifest.options.get('order') == manifests.ORDER
     self._shards = manifest.splits[split]
     self._ends = list(itertools.accumulate(s.records for s in self._shards))
@@ -137,6 +149,26 @@ class Source:
     """
     return None if self._stored_labels is None else self._stored_labels.arrays()
 
+  def sizes(self) -> np.ndarray | None:
+    """int32 [n, 2] height and width of the stored images, memory-mapped.
+
+    None for data sets prepared before their sizes were kept.
+    """
+    return self._of_images(stored_images.SIZES)
+
+  def image_ids(self) -> np.ndarray | None:
+    """int64 [n] numbers of the images where they come from (COCO's ids)."""
+    return self._of_images(stored_images.IDS)
+
+  def _of_images(self, kind: str) -> np.ndarray | None:
+    if kind not in self._image_arrays:
+      return None
+    return stored_images.load(self.path, self.split, kind, len(self))
+
+  def report_lines(self) -> list[str]:
+    """What the preparation met and left out."""
+    return self._notes
+
   def key(self, index: int) -> str:
     """'train-00003-of-00016.array_record:41', readable without the record."""
     shard, position = self._locate(int(index))
@@ -155,3 +187,11 @@ class Source:
         hashlib.sha256(self.hierarchy.ancestors.values.tobytes()).hexdigest()
       )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+
+
+def _keypoints(manifest: manifests.Manifest) -> Skeleton | None:
+  """Those of a data set; older ones say the pairs only, or nothing."""
+  if 'keypoints' in manifest.options:
+    return Skeleton.from_json(manifest.options['keypoints'])
+  pairs = manifest.options.get('keypoint_pairs')
+  return None if pairs is None else Skeleton.of_pairs(pairs)

@@ -10,16 +10,23 @@ import dataclasses
 import hashlib
 import io
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
+from big_vision_like.config.option_types import Between, OneOf
 from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.synthetic_world.options import Options, check_integer
-from input_pipeline.synthetic_world.render import MAX_SIZE, MIN_SIZE
+from input_pipeline.synthetic_world.options import Options
+from input_pipeline.synthetic_world.render import (
+  MAX_SIZE,
+  MIN_SIZE,
+  Rendered,
+  largest_class,
+  skeleton,
+)
 from input_pipeline.synthetic_world.scene import Scene
 from input_pipeline.synthetic_world.world import World
 
@@ -50,13 +57,13 @@ class Source:
   def __init__(
     self,
     *,
-    split: str = 'train',
-    num_images: int | None = None,
-    image_size: int = 64,
+    split: Annotated[str, OneOf(tuple(SPLITS))] = 'train',
+    num_images: Annotated[int, Between(1, MAX_IMAGES)] | None = None,
+    image_size: Annotated[int, Between(MIN_SIZE, MAX_SIZE)] = 64,
     annotations: bool = False,
     single_label: bool = False,
     confidences: bool = False,
-    negatives: int = 0,
+    negatives: Annotated[int, Between(0, 1000)] = 0,
     num_classes: int = 100,
     depth: int | None = None,
     groups: int | None = None,
@@ -66,6 +73,7 @@ class Source:
     spread: float = 1.0,
     seed: int = 0,
     zipf: float = 1.0,
+    tail: float = 0.0,
     theme: float = 0.7,
     max_objects: int = 4,
     clutter: float = 1.0,
@@ -85,8 +93,8 @@ class Source:
       annotations: examples also hold 'boxes', 'box_labels' and 'keypoints'
         (see Rendered) of the objects that can be seen, 'instance_map', and for
         up to 254 classes 'segmentation'.
-      single_label: the labels of an image are just the true class of its
-        largest object: the world's stand-in for ImageNet.
+      single_label: the labels of an image are just the class with the largest
+        visible area at this image_size: the world's stand-in for ImageNet.
       confidences: examples also hold 'label_conf': of raw labels as a machine
         would give them, 1 for clean ones.
       negatives: examples also hold 'negatives', up to so many labels verified
@@ -96,26 +104,9 @@ class Source:
     Raises:
       ValueError: naming the option, its value and what is valid.
     """
-    if split not in SPLITS:
-      raise ValueError(
-        f'synthetic world: unknown split {split!r}; valid: {", ".join(SPLITS)}'
-      )
     self.stream, self._raw, default_length = SPLITS[split]
     if num_images is None:
       num_images = default_length
-    check_integer('num_images', num_images, 1, MAX_IMAGES)
-    check_integer('image_size', image_size, MIN_SIZE, MAX_SIZE)
-    check_integer('negatives', negatives, 0, 1000)
-    flags = {
-      'annotations': annotations,
-      'single_label': single_label,
-      'confidences': confidences,
-    }
-    for name, flag in flags.items():
-      if not isinstance(flag, bool):
-        raise ValueError(
-          f'synthetic world: {name} must be True or False, got {flag!r}'
-        )
     options = Options(
       num_classes=num_classes,
       depth=depth,
@@ -126,6 +117,7 @@ class Source:
       spread=spread,
       seed=seed,
       zipf=zipf,
+      tail=tail,
       theme=theme,
       max_objects=max_objects,
       clutter=clutter,
@@ -140,12 +132,14 @@ class Source:
     self.image_size = int(image_size)
     self.annotations = annotations
     self.background = True if annotations else None  # id 0 of the masks
+    self.keypoints = skeleton(int(num_keypoints)) if annotations else None
     self._single_label = single_label
     self._states = {'confidences': confidences, 'negatives': negatives}
     self._length = int(num_images)
     self.world = World(options)
     self.hierarchy = self.world.hierarchy
-    self.vocabulary = self.world.vocabulary(self._length)
+    kind = 'single' if single_label else 'raw' if self._raw else 'true'
+    self.vocabulary = self.world.vocabulary(self._length, kind)
 
   def __len__(self) -> int:
     return self._length
@@ -165,19 +159,23 @@ class Source:
     """
     index = self._checked(index)
     scene = self.world.scene(index, self.stream)
-    labels = self._labels(scene, index)
-    example = {'labels': labels, **self._label_states(scene, labels, index)}
     if self.annotations:
-      return example | self._annotated(scene)
-    return example | {'image': self.world.image(scene, self.image_size)}
+      drawn = self.world.render(scene, self.image_size)
+      image, instances = drawn.image, drawn.instance_map
+    else:
+      drawn = None
+      image, instances = self.world.image(scene, self.image_size)
+    labels = self._labels(scene, index, instances)
+    example = {'image': image, 'labels': labels}
+    if drawn is not None:
+      example |= self._annotated(drawn)
+    return example | self._label_states(scene, labels, index)
 
-  def _annotated(self, scene: Scene) -> dict[str, Any]:
-    """The image and the truth about its objects; those hidden are left out."""
-    drawn = self.world.render(scene, self.image_size)
+  def _annotated(self, drawn: Rendered) -> dict[str, Any]:
+    """The truth about the objects; those hidden are left out."""
     seen = drawn.boxes[:, 2] > drawn.boxes[:, 0]
     place = np.append(0, np.cumsum(seen) * seen).astype(np.int16)
     example: dict[str, Any] = {
-      'image': drawn.image,
       'boxes': drawn.boxes[seen],
       'box_labels': drawn.classes[seen],
       'instance_map': place[drawn.instance_map],
@@ -192,16 +190,26 @@ class Source:
     return example
 
   def labels(self, index: int) -> np.ndarray:
-    """Labels of example `index` without drawing it: int32 [n]."""
+    """Labels of example `index` without drawing it: int32 [n].
+
+    With single_label it is drawn: what is largest is seen only then.
+    """
     index = self._checked(index)
     return self._labels(self.world.scene(index, self.stream), index)
 
   def key(self, index: int) -> str:
     return f'synthetic/{self.split}/{self._checked(index):09d}'
 
+  def sizes(self) -> np.ndarray:
+    """int32 [n, 2] height and width of the images; takes no memory."""
+    size = np.int32(self.image_size)
+    return np.broadcast_to(size, (self._length, 2))
+
   def fingerprint(self) -> str:
     """16 hex digits of everything that decides the examples."""
     what = dataclasses.asdict(self.world.options)
+    if not what['tail']:
+      del what['tail']  # data from before there was one
     what.update(
       version=_VERSION,
       split=self.split,
@@ -210,12 +218,19 @@ class Source:
       single_label=self._single_label,
     )
     what.update({k: v for k, v in self._states.items() if v})
+    if self._single_label:
+      what['label'] = 'largest visible area'  # once: nominal radius
     text = json.dumps(what, sort_keys=True, default=float)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-  def _labels(self, scene: Scene, index: int) -> np.ndarray:
+  def _labels(
+    self, scene: Scene, index: int, instances: np.ndarray | None = None
+  ) -> np.ndarray:
+    """Labels of a scene, of which the instance map is drawn if needed."""
     if self._single_label:
-      return np.array([scene.objects[0].label], np.int32)
+      if instances is None:
+        _, instances = self.world.image(scene, self.image_size)
+      return np.array([largest_class(scene, instances)], np.int32)
     if self._raw:
       return self.world.raw_labels(scene, index, self.stream)
     return self.world.true_labels(scene)

@@ -12,11 +12,12 @@ import collections
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.config.option_types import AtLeast, Count, NonEmpty
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import holdout, labelled_files
 from input_pipeline.labels import hierarchy as hierarchies
@@ -74,23 +75,22 @@ class Source(labelled_files.LabelledFiles):
     image_column: str = 'path',
     labels_column: str = 'labels',
     split_column: str = 'split',
-    label_separator: str | None = ';',
-    holdout_percent: float | None = None,
+    label_separator: Annotated[str, NonEmpty()] | None = ';',
+    holdout_percent: holdout.Percent | None = None,
     merge_rows: bool = False,
-    check_files: int = 100,
+    check_files: Annotated[int, AtLeast(0)] = 100,
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
-    hierarchy_max_depth: int | None = None,
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
+    hierarchy_max_depth: Count | None = None,
   ):
     path = image_files.check_path('path', path)
     root = os.path.dirname(path) or '.' if root is None else root
     root = image_files.check_path('root', root)
     if not os.path.isdir(root):
       raise FileNotFoundError(f'root={root!r}: no such folder')
-    _check_options(label_separator, merge_rows, check_files)
     if holdout_percent is not None:
-      holdout.check_holdout(holdout_percent, split)
+      holdout.check_split(split)
     columns = Columns(
       image_column, labels_column, split_column, label_separator
     )
@@ -257,17 +257,6 @@ def _encodable(text: str) -> bool:
     return bool(os.fsencode(text))
   except UnicodeEncodeError:
     return False
-
-
-def _check_options(separator: Any, merge_rows: Any, check_files: Any) -> None:
-  if separator is not None and not (isinstance(separator, str) and separator):
-    raise ValueError(
-      f'label_separator must be a string or None, got {separator!r}'
-    )
-  if not isinstance(merge_rows, bool):
-    raise ValueError(f'merge_rows must be True or False, got {merge_rows!r}')
-  if type(check_files) is not int or check_files < 0:
-    raise ValueError(f'check_files must be a count, got {check_files!r}')
 
 
 def _rows(path: str, columns: Columns) -> Iterator[Row]:

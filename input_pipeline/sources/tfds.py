@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.config.option_types import Count
 from input_pipeline.files import image_files
-from input_pipeline.image_sets import fingerprint
+from input_pipeline.image_sets import fingerprint, tfds_objects
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.hierarchy import Hierarchy
@@ -42,6 +43,8 @@ class Source:
     image_feature: feature with the image.
     label_feature: feature with the label or labels; 'objects/label' for a
       feature of a sequence. A missing label (-1) is no label.
+    objects_feature: sequence of objects with 'bbox' and 'label', as 'objects'
+      of coco and voc; examples then have boxes, and labels are theirs.
     vocabulary: file of the labels, which are then matched by name; default:
       the feature's class names. Integer features without names need it: the
       integer is the id.
@@ -66,18 +69,17 @@ class Source:
     split: str = 'train',
     image_feature: str = 'image',
     label_feature: str = 'label',
+    objects_feature: str | None = None,
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
-    hierarchy_max_depth: int | None = None,
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
+    hierarchy_max_depth: Count | None = None,
   ):
     if (name is None) == (directory is None):
       raise ValueError(
         f'give either name or directory, got name={name!r} and '
         f'directory={directory!r}'
       )
-    if not isinstance(build, bool):
-      raise ValueError(f'build must be True or False, got {build!r}')
     if build and name is None:
       raise ValueError('build=True needs the name of a data set')
     if directory is None:
@@ -85,6 +87,10 @@ class Source:
     else:
       directory = image_files.check_path('directory', directory)
     builder = _open(directory)
+    self._objects = objects_feature
+    if objects_feature is not None:
+      tfds_objects.check(builder.info.features, objects_feature, directory)
+      label_feature = f'{objects_feature}/{tfds_objects.LABEL}'
     self._image, self._label = image_feature, label_feature
     labels = None if vocabulary is None else vocabularies.load(vocabulary)
     feature = _label_feature(builder, directory, image_feature, label_feature)
@@ -103,12 +109,20 @@ class Source:
     return len(self._records)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """{'image': encoded bytes, 'labels': int32 [n] ascending ids}."""
+    """{'image': encoded bytes, 'labels': int32 [n] ascending ids}.
+
+    With `objects_feature` also what the data set has of boxes, box_labels,
+    box_crowd, box_difficult, box_area, box_ids and image_id.
+
+    Raises:
+      BadExample: a box that none can be.
+    """
     record = self._record(index)
-    return {
-      'image': record[self._image],
-      'labels': self._labels_of(record, index),
-    }
+    image = record[self._image]
+    example = {'image': image, 'labels': self._labels_of(record, index)}
+    if self._objects is not None:
+      example |= tfds_objects.fields(record, self._objects, image, self._ids)
+    return example
 
   def labels(self, index: int) -> np.ndarray:
     """int32 [n] raw label ids of a record; its image is not decoded."""
@@ -144,6 +158,7 @@ class Source:
         self._description.encode(),
         self._image.encode(),
         self._label.encode(),
+        (self._objects or '').encode(),
         self._ids,
       ),
       self.vocabulary,

@@ -15,10 +15,11 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from big_vision_like.config.option_types import Count, NonEmpty
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import (
   archives,
@@ -35,7 +36,8 @@ from input_pipeline.labels.vocabulary import Vocabulary
 
 _NEGATIVE = re.compile(r'-[0-9]+')  # what -1 stands for differs by publisher
 _LABEL_SUFFIXES = ('cls', 'txt', 'json')
-_SEPARATORS = (None, ',', ';', '\n', '\t', ' ', '|')
+_Separator = Literal[',', ';', '\n', '\t', ' ', '|']
+_Name = Annotated[str, NonEmpty()]
 _MAX_LABEL_BYTES = 1 << 20
 _IMAGE_SUFFIXES = frozenset(s[1:] for s in image_files.SUFFIXES)
 
@@ -75,20 +77,20 @@ class Source(labelled_members.LabelledMembers):
     *,
     path: str,
     split: str = 'train',
-    image_suffix: str | None = None,
+    image_suffix: _Name | None = None,
     label_suffix: str = 'cls',
-    label_key: str = 'label',
-    label_separator: str | None = None,
-    holdout_percent: float | None = None,
+    label_key: _Name = 'label',
+    label_separator: _Separator | None = None,
+    holdout_percent: holdout.Percent | None = None,
     vocabulary: str | None = None,
     hierarchy: str | None = None,
-    hierarchy_unlisted: str = 'error',
-    hierarchy_max_depth: int | None = None,
+    hierarchy_unlisted: hierarchies.Unlisted = 'error',
+    hierarchy_max_depth: Count | None = None,
   ):
     path = image_files.check_path('path', path)
     parts = _Parts(image_suffix, label_suffix, label_key, label_separator)
     if holdout_percent is not None:
-      holdout.check_holdout(holdout_percent, split)
+      holdout.check_split(split)
     labels = None if vocabulary is None else vocabularies.load(vocabulary)
     if holdout_percent is not None:
       shards = shard_names.find_undivided(path)
@@ -156,14 +158,6 @@ class _Parts:
         f'label_suffix={self.labels!r}: must be, or end in, one of '
         f'{", ".join(_LABEL_SUFFIXES)}'
       )
-    if self.separator not in _SEPARATORS:
-      raise ValueError(
-        f'label_separator={self.separator!r}: must be one of '
-        f'{", ".join(map(repr, _SEPARATORS))}'
-      )
-    for name, value in (('image_suffix', self.image), ('label_key', self.key)):
-      if value is not None and not (isinstance(value, str) and value):
-        raise ValueError(f'{name} must be a name, got {value!r}')
 
   def is_image(self, suffix: str) -> bool:
     if self.image is not None:

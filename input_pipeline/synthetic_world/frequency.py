@@ -95,13 +95,22 @@ class Frequency:
 def zipf(
   taxonomy: Taxonomy,
   exponent: float,
+  tail: float,
   theme: float,
   max_objects: int,
   rng: np.random.Generator,
 ) -> Frequency:
-  """Leaf frequencies rank^-exponent, the ranks dealt at random to leaves."""
+  """Leaf frequencies rank^-exponent, the ranks dealt at random to leaves.
+
+  With `tail` times (leaves + 1 - rank)^tail: few classes of an open vocabulary
+  are as rare as the last, where Zipf's law alone has the more the rarer they
+  are (the discrete generalised beta distribution, Martinez-Mekler et al. 2009,
+  Universality of rank-ordering distributions, PLoS ONE 4(3)).
+  """
   rank = 1 + rng.permutation(len(taxonomy.leaves))
   leaf = rank.astype(np.float64) ** -exponent
+  if tail:
+    leaf *= (len(leaf) + 1.0 - rank) ** tail
   leaf /= leaf.sum()
   edges = np.concatenate([[0.0], np.cumsum(leaf)])
   edges[-1] = 1.0

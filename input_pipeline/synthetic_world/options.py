@@ -1,9 +1,12 @@
 """Options of a synthetic world, each checked when it is built."""
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Between, Fraction, Seed
 from input_pipeline.synthetic_world import taxonomy
 from input_pipeline.synthetic_world.appearance import TEXTURES
 
@@ -30,6 +33,8 @@ class Options:
     seed: of everything.
 
     zipf: exponent of the class frequencies; 0 makes leaves equally frequent.
+    tail: exponent of their fall at the end: of L leaves the one of rank r is as
+      frequent as r^-zipf (L + 1 - r)^tail; 0: Zipf's law to the end.
     theme: probability that an object follows the scene's top-level group.
     max_objects: objects of a scene, 1..max_objects.
     clutter: strength of background, distractors, light and pixel noise.
@@ -44,24 +49,25 @@ class Options:
     num_keypoints: keypoints of an object.
   """
 
-  num_classes: int = 100
-  depth: int | None = None
-  groups: int | None = None
-  fan_out: float | None = None
-  broadest: int = 0
-  traits: int = 0
-  spread: float = 1.0
-  seed: int = 0
-  zipf: float = 1.0
-  theme: float = 0.7
-  max_objects: int = 4
-  clutter: float = 1.0
-  noise: float = 0.2
-  neighbour_noise: float = 0.8
-  coarse: float = 0.05
-  labels_per_image: float | None = None
-  recall: float | None = None
-  num_keypoints: int = 17
+  num_classes: Annotated[int, Between(2, MAX_CLASSES)] = 100
+  depth: Annotated[int, Between(0, MAX_DEPTH)] | None = None
+  groups: Annotated[int, Between(2, MAX_CLASSES)] | None = None
+  fan_out: Annotated[float, Between(2, MAX_CLASSES)] | None = None
+  broadest: Annotated[int, Between(0, MAX_CLASSES)] = 0
+  traits: Annotated[int, Between(0, len(TEXTURES))] = 0
+  spread: Annotated[float, Between(0, 4)] = 1.0
+  seed: Seed = 0
+  zipf: Annotated[float, Between(0, 4)] = 1.0
+  tail: Annotated[float, Between(0, 8)] = 0.0
+  theme: Fraction = 0.7
+  max_objects: Annotated[int, Between(1, 16)] = 4
+  clutter: Annotated[float, Between(0, 4)] = 1.0
+  noise: Fraction = 0.2
+  neighbour_noise: Fraction = 0.8
+  coarse: Fraction = 0.05
+  labels_per_image: Annotated[float, Between(1, 16)] | None = None
+  recall: Fraction | None = None
+  num_keypoints: Annotated[int, Between(1, 64)] = 17
 
   def __post_init__(self):
     """Checks every option.
@@ -69,11 +75,11 @@ class Options:
     Raises:
       ValueError: naming the option, its value and what is valid.
     """
-    for name, (low, high) in _INTEGERS.items():
-      check_integer(name, getattr(self, name), low, high, _optional(name))
-    for name, (low, high) in _NUMBERS.items():
-      value = _checked_number(name, getattr(self, name), low, high)
-      object.__setattr__(self, name, value)
+    option_types.check_fields('', self)
+    for name in _FLOATS:  # 1 is the same world as 1.0
+      value = getattr(self, name)
+      if value is not None:
+        object.__setattr__(self, name, float(value))
     if self.labels_per_image is not None and self.recall is not None:
       raise ValueError(
         'synthetic world: labels_per_image and recall say the same thing; '
@@ -125,58 +131,7 @@ class Options:
     return max(2.5, per_group ** (1 / max(self.tree_depth, 1)))
 
 
-# Smallest and largest value.
-_INTEGERS = {
-  'num_classes': (2, MAX_CLASSES),
-  'depth': (0, MAX_DEPTH),
-  'groups': (2, MAX_CLASSES),
-  'broadest': (0, MAX_CLASSES),
-  'traits': (0, len(TEXTURES)),
-  'seed': (0, 2**63 - 1),
-  'max_objects': (1, 16),
-  'num_keypoints': (1, 64),
-}
-_NUMBERS = {
-  'fan_out': (2, MAX_CLASSES),
-  'spread': (0, 4),
-  'zipf': (0, 4),
-  'theme': (0, 1),
-  'clutter': (0, 4),
-  'noise': (0, 1),
-  'neighbour_noise': (0, 1),
-  'coarse': (0, 1),
-  'labels_per_image': (1, 16),
-  'recall': (0, 1),
-}
-
-
-def _optional(name: str) -> bool:
-  return Options.__dataclass_fields__[name].default is None
-
-
-def check_integer(
-  name: str, value: int | None, low: int, high: int, optional: bool = False
-) -> None:
-  """Raises ValueError unless `value` is an integer in low..high."""
-  if value is None and optional:
-    return
-  integral = isinstance(value, (int, np.integer))
-  if not integral or isinstance(value, bool) or not low <= value <= high:
-    raise ValueError(
-      f'synthetic world: {name} must be an integer in {low}..{high}'
-      f'{" or None" if optional else ""}, got {value!r}'
-    )
-
-
-def _checked_number(
-  name: str, value: float | None, low: float, high: float
-) -> float | None:
-  if value is None and _optional(name):
-    return None
-  real = isinstance(value, (int, float, np.integer, np.floating))
-  if not real or isinstance(value, bool) or not low <= value <= high:
-    raise ValueError(
-      f'synthetic world: {name} must be a number in {low}..{high}'
-      f'{" or None" if _optional(name) else ""}, got {value!r}'
-    )
-  return float(value)
+_FLOATS = (
+  'fan_out', 'spread', 'zipf', 'tail', 'theme', 'clutter', 'noise',
+  'neighbour_noise', 'coarse', 'labels_per_image', 'recall',
+)  # fmt: skip

@@ -14,7 +14,8 @@ import numpy as np
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.synthetic_world.frequency import Frequency
 
-_TRIES = 12
+COUSIN = 0.3  # share of near labels that name a cousin, not a sibling
+TRIES = 12  # draws before what is left is listed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,13 +89,13 @@ class Annotator:
     above = self.frequency.taxonomy.ancestors(label)
     if neighbour:
       # A sibling for seven in ten, else a cousin; wider if there is none.
-      skip = 1 if len(above) > 1 and rng.random() > 0.7 else 0
+      skip = 1 if len(above) > 1 and rng.random() > 1 - COUSIN else 0
       circles = [*above[skip:], -1]
     else:
       circles = [-1]
     tree = self.frequency.taxonomy
     for circle in circles:
-      drawn = self.frequency.draw(rng.random(_TRIES), circle)
+      drawn = self.frequency.draw(rng.random(TRIES), circle)
       for found in tree.leaves[drawn].tolist():
         if found not in excluded:
           return found

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from input_pipeline.labels.space import Skeleton
 from input_pipeline.synthetic_world import texture
 from input_pipeline.synthetic_world.appearance import BINS, Look
 from input_pipeline.synthetic_world.scene import Distractor, Scene, Thing
@@ -20,6 +21,7 @@ from input_pipeline.synthetic_world.scene import Distractor, Scene, Thing
 MIN_SIZE, MAX_SIZE = 16, 1024
 _HALO = 1.12  # shapes plus their shadow, in radii
 _EYE = 0.14  # radius of the eye, in radii
+_SIGMA = 0.05  # of each keypoint: its share of an object's size, as in COCO
 _GRAIN = np.random.Generator(np.random.Philox(1707)).standard_normal(
   1 << 20, dtype=np.float32
 )
@@ -110,6 +112,19 @@ def draw_image(
   for shape in scene.before:
     _paint_distractor(canvas, instances, shape)
   return _develop(canvas, scene), instances
+
+
+def largest_class(scene: Scene, instances: np.ndarray) -> int:
+  """The leaf class with most pixels in an instance map of the scene.
+
+  Of equal ones the class of the object of larger radius; so too where nothing
+  can be seen.
+  """
+  pixels = np.bincount(instances.ravel(), minlength=len(scene.objects) + 1)
+  area = dict.fromkeys(scene.labels, 0)
+  for thing, seen in zip(scene.objects, pixels[1:].tolist()):
+    area[thing.label] += seen
+  return max(area, key=area.__getitem__)
 
 
 @functools.lru_cache(maxsize=64)
@@ -294,6 +309,15 @@ def _keypoints(thing: Thing, look: Look, size: int, num: int) -> np.ndarray:
   y = (thing.y + thing.radius * (u * s + v * c)) * size
   x = (thing.x + thing.radius * (u * c - v * s)) * size
   return np.stack([y, x, np.ones(num)], -1).astype(np.float32)
+
+
+def skeleton(num: int) -> Skeleton:
+  """The `num` keypoints of `_keypoints`: 'eye', 'rim1', 'rim2', ..."""
+  return Skeleton(
+    names=('eye', *(f'rim{i}' for i in range(1, num))),
+    pairs=tuple((i, num - i) for i in range(1, (num + 1) // 2)),
+    sigmas=(_SIGMA,) * num,
+  )
 
 
 def _see(keypoints: np.ndarray, instances: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.synthetic_world import (
   appearance,
+  expected_counts,
   frequency,
   raw_labels,
   taxonomy,
@@ -50,7 +51,12 @@ class World:
       broadest=o.broadest,
     )
     self.frequency = frequency.zipf(
-      self.taxonomy, o.zipf, o.theme, o.max_objects, self._rng(_WORLD, 1)
+      self.taxonomy,
+      o.zipf,
+      o.tail,
+      o.theme,
+      o.max_objects,
+      self._rng(_WORLD, 1),
     )
     self.appearance = appearance.inherit(
       self.taxonomy, o.spread, self._rng(_WORLD, 2)
@@ -82,9 +88,9 @@ class World:
     num_keypoints = self.options.num_keypoints
     return render(what, self._looks(what), size, num_keypoints, amodal)
 
-  def image(self, what: Scene, size: int) -> np.ndarray:
-    """Only the image of `render`, faster: uint8 [size, size, 3]."""
-    return draw_image(what, self._looks(what), size)[0]
+  def image(self, what: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and instance map of `render`, faster."""
+    return draw_image(what, self._looks(what), size)
 
   def true_labels(self, what: Scene) -> np.ndarray:
     """All that is true of a scene, closed: int32 [n], ascending."""
@@ -120,25 +126,36 @@ class World:
     taken = np.union1d(self.true_labels(what), self.hierarchy.close(labels))
     return verification.absent(self.frequency, what.labels, taken, number, rng)
 
-  def vocabulary(self, num_images: int) -> Vocabulary:
+  def vocabulary(self, num_images: int, labels: str = 'raw') -> Vocabulary:
     """Names, expected counts in `num_images` images, popularity weights.
 
-    Counts are the expected number of images that truly show a leaf class, zero
-    for all other labels, as of data labelled by leaves; weights are the share
-    of images that show a label, descendants included. Every second leaf class
-    has a made-up `imagenet_id`, as some labels of JFT have real ones.
+    Weights are the share of images that show a label, descendants included.
+    Every second leaf class has a made-up `imagenet_id`, as some labels of JFT
+    have real ones.
+
+    Args:
+      num_images: of the data.
+      labels: what counts count: images with each 'raw' label, with each 'true'
+        one, or with each class as their 'single' label; the last as if all
+        classes were equally well seen.
     """
     seen = self.frequency.seen()
     for kind in self._traits:
       members = self.appearance.texture[self.taxonomy.leaves] == kind
       seen = np.append(seen, self.frequency.seen(members))
     leaves = self.taxonomy.leaves
-    counts = np.zeros(len(seen), np.int64)
-    counts[leaves] = np.round(seen[leaves] * num_images)
+    rates = np.zeros(len(seen))
+    if labels == 'raw':
+      found = expected_counts.label_rates(self._annotator)
+      rates[: len(found)] = found
+    elif labels == 'single':
+      rates[leaves] = self.frequency.leaf
+    else:
+      rates = seen
     shared = frozenset(leaves[::2].tolist())
     return Vocabulary(
       names=self.names,
-      counts=counts,
+      counts=np.rint(rates * num_images).astype(np.int64),
       weights=seen,
       parents=tuple(
         tuple(self.names[p] for p in row) for row in self.hierarchy.parents

@@ -149,6 +149,7 @@ def test_ceilings_are_of_this_machine():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_run_on_the_cpu(tmp_path, capsys):
   output = tmp_path / 'table.md'
   options = '--device cpu --nets 50:32 --first_batch 4 --last_batch 4'

@@ -11,6 +11,7 @@ import pytest
 from big_vision_like import experiment, memory_advice, plan
 from big_vision_like.config import settings
 from configs import jft_resnet
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -38,7 +39,7 @@ def test_paper_sizes():
 @pytest.mark.parametrize('data, model', [(8, 1), (2, 4)])
 def test_bytes_per_device_follow_the_mesh(data, model):
   changes = {'mesh.data': data, 'mesh.model': model}
-  exp = experiment.build(tiny.config(**changes), num_classes=13)
+  exp = experiment.build(tiny.config(**changes), space=LabelSpace.of_count(13))
   params = jax.tree_util.tree_leaves_with_path(exp.abstract_state.params)
   by_hand = 0
   for path, leaf in params:
@@ -49,7 +50,7 @@ def test_bytes_per_device_follow_the_mesh(data, model):
   whole = plan.make(
     experiment.build(
       tiny.config(**{'mesh.data': 1}),
-      num_classes=13,
+      space=LabelSpace.of_count(13),
       devices=jax.devices()[:1],
     )
   )
@@ -64,7 +65,9 @@ def test_bytes_per_device_follow_the_mesh(data, model):
 def test_activations_fall_with_accumulation_and_rematerialisation():
   def activations(**changes):
     exp = experiment.build(
-      tiny.config(**changes), num_classes=13, devices=jax.devices()[:1]
+      tiny.config(**changes),
+      space=LabelSpace.of_count(13),
+      devices=jax.devices()[:1],
     )
     return plan.make(exp).activation_bytes
 
@@ -94,6 +97,7 @@ def test_a_mesh_larger_than_the_machine(command_line):
   assert '18,291' in out
 
 
+@pytest.mark.nightly
 def test_advice_is_planned_again_with_the_change(capsys):
   """Every proposed line, against a plan of the config with its keys set."""
   config = tiny.config(
@@ -174,8 +178,9 @@ def test_advice_stops_at_what_fits_and_adds_up_where_nothing_does():
     'mesh.shard_slots=True',
   ]
   assert last.endswith(': 2.000 GiB, fits')
-  with pytest.raises(ValueError, match=r'plan\.device_memory_gib=0'):
-    advice(0.0)
+  config.plan.device_memory_gib = 0.0
+  with pytest.raises(ValueError, match=r'plan\.device_memory_gib=0\.0 must be'):
+    settings.complete(config)
 
 
 @pytest.mark.slow
@@ -188,3 +193,36 @@ def test_a_run_that_does_not_fit_is_no_error(command_line):
   assert result['code'] == 0, result['err']
   assert 'does not fit 0.01 GiB a device' in result['out']
   assert 'model.remat=True' in result['out']
+
+
+def _without_data(**options):
+  config = settings.complete(tiny.config())
+  config.input.source = dict(type='folder', path='nowhere')
+  config.task.num_classes = None
+  config.plan.update(options)
+  return config
+
+
+def test_a_vocabulary_file_stands_for_the_data(tmp_path, capsys):
+  """7 names, 640 images: 2 epochs are 1,280 images."""
+  names = tmp_path / 'classes.txt'
+  names.write_text('\n'.join('abcdefg'))
+  config = _without_data(vocabulary=str(names), num_examples=640)
+  config.total_steps, config.total_epochs = None, 2
+  made = plan.run(config)
+  assert made.total_examples == 1280
+  assert re.search(r'^classes +7$', capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({}, 'nowhere.*--config.plan.vocabulary=FILE'),
+    (dict(vocabulary='none.txt'), 'plan.vocabulary: .*none.txt'),
+    (dict(vocabulary='none.csv'), 'plan.vocabulary: none.csv: .*suffix'),
+    (dict(num_examples=0), 'plan.num_examples.*at least 1'),
+  ],
+)
+def test_what_the_plan_is_told_of_absent_data(options, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    plan.run(_without_data(**options))

@@ -14,15 +14,16 @@ from big_vision_like.checkpoints import folders
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from configs import common
+from input_pipeline.labels.space import LabelSpace
 from tests.conftest import ROOT
 
 NAMES = sorted(
   p.stem
   for p in (ROOT / 'configs').glob('*.py')
-  if p.stem not in ('__init__', 'common')
+  if 'def get_config(' in p.read_text()
 )
 # Arguments without which a config of the user's own data makes no sense.
-NEEDED = {'own_data': 'path=DATA'}
+NEEDED = dict.fromkeys(('own_data', 'own_detection'), 'path=DATA')
 
 
 def get(name, arg=None):
@@ -49,7 +50,7 @@ def test_builds_at_full_size_without_data(name):
   exp = experiment.build(
     config,
     num_examples=1_000_000,
-    num_classes=config.task.num_classes or 321,
+    space=LabelSpace.of_count(config.task.num_classes or 321),
     devices=jax.devices()[:1],
   )
   assert exp.total_steps > 100
@@ -74,8 +75,21 @@ def test_loading_configs_imports_nothing_heavy():
   assert out.stdout.strip() == '[]', out.stdout + out.stderr
 
 
+# Their paths through the program are those of the others.
+NIGHTLY = (
+  'downpour_study', 'imagenet21k_resnet', 'jft_resnet_large_batch',
+  'noise_study', 'voc_detection',
+)  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=pytest.mark.nightly) if name in NIGHTLY else name
+    for name in NAMES
+  ],
+)
 def test_tiny_runs_through_main(name, tmp_path, command_line):
   result = command_line(
     '--config', f'configs/{name}.py:tiny', '--workdir', tmp_path / 'run'

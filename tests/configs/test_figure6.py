@@ -24,31 +24,73 @@ def starts(built):
 
 def test_starts_in_the_synthetic_world(tmp_path):
   built = planned(None, tmp_path)
-  assert starts(built) == {
+  found = {k: v for k, v in starts(built).items() if 'rate_' not in k}
+  sizes = ('jft_2000', 'jft_8000', 'jft_32000')
+  controls = ('jft_2000_equal', 'jft_8000_equal', 'jft_equal')
+  assert found == {
     'jft': None, 'imagenet': None, 'imagenet_jft': 'imagenet', 'scratch': None,
-    'tuned_imagenet': 'imagenet', 'tuned_jft': 'jft',
-    'tuned_imagenet_jft': 'imagenet_jft',
-    'jft_300': None, 'tuned_jft_300': 'jft_300',
-    'jft_1200': None, 'tuned_jft_1200': 'jft_1200',
+    'jft_long': None, 'tuned_imagenet': 'imagenet', 'tuned_jft': 'jft',
+    'tuned_imagenet_jft': 'imagenet_jft', 'tuned_jft_long': 'jft_long',
+    **dict.fromkeys((*sizes, *controls)),
+    **{f'tuned_{name}': name for name in (*sizes, *controls)},
   }  # fmt: skip
   seeds = {name: len(jobs) for name, jobs in built.runs.items()}
-  assert seeds['scratch'] == seeds['tuned_jft_300'] == 3
-  assert seeds['jft'] == seeds['jft_300'] == 1
-  # 700 steps of 32 images see 22,400 of the 100,000 once, and 300 many times.
+  assert seeds['scratch'] == seeds['tuned_jft_2000'] == 3
+  assert seeds['jft'] == seeds['jft_2000'] == 1
+  steps = {
+    name: built.runs[name][0].config['total_steps']
+    for name in ('jft', *sizes, *controls)
+  }
+  # Two epochs of each in batches of 32, and for the control 2,000 steps of
+  # each: those of 32,000 images already are.
+  assert steps == {
+    'jft': 8000, 'jft_2000': 125, 'jft_8000': 500, 'jft_32000': 2000,
+    'jft_2000_equal': 2000, 'jft_8000_equal': 2000, 'jft_equal': 2000,
+  }  # fmt: skip
   seen = {
     name: jobs[0].run.axes['images_seen']
     for name, jobs in built.runs.items()
-    if jobs[0].run.axes
+    if 'images_seen' in jobs[0].run.axes
   }
   assert seen == {
-    'tuned_jft': 22_400, 'tuned_jft_300': 300, 'tuned_jft_1200': 1200,
+    'tuned_jft': 128_000, 'tuned_jft_2000': 2000, 'tuned_jft_8000': 8000,
+    'tuned_jft_32000': 32_000, 'tuned_jft_2000_equal': 2000,
+    'tuned_jft_8000_equal': 8000, 'tuned_jft_equal': 64_000,
   }  # fmt: skip
-  titles = [built.title_of(n) for n in ('jft_1200', 'tuned_jft_1200')]
-  assert titles == ['1,200 images', '1,200 images, fine-tuned']
+  figures = {figure.name: list(figure.runs) for figure in built.figures}
+  assert figures['data_size'] == [
+    'tuned_jft', 'tuned_jft_2000', 'tuned_jft_8000', 'tuned_jft_32000'
+  ]  # fmt: skip
+  assert figures['data_size_equal_steps'] == [
+    'tuned_jft_equal', 'tuned_jft_2000_equal', 'tuned_jft_8000_equal',
+    'tuned_jft_32000',
+  ]  # fmt: skip
+  titles = [built.title_of(n) for n in ('jft_8000', 'tuned_jft_8000_equal')]
+  assert titles == ['8,000 images', '8,000 images, fine-tuned, equal steps']
+
+
+def test_rates_are_searched_on_images_that_no_table_shows(tmp_path):
+  built = planned('lr_jft=0.02', tmp_path)
+  scores = lambda name: built.runs[name][0].config['evals']['val']['data']
+  rates = [name for name in built.runs if name.startswith('rate_')]
+  assert len(rates) == 5 * 3
+  for name in rates:
+    (job,) = built.runs[name]
+    assert job.seed not in (0, 1, 2)
+    assert scores(name)['split'] == 'fasteval'
+    assert job.config['schedule']['lr'] == float(name.rpartition('_')[2])
+  for name in ('scratch', 'tuned_jft', 'tuned_jft_8000'):
+    assert scores(name)['split'] == 'val'
+    assert scores(name)['num_images'] == 2000
+  lr = lambda name: built.runs[name][0].config['schedule']['lr']
+  assert lr('tuned_jft') == lr('tuned_jft_2000') == 0.02
+  assert lr('tuned_imagenet') == 0.01
+  (figure,) = [f for f in built.figures if f.name == 'rates']
+  assert list(figure.runs) == rates
 
 
 def test_arms_on_the_target_differ_in_their_start_only(tmp_path):
-  built = planned(None, tmp_path)
+  built = planned(None, tmp_path)  # where all starts have one rate
   arms = [jobs[0].config for n, jobs in built.runs.items() if 'tuned' in n]
   scratch = built.runs['scratch'][0].config
   assert scratch['init_from']['path'] is None
@@ -56,6 +98,38 @@ def test_arms_on_the_target_differ_in_their_start_only(tmp_path):
     assert config['init_from']['path'] is not None
     same = {**config, 'init_from': scratch['init_from']}
     assert same == dict(scratch)
+
+
+def test_300m_and_imagenet_as_far_apart_as_in_the_paper(tmp_path):
+  """Sun et al. 2017: 300M has 234 times ImageNet's images, 7.2 its steps."""
+  built = planned(None, tmp_path)
+  config = lambda name: built.runs[name][0].config
+  images = lambda name: config(name)['input']['source']['num_images']
+  steps = lambda name: config(name)['total_steps']
+  assert 50 < images('jft') / images('imagenet') < 500
+  assert 5 < steps('jft') / steps('imagenet') < 10
+  # Its control trains for as long as ImageNet and 300M after it.
+  assert steps('jft_long') == steps('imagenet') + steps('imagenet_jft')
+  assert steps('imagenet_jft') == steps('jft')
+  assert images('jft_long') == images('jft')
+
+
+def test_a_search_comes_before_the_arms(tmp_path):
+  built = planned('search', tmp_path)
+  assert not [n for n in built.runs if n.startswith(('tuned', 'scratch'))]
+  whole = planned(None, tmp_path)
+  for name, jobs in built.runs.items():  # of which the arms repeat nothing
+    assert [j.config for j in jobs] == [j.config for j in whole.runs[name]]
+  assert [figure.name for figure in built.figures] == ['rates']
+  assert len(built.tables) == 0
+
+
+def test_pretraining_can_be_replicated(tmp_path):
+  built = planned('replicate,seeds=4', tmp_path)
+  assert len(built.runs['jft']) == len(built.runs['jft_2000']) == 4
+  for job in built.runs['tuned_imagenet_jft']:
+    assert job.parent.seed == job.seed
+    assert job.parent.parent.seed == job.seed
 
 
 def test_real_data_with_the_recipe_of_the_paper(tmp_path):

@@ -7,6 +7,7 @@ from jax.sharding import AxisType, Mesh
 
 from evaluators.harness import building
 from evaluators.harness.context import EvalContext
+from input_pipeline.labels.space import LabelSpace
 
 SOURCE = 'tests.fixtures.tiny_source'
 IMAGE_OPS = [dict(op='decode'), dict(op='resize', size=4)]
@@ -29,7 +30,9 @@ def mesh(data: int, model: int) -> Mesh:
 
 def context(num_classes, **options) -> EvalContext:
   defaults = dict(mesh=None, workdir=None, name='fasteval')
-  return EvalContext(num_classes=num_classes, **defaults | options)
+  return EvalContext(
+    space=LabelSpace.of_count(num_classes), **defaults | options
+  )
 
 
 def build(entry: dict, ctx: EvalContext):

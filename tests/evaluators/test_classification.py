@@ -129,7 +129,7 @@ def test_excluded_records_give_second_figures(tmp_path):
     (['record-9'], r"exclude_ids: no record 'record-9' among the 5 .*record-0"),
     ([5], r'exclude_ids: no record 5'),
     ([-1], r'exclude_ids: no record -1'),
-    ([True], r'exclude_ids: True is neither a key nor an index'),
+    ([True], r'exclude_ids=\[True\] must be str or list of str or int'),
     ([0, 1, 2, 3, 4], r'exclude_ids excludes every record'),
     ('no.txt', r'no\.txt: no such file'),
   ],

@@ -197,6 +197,52 @@ def test_an_ancestor_is_as_frequent_as_its_descendants_together():
   assert figures['map@2_torso'] == 25  # B and C
 
 
+def _average_precision(scores, labels, k):
+  """AP of each class by the definition of docs/map-at-100.md, float64."""
+  num_images, num_classes = scores.shape
+  truth = np.zeros(scores.shape, bool)
+  for image, ids in enumerate(labels):
+    truth[image, ids] = True
+  found = np.full(num_classes, np.nan)
+  kept = np.zeros(scores.shape, bool)
+  competing = np.flatnonzero(truth.any(axis=0))
+  for image in range(num_images):
+    best = sorted(competing, key=lambda c: (-scores[image, c], c))[:k]
+    kept[image, best] = True
+  for c in competing:
+    ranked = sorted(
+      np.flatnonzero(kept[:, c]), key=lambda i: (-scores[i, c], i)
+    )
+    hits = [truth[i, c] for i in ranked]
+    precision = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
+    found[c] = np.dot(precision, hits) / truth[:, c].sum()
+  return found, truth.sum(axis=0)
+
+
+def test_figures_by_depth_and_of_leaves():
+  """0 above 1 and 2, 1 above 3, 3 and 4 above 5; 6 alone, 7 and 8 unseen."""
+  scores, labels, _ = _random(40)
+  edges = [(1, 0), (2, 0), (3, 1), (5, 3), (5, 4), (8, 7)]
+  source = dict(
+    labels=labels,
+    names=_NAMES,
+    edges=[(_NAMES[a], _NAMES[b]) for a, b in edges],
+  )
+  figures = _run(_entry(source, k=3), _NUM_CLASSES, scores)
+  precision, weight = _average_precision(scores, labels, 3)
+  groups = {
+    'map@3': [0, 1, 2, 3, 4, 5, 6], 'map@3/leaves': [2, 5, 6],
+    'map@3/inner': [0, 1, 3, 4], 'map@3/depth0': [0, 4, 6],
+    'map@3/depth1': [1, 2], 'map@3/depth2': [3], 'map@3/depth3': [5],
+  }  # fmt: skip
+  for name, classes in groups.items():
+    expected = np.average(precision[classes], weights=weight[classes])
+    assert figures.pop(name) == pytest.approx(100 * expected, rel=1e-9), name
+  assert not [name for name in figures if '/' in name]
+  plain = _run(_entry(source | dict(edges=None), k=3), _NUM_CLASSES, scores)
+  assert not [name for name in plain if '/' in name]
+
+
 def test_near_duplicates_are_scored_apart(tmp_path):
   scores, labels, padded = _random()
   path = tmp_path / 'dup.txt'
@@ -251,9 +297,12 @@ def test_full_scores_have_a_limit(monkeypatch):
   ('options', 'message'),
   [
     (dict(kk=3), r"evals\.fasteval: unknown option 'kk'"),
-    (dict(k=0), r'evals\.fasteval: k must be at least 1'),
-    (dict(axis='klass'), r'evals\.fasteval: axis must be one of class, image'),
-    (dict(weights='freq'), r"weights must be one of uniform.* got 'freq'"),
+    (dict(k=0), r'evals\.fasteval\.k=0 must be int of at least 1'),
+    (dict(axis='klass'), r"fasteval\.axis='klass'; valid: class, image, po"),
+    (
+      dict(weights='freq'),
+      r"weights='freq' must be .*uniform.*source or .*\.csv",
+    ),
     (dict(weights='no.csv'), r'no\.csv: no such file'),
     (dict(weights='source'), r'has no popularity weights'),
     (dict(close_ground_truth=True), r'the data have no hierarchy'),
@@ -264,7 +313,10 @@ def test_full_scores_have_a_limit(monkeypatch):
     (dict(exclude_ids=[3]), r'exclude_ids: no record 3'),
     (dict(exclude_ids=[0, 1, 2]), r'exclude_ids excludes every record'),
     (dict(predict_fn='logit'), r"no prediction 'logit' \(did you mean"),
-    (dict(tail_below=5, head_from=4), r'tail_below=5 must lie between 0'),
+    (
+      dict(tail_below=5, head_from=4),
+      r'tail_below=5 must be at most head_from=4',
+    ),
     (dict(ops=harness.IMAGE_OPS), r"no op makes the field 'label_ids'"),
     (dict(train_counts='no.jsonl'), r'no\.jsonl: no such file'),
     (dict(type='multilabel_mapp'), r"did you mean 'multilabel_map'"),

@@ -1,10 +1,12 @@
 """The mAP evaluator with unknown='ignore': from config entry to figures."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from big_vision_like.metrics import ranking
-from big_vision_like.metrics.average_precision import CUTS, RankingOptions
+from big_vision_like.metrics.average_precision import Cut, RankingOptions
 from tests.evaluators import harness
 
 NUM_CLASSES, NUM_IMAGES = 9, 21
@@ -40,7 +42,7 @@ def entry(source, op=None, **options):
   )
 
 
-@pytest.mark.parametrize('cut', CUTS)
+@pytest.mark.parametrize('cut', get_args(Cut))
 @pytest.mark.parametrize('shape', [None, (2, 4)])
 def test_figures_are_those_of_the_metric(shape, cut):
   scores, source, (labels, negatives) = problem()
@@ -115,7 +117,7 @@ def test_labels_dropped_for_their_confidence_are_not_annotated():
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(unknown='drop'), r'evals\.fasteval: unknown must be one of negative'),
+    (dict(unknown='drop'), r"evals\.fasteval\.unknown='drop'; valid: negative"),
     (
       dict(ops=[*harness.IMAGE_OPS, dict(op='labels', max_labels=8)]),
       r"makes the field 'negative_ids' \(set max_negatives of the op 'labels'",

@@ -53,12 +53,12 @@ def test_own_evaluator(my_package, shape):
   ('entry', 'message'),
   [
     (_entry(temprature=1), r"evals\.own: unknown option 'temprature' \(did"),
-    (_entry(temperature=0), r'evals\.own\.temperature must be positive'),
-    (_entry(type='my_package.absent'), r"unknown evaluator 'my_package\.abs"),
+    (_entry(temperature=0), r'own\.temperature=0 must be float above 0'),
+    (_entry(type='my_package.absent'), r"'my_package\.absent': there is no"),
     (_entry(type=harness.SOURCE), r"does not define 'Evaluator'"),
     (
       _entry(type='accuracy'),
-      r'valid: classification, .*, multilabel_map, semantic_segmentation, or',
+      r'valid: classification, .*, semantic_segmentation, voc_detection, or',
     ),
     ({'batch_size': 8}, r'evals\.own: missing key "type"'),
     ('classification', r"evals\.own must be a dict, got 'classification'"),

@@ -17,6 +17,7 @@ CONFIG_OF = convert_torch._config
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_converted_net_comes_out_as_it_went_in_and_runs_in_timm(
   tmp_path, capsys, monkeypatch
 ):

@@ -95,6 +95,50 @@ def test_evaluation_logits(depth, output_stride):
   )
 
 
+def _channels_last(maps):
+  return maps.detach().numpy().transpose(0, 2, 3, 1)
+
+
+def test_output_of_a_unit():
+  peer = _peer(50).eval().double()
+  tree = timm_peer.to_tree(_peer(50).state_dict())
+  outputs = []
+  peer.layer3[1].register_forward_hook(lambda *args: outputs.append(args[-1]))
+  images, name = _images(2), 'block3/unit2'
+  with torch.no_grad():
+    peer(_to_torch(images, torch.float64))
+  model = resnet.Model(depth=50, **LAYOUT)
+  apply = lambda tree, images: model.apply(tree, images, False, (name,))
+  found, exact = jax.jit(apply)(tree, images)[name], _channels_last(outputs[0])
+  np.testing.assert_allclose(
+    found, exact, rtol=0, atol=1e-5 * np.abs(exact).max()
+  )
+
+
+@pytest.mark.parametrize(('stride', 'rate'), [(1, 1), (2, 1), (1, 2)])
+def test_block4_on_crops(stride, rate):
+  """What a detector does: torch's layer4 with other strides and holes."""
+  peer = _peer(50).eval()
+  tree = timm_peer.to_tree(peer.state_dict())
+  crops = np.random.default_rng(3).uniform(0, 1, (3, 7, 9, 1024))
+  layer = peer.double().layer4
+  for convolution in (layer[0].conv2, layer[0].downsample[0]):
+    assert convolution.stride == (2, 2)
+    convolution.stride = (stride, stride)
+  for unit in layer:
+    unit.conv2.dilation = unit.conv2.padding = (rate, rate)
+  exact = _channels_last(layer(_to_torch(crops, torch.float64)))
+  model = resnet.Model(depth=50, **LAYOUT)
+  apply = lambda tree, crops: model.apply(
+    tree, crops, 'block4', False, stride, rate, method='stage'
+  )
+  found = jax.jit(apply)(tree, crops.astype(np.float32))
+  assert found.shape == exact.shape
+  np.testing.assert_allclose(
+    found, exact, rtol=0, atol=1e-5 * np.abs(exact).max()
+  )
+
+
 def _peer_step(model, images, targets, dtype):
   model = model.to(dtype).train()
   model.zero_grad()
@@ -117,7 +161,7 @@ def _peer_step(model, images, targets, dtype):
   [
     (50, 'batch'),
     pytest.param(101, 'batch', marks=pytest.mark.nightly),
-    (50, 'frozen'),
+    pytest.param(50, 'frozen', marks=pytest.mark.nightly),
   ],
 )
 def test_training_step(depth, bn_mode):

@@ -64,16 +64,15 @@ def predict(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
   """Logits of a stored checkpoint, by its own config."""
   path = folders.find(folder)
   meta = reading.read_meta(path)
-  task = experiment.build_task(
-    settings.complete(meta['config']), meta['num_classes']
-  )
+  spaces = reading.label_spaces(meta, path)
+  task = experiment.build_task(settings.complete(meta['config']), spaces)
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   params, extra = reading.read_weights(path, where)
   unused = dict(
     step=None, opt_state=None, rng=None, ema=None, nonfinite_step=None
   )
   state = TrainState(params=params, extra=extra, **unused)
-  run = jax.jit(task.predict_fns['logits'])
+  run = jax.jit(task.predictions['logits'])
   return np.asarray(run(state, {'image': images})['logits'])
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.peers import torchvision_peer
+
 _NMS = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
 _OPERATORS = {'nms': _NMS, 'qnms': _NMS}
 _kept = []  # a torch.library.Library forgets its operators when it is freed
@@ -20,6 +22,7 @@ _kept = []  # a torch.library.Library forgets its operators when it is freed
 
 def import_timm() -> ModuleType:
   """Imports timm, with or without torchvision's compiled operators."""
+  torchvision_peer.compiled_operators()  # declared below they would not load
   try:
     importlib.import_module('torchvision')
   except RuntimeError:  # operator torchvision::nms does not exist

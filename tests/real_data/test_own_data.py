@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.nightly
 def test_sixty_four_photographs_are_learnt_by_heart(real_data, tmp_path):
   photos = real_data / 'tiny_imagenet_slice'
   prepared = tmp_path / 'photos'

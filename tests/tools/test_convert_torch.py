@@ -8,6 +8,7 @@ from big_vision_like import experiment
 from big_vision_like.checkpoints import safetensors_files
 from big_vision_like.inference import stored_model
 from configs import common
+from input_pipeline.labels.space import LabelSpace
 from tests import random_weights, saved_run, tiny
 from tools import convert_torch, export
 
@@ -36,7 +37,9 @@ NETS = {
 
 
 def checkpoint_of(config, folder, spoil=lambda params: params):
-  exp = experiment.build(config, num_classes=13, devices=jax.devices()[:1])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(13), devices=jax.devices()[:1]
+  )
   state = random_weights.state(exp, 16)
   return saved_run.save(folder, exp, state.replace(params=spoil(state.params)))
 
@@ -44,7 +47,7 @@ def checkpoint_of(config, folder, spoil=lambda params: params):
 def logits(folder) -> np.ndarray:
   model = stored_model.load(folder, 'folder')
   state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-  run = jax.jit(model.task.predict_fns['logits'])
+  run = jax.jit(model.task.predictions['logits'])
   return np.asarray(run(state, {'image': IMAGES})['logits'])
 
 
@@ -105,7 +108,7 @@ def test_without_a_header_the_layout_is_that_of_torch(weights, tmp_path):
   [
     (
       {'model.stride_in': 'nowhere'},
-      "model.stride_in: 'nowhere' is not one of",
+      "model.stride_in='nowhere'; valid: last_unit_3x3",
     ),
     ({'model.output_stride': 'x'}, "header, model.output_stride='x': no int"),
     ({'scores': 'ranks'}, "header, scores='ranks': valid: softmax, sigmoid"),

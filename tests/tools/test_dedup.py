@@ -12,6 +12,7 @@ from PIL import Image
 from big_vision_like import experiment
 from evaluators.harness import exclusions
 from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from tests import saved_run, tiny
 from tests.tools.near_duplicates.test_search import COPIES, photograph
 from tools import dedup
@@ -297,7 +298,7 @@ def test_vectors_of_the_users_own(photos, tmp_path, suffix):
 def test_features_of_a_checkpoint(photos, tmp_path):
   """Of a model without training: copies of all pixels, and mirror images."""
   exp = experiment.build(
-    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(), space=LabelSpace.of_count(13), devices=jax.devices()[:1]
   )
   run = saved_run.save(tmp_path / 'run', exp, exp.init(3))
   argv = [

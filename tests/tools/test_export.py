@@ -9,6 +9,7 @@ from jax import export as jax_export
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import safetensors_files, torch_weights
+from input_pipeline.labels.space import LabelSpace
 from tests import documented_code, saved_run, tiny
 from tools import export
 from tools.weights import export_check
@@ -17,7 +18,7 @@ from tools.weights import export_check
 @pytest.fixture(scope='module')
 def exp():
   return experiment.build(
-    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(), space=LabelSpace.of_count(13), devices=jax.devices()[:1]
   )
 
 

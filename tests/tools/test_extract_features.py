@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from big_vision_like import experiment
+from input_pipeline.labels.space import LabelSpace
 from tests import documented_code, saved_run, tiny
 from tools import extract_features
 from tools.embedding import feature_folder, feature_shards
@@ -20,7 +21,7 @@ BROKEN = 5  # position of the image that cannot be read
 @pytest.fixture(scope='module')
 def exp():
   return experiment.build(
-    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(), space=LabelSpace.of_count(13), devices=jax.devices()[:1]
   )
 
 

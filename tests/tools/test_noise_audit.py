@@ -14,6 +14,7 @@ from big_vision_like.inference import embedder
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels.hierarchy import Hierarchy
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
 from tools import noise_audit
@@ -159,7 +160,7 @@ class TestClassImages:
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
   exp = experiment.build(
-    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(), space=LabelSpace.of_count(13), devices=jax.devices()[:1]
   )
   return saved_run.save(tmp_path_factory.mktemp('run'), exp, exp.init(3))
 

@@ -1,5 +1,6 @@
 """Predictions: scores by hand, names, images that cannot be used."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -12,6 +13,8 @@ from PIL import Image
 from big_vision_like import experiment
 from big_vision_like.inference import stored_model
 from big_vision_like.pages import prediction_sheet
+from big_vision_like.protocols import Prediction
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
 from tools import predict
@@ -23,7 +26,7 @@ NUM = 9
 @pytest.fixture(scope='module')
 def exp():
   return experiment.build(
-    tiny.config(), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(), space=LabelSpace.of_count(13), devices=jax.devices()[:1]
   )
 
 
@@ -184,17 +187,30 @@ def test_probabilities_at_any_size_of_logit(scores, wanted):
   np.testing.assert_allclose(found, wanted(logits), rtol=1e-12, atol=1e-300)
 
 
-@pytest.mark.parametrize(
-  'fields, wanted',
-  [(('image', 'label'), 'softmax'), (('image', 'label_ids'), 'sigmoid')],
-)
-def test_kind_of_score_follows_the_task(workdir, fields, wanted):
+class OfKind:
+  """A task with one prediction."""
+
+  def __init__(self, **options):
+    self.predictions = {'out': Prediction(lambda state, batch: {}, **options)}
+
+
+@pytest.mark.parametrize('scores', ['softmax', 'sigmoid'])
+def test_kind_of_score_is_said_by_the_prediction(workdir, scores):
   model = stored_model.load(workdir, '')
-  model.task.fields = fields
-  assert model.scores == wanted
-  model.task.fields = ('image', 'boxes')
-  with pytest.raises(ValueError, match=r"learns from .*'boxes'"):
-    _ = model.scores
+  assert model.scores == 'sigmoid'  # the task of the run
+  other = dataclasses.replace(model, task=OfKind(kind='mask', scores=scores))
+  assert other.scores == scores
+  assert other.prediction('classes', 'mask')[0] == 'out'
+
+
+def test_a_task_without_classes_is_named(workdir):
+  model = stored_model.load(workdir, '')
+  vectors = dataclasses.replace(model, task=OfKind(kind='vectors'))
+  with pytest.raises(ValueError, match=r'no classes or mask; .* out \(vectors'):
+    vectors.prediction('classes', 'mask')
+  silent = dataclasses.replace(model, task=OfKind(kind='classes'))
+  with pytest.raises(ValueError, match=r'does not say .* softmax or sigmoid'):
+    _ = silent.scores
 
 
 def test_positions_of_the_sheet():

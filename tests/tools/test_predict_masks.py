@@ -14,6 +14,7 @@ from big_vision_like.pages import mask_pictures
 from configs import voc_segmentation
 from evaluators.harness import building, context
 from input_pipeline import ops
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
 from tests import random_weights, saved_run
 from tools import predict
@@ -54,7 +55,9 @@ def make(folder, resize, background=True):
       op['max_size'] = 600
     if op['op'] == 'decode_segmentation':
       op['num_classes'] = num_outputs
-  exp = experiment.build(config, num_classes=NUM, devices=jax.devices()[:1])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(NUM), devices=jax.devices()[:1]
+  )
   state = varied(exp, random_weights.state(exp, 41), rng)
   saved_run.save(folder / 'run', exp, state)
   return exp, state, folder / 'run', photos
@@ -115,7 +118,10 @@ def test_masks_are_what_the_evaluator_scores(
   exp, state, workdir, photos = runs(resize, background)
   num_outputs = NUM + background
   ctx = context.EvalContext(
-    mesh=exp.mesh, workdir=str(tmp_path), name='val', num_classes=NUM
+    mesh=exp.mesh,
+    workdir=str(tmp_path),
+    name='val',
+    space=LabelSpace.of_count(NUM),
   )
   entry = exp.config.evals.val.to_dict()
   evaluators = building.from_config({'val': entry}, exp.predict, lambda _: ctx)

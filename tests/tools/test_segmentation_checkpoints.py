@@ -10,6 +10,7 @@ from jax import export as jax_export
 from big_vision_like import experiment
 from big_vision_like.config import settings
 from configs import voc_segmentation
+from input_pipeline.labels.space import LabelSpace
 from tests import random_weights, saved_run
 from tools import export, extract_features
 
@@ -23,7 +24,9 @@ def exp():
   config.task.num_classes = NUM
   for data in (config.input.source, config.evals.val.data):
     data.update(dict(num_classes=NUM, num_images=6))
-  return experiment.build(config, num_classes=NUM, devices=jax.devices()[:1])
+  return experiment.build(
+    config, space=LabelSpace.of_count(NUM), devices=jax.devices()[:1]
+  )
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Op, Source
+
 MAX_SCANNED = 200_000  # records looked through for those of some classes
 
 
@@ -19,7 +21,7 @@ class Feed:
   """A place of a config where records become examples.
 
   Attributes:
-    key: 'input' or 'evals.NAME'.
+    key: 'input', 'input.also.NAME' or 'evals.NAME'.
     source, ops: as the run would open and build them.
     spec: zero arrays, the fields of a batch.
     described: source and ops as the config has them.
@@ -28,8 +30,8 @@ class Feed:
   """
 
   key: str
-  source: Any
-  ops: Sequence[Any]
+  source: Source
+  ops: Sequence[Op]
   spec: Mapping[str, np.ndarray]
   described: Mapping[str, Any]
   seed: int | None
@@ -57,25 +59,30 @@ class Look:
 
 
 def open_feed(config: Any, key: str, seed: int | None) -> Feed:
-  """Opens the data of `input` or of an evaluator.
+  """Opens the data of `input`, of a further stream or of an evaluator.
 
   Raises:
     ValueError, FileNotFoundError: unknown key, or what the run itself would
       complain about.
   """
-  from input_pipeline import pipeline
+  from big_vision_like.config import settings, stream_names
+  from input_pipeline import pipeline, streams
+  from input_pipeline.labels.space import LabelSpace
 
   if 'input' not in config or 'evals' not in config:
     raise ValueError('--config: no config of a run: it has no input, no evals')
+  of_key = {stream_names.config_key(n): n for n in ('', *_also(config))}
   places = [
-    'input',
+    *of_key,
     *(f'evals.{n}' for n in config.evals if 'ops' in config.evals[n]),
   ]
   if key not in places:
     raise ValueError(f'--key={key}: valid here: {", ".join(places)}')
-  if key == 'input':
-    node, where = config.input, 'input.source'
-    source = pipeline.open_train(config)
+  name = of_key.get(key)
+  if name is not None:
+    config = settings.complete(config) if name else config
+    node, where = stream_names.sections(config)[name], f'{key}.source'
+    source = streams.open_source(config, name)
   else:
     node, where = config.evals[key.partition('.')[2]], f'{key}.data'
     if seed is not None:
@@ -83,16 +90,26 @@ def open_feed(config: Any, key: str, seed: int | None) -> Feed:
     source = pipeline.open_source(node.data.to_dict(), where)
   specs = [dict(op) for op in node.ops]
   ops = pipeline.build_ops(specs, source, f'{key}.ops')
-  options = (node.source if key == 'input' else node.data).to_dict()
+  options = (node.data if name is None else node.source).to_dict()
+  if name is not None:
+    seed = stream_names.seed_of(config.seed if seed is None else seed, name)
+  background = config.task.get('background', True)
+  if name:
+    background = LabelSpace.of_source(source).background is not False
   return Feed(
     key=key,
     source=source,
     ops=ops,
     spec=pipeline.example_spec(ops, f'{key}.ops'),
     described={where: options, f'{key}.ops': specs},
-    seed=(config.seed if seed is None else seed) if key == 'input' else None,
-    background=bool(config.task.get('background', True)),
+    seed=seed,
+    background=bool(background),
   )
+
+
+def _also(config: Any) -> list[str]:
+  """Names of the further streams; old configs have no such section."""
+  return sorted(config.input.get('also', {}))
 
 
 def positions(feed: Feed, epoch: int, num: int) -> Iterator[tuple[int, int]]:
@@ -134,10 +151,9 @@ def _after_ops(
 ) -> dict[str, Any]:
   """The example; with targets that the run leaves behind, where they pass."""
   from input_pipeline import batch_fields, pipeline
-  from input_pipeline.ops.targets import unread_fields
+  from input_pipeline.ops import chains
 
-  unread = unread_fields(feed.ops, feed.spec)
-  read = {name: v for name, v in record.items() if name not in unread}
+  read = chains.only(record, chains.needed(feed.ops))
   for given in (record, read):
     if feed.seed is None:
       rng = batch_fields.record_rng(0, 0, index)
@@ -176,11 +192,10 @@ def with_classes(
 ) -> Iterator[tuple[int, int]]:
   """Those of the first records that have one of the labels, fill-in counted."""
   from input_pipeline.examples.errors import BadExample
+  from input_pipeline.labels import arrays
 
   source = feed.source
-  labels_of = getattr(source, 'labels', None) or (
-    lambda index: source[index]['labels']
-  )
+  labels_of = arrays.reader(source)
   for epoch, index in itertools.islice(places, MAX_SCANNED):
     try:
       ids = np.asarray(labels_of(index))

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from big_vision_like.config import loading
+from big_vision_like.protocols import Source
 
 HELP = (
   'records:DIR[:SPLIT], folder:..., table:..., detect:...; or the training '
@@ -53,12 +54,12 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
   return dict(type=kind, path=path, split=split)
 
 
-def open_data(text: str, flag: str = '--data') -> Any:
+def open_data(text: str, flag: str = '--data') -> Source:
   """The source itself; a mistake names the flag."""
   return open_source(parse(text, flag), flag)
 
 
-def open_source(config: dict[str, Any], flag: str = '--data') -> Any:
+def open_source(config: dict[str, Any], flag: str = '--data') -> Source:
   """The source of a config; advice on splits is as one would type it.
 
   Raises:

@@ -32,7 +32,10 @@ from typing import Any
 
 import tqdm
 
+from big_vision_like import protocols
+from big_vision_like.protocols import Source
 from input_pipeline.files import file_lock
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import (
   finishing,
   local_runner,
@@ -49,7 +52,7 @@ _LOCK_FILE = '.lock'
 _NUM_SHOWN = 10
 
 
-OpenSources = Callable[[argparse.Namespace], dict[str, Any]]
+OpenSources = Callable[[argparse.Namespace], Mapping[str, Source]]
 RunShards = Callable[..., Generator[preparation.Done, None, None]]
 
 
@@ -215,7 +218,8 @@ def prepare(
   with _locked(args.output):
     if os.path.exists(os.path.join(args.output, manifests.FILE_NAME)):
       manifest = manifests.load(args.output)
-      before = {k: v for k, v in manifest.options.items() if k != 'order'}
+      added = ('order', 'keypoints')  # by the last step
+      before = {k: v for k, v in manifest.options.items() if k not in added}
       progress.check_settings(args.output, before, settings)
       for split in manifest.splits:
         manifests.check(args.output, manifest, split)
@@ -237,7 +241,7 @@ def prepare(
     )
 
 
-def _check_sources(sources: Mapping[str, Any]) -> None:
+def _check_sources(sources: Mapping[str, Source]) -> None:
   """The splits have file names, images, and the same labels."""
   first, labels = next(
     (split, source.vocabulary) for split, source in sources.items()
@@ -254,13 +258,31 @@ def _check_sources(sources: Mapping[str, Any]) -> None:
       )
 
 
-def _settings(recipe: Recipe, sources: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, Any]:
   """All that decides the bytes of the output, as plain data."""
   settings = dataclasses.asdict(recipe)
   settings['input'] = {s: source.fingerprint() for s, source in sources.items()}
-  background = getattr(next(iter(sources.values())), 'background', None)
-  if background is not None:  # what an id in a mask means
-    settings['background'] = background
+  space = LabelSpace.of_source(next(iter(sources.values())))
+  if space.background is not None:  # what an id in a mask means
+    settings['background'] = space.background
+  if space.keypoints is not None:  # which of them a mirror image exchanges
+    pairs = space.keypoints.pairs
+    settings['keypoint_pairs'] = [list(pair) for pair in pairs]
+  spaces = {s: LabelSpace.of_source(source) for s, source in sources.items()}
+  ids = {
+    split: list(map(int, space.external_ids))
+    for split, space in spaces.items()
+    if space.external_ids is not None
+  }
+  if ids:  # of the labels where the data come from
+    settings['external_ids'] = ids
+  untold = [
+    split
+    for split, source in sources.items()
+    if isinstance(source, protocols.WithTruth) and not source.has_truth
+  ]
+  if untold:  # lists of images for a test server
+    settings['without_truth'] = untold
   return settings
 
 
@@ -300,7 +322,7 @@ def _locked(folder: str) -> Iterator[None]:
 def _write_shards(
   args: argparse.Namespace,
   recipe: Recipe,
-  sources: Mapping[str, Any],
+  sources: Mapping[str, Source],
   record: progress.Progress,
   write_shards: RunShards,
 ) -> int:
@@ -369,7 +391,7 @@ class _Budget:
   """Counts bad images of each split against --max_bad_fraction."""
 
   def __init__(
-    self, fraction: float, sources: Mapping[str, Any], recipe: Recipe
+    self, fraction: float, sources: Mapping[str, Source], recipe: Recipe
   ):
     self._fraction = fraction
     self._totals = {

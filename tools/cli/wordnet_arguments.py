@@ -1,9 +1,9 @@
 """The hierarchy of WordNet on the command lines that prepare ImageNet."""
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
-from input_pipeline.labels.hierarchy import UNLISTED
+from input_pipeline.labels.hierarchy import Unlisted
 
 
 def add(parser: argparse.ArgumentParser, unlisted: str) -> None:
@@ -11,7 +11,7 @@ def add(parser: argparse.ArgumentParser, unlisted: str) -> None:
   add = parser.add_argument
   add('--hierarchy', help="ImageNet's wordnet.is_a.txt, or .tsv, .json (.gz)")
   add(
-    '--hierarchy_unlisted', choices=UNLISTED, default=unlisted,
+    '--hierarchy_unlisted', choices=get_args(Unlisted), default=unlisted,
     help='what its nodes without images are: a mistake (error), passed through '
     '(traverse), or labels of their own if above one (add); default: '
     '%(default)s',

@@ -9,7 +9,6 @@ chosen images do not bear out are left out again.
 import array
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from input_pipeline.labels import hash_order
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.states import Negatives
 from input_pipeline.prepared.records import Record
+from input_pipeline.sources.records import Source
 
 CHOICES = ('most_labels', 'random')
 
@@ -52,7 +52,7 @@ class Pool:
 
   def __init__(
     self,
-    sources: Sequence[Any],
+    sources: Sequence[Source],
     *,
     min_confidence: float,
     fill_in: bool,

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.files import atomic
 from input_pipeline.prepared import manifest, progress
 
@@ -170,7 +171,7 @@ class Folder:
 
 
 def fill(
-  folder: Folder, waiting: Sequence[int], source: Any, embedder: Any
+  folder: Folder, waiting: Sequence[int], source: Source, embedder: Any
 ) -> Iterator[Shard]:
   """Computes and writes the shards that are waiting; yields each.
 
@@ -199,7 +200,7 @@ def fill(
 def _write(
   folder: Folder,
   number: int,
-  source: Any,
+  source: Source,
   ids: np.ndarray,
   vectors: np.ndarray,
   bad: Sequence[dict[str, Any]],
@@ -242,7 +243,10 @@ def by_span(
 
 
 def _left_out(
-  source: Any, span: tuple[int, int], ids: np.ndarray, reasons: dict[str, str]
+  source: Source,
+  span: tuple[int, int],
+  ids: np.ndarray,
+  reasons: dict[str, str],
 ) -> list[dict[str, Any]]:
   """Entries of bad_images.jsonl: the records of a span without features."""
   absent = np.setdiff1d(np.arange(*span), ids).tolist()

@@ -22,11 +22,13 @@ docs/weights.md reads both without this code base.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
+from input_pipeline.examples.errors import record_named
 from input_pipeline.files import atomic
+from input_pipeline.labels import arrays
 
 FORMATS = ('array_record', 'safetensors')
 VERSION = 1
@@ -49,13 +51,17 @@ class Rows:
   keys: Sequence[str]
 
 
-def rows_of(source: Any, ids: np.ndarray, features: np.ndarray) -> Rows:
-  """Rows with the labels and keys of a source; images are not decoded."""
-  read = getattr(source, 'labels', None) or (
-    lambda index: source[index]['labels']
-  )
-  indices = ids.tolist()
-  labels = [np.asarray(read(i), np.int32) for i in indices]
+def rows_of(source: Source, ids: np.ndarray, features: np.ndarray) -> Rows:
+  """Rows with the labels and keys of a source; images are not decoded.
+
+  Raises:
+    ValueError: labels that cannot be read any more, by their record's key.
+  """
+  read = arrays.reader(source)
+  indices, labels = ids.tolist(), []
+  for index in indices:
+    with record_named(source, index, 'its labels'):
+      labels.append(np.asarray(read(index), np.int32))
   return Rows(features, ids, labels, [source.key(i) for i in indices])
 
 
@@ -90,7 +96,7 @@ def count(path: str, kind: str) -> int:
 
 
 def _write_array_record(path: str, rows: Rows) -> None:
-  from array_record.python import array_record_module
+  from array_record.python import array_record_module  # type: ignore[attr-defined]
 
   writer = array_record_module.ArrayRecordWriter(
     path, 'group_size:1,uncompressed'

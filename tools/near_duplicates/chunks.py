@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.sources import records
 
@@ -36,7 +37,7 @@ class Chunk:
     return self.stop - self.start
 
 
-def chunks_of(source: Any, set_index: int, max_rows: int) -> list[Chunk]:
+def chunks_of(source: Source, set_index: int, max_rows: int) -> list[Chunk]:
   """The chunks of a source, in order, none longer than `max_rows`."""
   parts: list[tuple[int, str]] = [(len(source), _fingerprint(source))]
   if isinstance(source, records.Source):
@@ -95,5 +96,5 @@ def digest(*parts: Any) -> str:
   ).hexdigest()
 
 
-def _fingerprint(source: Any) -> str:
+def _fingerprint(source: Source) -> str:
   return f'{source.fingerprint()} {len(source)}'

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.inference.embedder import Embedder
+from big_vision_like.protocols import Source
 
 from . import workers
 from .signatures import Vectors
@@ -15,7 +16,7 @@ from .signatures import Vectors
 class Mirrored:
   """A source whose images are mirrored."""
 
-  def __init__(self, source: Any):
+  def __init__(self, source: Source):
     self._source = source
     self.vocabulary = source.vocabulary
     self.hierarchy = source.hierarchy
@@ -32,8 +33,12 @@ class Mirrored:
     """Name of the record."""
     return self._source.key(index)
 
+  def fingerprint(self) -> str:
+    """Not that of the images as they are."""
+    return f'{self._source.fingerprint()}|mirrored'
 
-def vectors(checkpoint: str, sources: Sequence[Any]) -> Vectors:
+
+def vectors(checkpoint: str, sources: Sequence[Source]) -> Vectors:
   """Vectors by the model of a checkpoint.
 
   Args:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from big_vision_like.pages import html_page
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 
 from . import workers
@@ -19,7 +20,7 @@ def write(
   summary: dict[str, Any],
   found: Any,
   rows: Any,
-  sources: Sequence[Any],
+  sources: Sequence[Source],
   num: int,
 ) -> None:
   """Writes the page.
@@ -78,7 +79,7 @@ def _summary(summary: dict[str, Any]) -> html_page.Markup:
 
 
 def _pair(
-  found: Any, i: int, rows: Any, sources: Sequence[Any]
+  found: Any, i: int, rows: Any, sources: Sequence[Source]
 ) -> html_page.Markup:
   """Two figures and the numbers of the pair."""
   figures = []
@@ -103,7 +104,7 @@ def _pair(
   return html_page.element('div', text, *figures, style=style)
 
 
-def _thumbnail(sources: Sequence[Any], place: tuple[int, int]) -> np.ndarray:
+def _thumbnail(sources: Sequence[Source], place: tuple[int, int]) -> np.ndarray:
   """uint8 [h, w, 3], grey where the image cannot be read."""
   try:
     image = workers.read_image(sources[place[0]], place[1], _SIDE)

@@ -6,10 +6,10 @@ two images again.
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 
 from . import verify, workers
@@ -52,7 +52,9 @@ def scores(
   return np.array([known[name] for name in names], np.float64)
 
 
-def score_block(sources: Sequence[Any], block: Sequence[Pair]) -> list[float]:
+def score_block(
+  sources: Sequence[Source], block: Sequence[Pair]
+) -> list[float]:
   """Scores of some pairs; an image that several share is read once."""
   images: dict[tuple[int, int], verify.Prepared | None] = {}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline
 from input_pipeline.labels import text_lines
 
@@ -28,7 +29,7 @@ class NamedSet:
 
   role: str
   name: str
-  source: Any
+  source: Source
   vectors: tuple[str, np.ndarray] | None
 
 
@@ -51,7 +52,7 @@ def open_sets(
       path = config.pop('embeddings', None)
       if path is not None and not isinstance(path, str):
         raise ValueError(f'{where}: embeddings must be a file, got {path!r}')
-      source = _open(config, where)
+      source = pipeline.open_source(config, where)
       vectors = None
       if path is not None:
         try:
@@ -71,16 +72,6 @@ def open_sets(
     listed = ', '.join(f'{d} ({s.name})' for d, s in dims.items())
     raise ValueError(f'embeddings of different lengths: {listed}')
   return sets
-
-
-def _open(config: dict[str, Any], where: str) -> Any:
-  try:
-    return pipeline.open_source(config, where)
-  except (ValueError, FileNotFoundError) as error:
-    text = str(error)
-    if text.startswith(where):
-      raise
-    raise type(error)(f'{where}: {text}') from None
 
 
 def parse(text: str, where: str) -> dict[str, Any]:

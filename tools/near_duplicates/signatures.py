@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 
 from . import hashes, thumbnails, windows, workers
@@ -226,7 +227,7 @@ class Signatures:
 
 
 def read_block(
-  sources: Sequence[Any], task: tuple[int, int, int, bool, bool]
+  sources: Sequence[Source], task: tuple[int, int, int, bool, bool]
 ) -> dict[str, Any]:
   """Signatures of records [low, high) of a set: one image read each.
 

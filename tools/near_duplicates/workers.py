@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.decode import Decode
@@ -14,7 +15,7 @@ from input_pipeline.prepared import worker_process
 
 _AHEAD = 4  # tasks a worker
 
-_sources: Sequence[Any] = ()
+_sources: Sequence[Source] = ()
 _decoders: dict[int | None, Decode] = {}
 
 
@@ -28,7 +29,7 @@ class Workers:
   Use as a context manager.
   """
 
-  def __init__(self, sources: Sequence[Any], num: int):
+  def __init__(self, sources: Sequence[Source], num: int):
     self._sources = sources
     self._num = num
     self._pool: concurrent.futures.ProcessPoolExecutor | None = None
@@ -42,7 +43,7 @@ class Workers:
       self._pool = None
 
   def map(
-    self, fn: Callable[[Sequence[Any], Any], Any], tasks: Iterable[Any]
+    self, fn: Callable[[Sequence[Source], Any], Any], tasks: Iterable[Any]
   ) -> Iterator[Any]:
     """fn(sources, task) of each task, in order, a few tasks ahead.
 
@@ -72,17 +73,17 @@ class Workers:
         yield waiting.popleft().result()
 
 
-def _start(sources: Sequence[Any]) -> None:
+def _start(sources: Sequence[Source]) -> None:
   global _sources
   _sources = sources
   worker_process.end_with_parent()
 
 
-def _run(fn: Callable[[Sequence[Any], Any], Any], task: Any) -> Any:
+def _run(fn: Callable[[Sequence[Source], Any], Any], task: Any) -> Any:
   return fn(_sources, task)
 
 
-def read_image(source: Any, index: int, min_size: int | None) -> Any:
+def read_image(source: Source, index: int, min_size: int | None) -> Any:
   """uint8 [H, W, 3] of a record.
 
   Args:

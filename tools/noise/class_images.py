@@ -1,10 +1,10 @@
 """Classes to look at, and which records of a source carry each."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Source
 from input_pipeline.labels import arrays
 from input_pipeline.labels import vocabulary as vocabularies
 
@@ -22,7 +22,7 @@ class ClassImages:
     ValueError: filled_in, and the source has no hierarchy.
   """
 
-  def __init__(self, source: Any, filled_in: bool = False):
+  def __init__(self, source: Source, filled_in: bool = False):
     if filled_in and source.hierarchy is None:
       raise ValueError('--filled_in needs a hierarchy, and the data have none')
     self._vocabulary = source.vocabulary

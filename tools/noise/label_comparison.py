@@ -12,6 +12,7 @@ import numpy as np
 import tqdm
 
 from big_vision_like.metrics import label_noise as metrics
+from big_vision_like.protocols import Source
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.hierarchy import Hierarchy
@@ -175,7 +176,7 @@ def _unique(rows: Iterator[label_lists.Row], where: str) -> dict[str, Any]:
 
 
 def _labels_of(
-  args: argparse.Namespace, source: Any, given: Any, clean: Any
+  args: argparse.Namespace, source: Source | None, given: Any, clean: Any
 ) -> tuple[Vocabulary, Hierarchy | None]:
   """Vocabulary and hierarchy of the data, or of both files together."""
   if source is not None:

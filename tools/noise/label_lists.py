@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from big_vision_like.config import plugins
+from big_vision_like.protocols import LabelReader, RecordReader, Source
 from input_pipeline.labels import text_lines
 
 Row = tuple[str, list[str]]  # key of a record, names of its labels
@@ -71,7 +72,7 @@ def read_file(path: str, columns: Columns) -> dict[str, list[str]]:
   return found
 
 
-def read_source(source: Any, bad: dict[str, str]) -> Iterator[Row]:
+def read_source(source: Source, bad: dict[str, str]) -> Iterator[Row]:
   """Keys and labels of the records of a source; images are not decoded.
 
   Args:
@@ -80,8 +81,8 @@ def read_source(source: Any, bad: dict[str, str]) -> Iterator[Row]:
   """
   from input_pipeline.examples.errors import BadExample
 
-  read = getattr(source, 'read', None)
-  labels_of = getattr(source, 'labels', None)
+  read = source.read if isinstance(source, RecordReader) else None
+  labels_of = source.labels if isinstance(source, LabelReader) else None
   names = source.vocabulary.names
   for index in range(len(source)):
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from big_vision_like.inference import embedder, stored_model
 from big_vision_like.pages import prediction_sheet
+from big_vision_like.protocols import Source
 
 from . import image_list
 
@@ -47,7 +48,7 @@ class Labels:
     self._on_sheet = on_sheet
     self._shown: list[tuple[int, dict[str, Any]]] = []
     self._firsts: collections.Counter[str] = collections.Counter()
-    num = model.task.num_classes
+    num = model.space.num_classes
     self._names = [stored_model.name_of(classes, i) for i in range(num)]
     self.summary = f'{model.scores} over {num:,} classes'
 
@@ -63,7 +64,7 @@ class Labels:
     description of it.
     """
     for indices, logits in self._embedder.embed(found.source):
-      logits = logits[:, : self._model.task.num_classes]  # no padding
+      logits = logits[:, : self._model.space.num_classes]  # no padding
       likely = stored_model.probabilities(logits, self._model.scores)
       # By logits: probabilities of 0 and 1 are equal before their logits are.
       order = np.argsort(-logits, axis=1, kind='stable')[:, : self._top]
@@ -78,7 +79,7 @@ class Labels:
           self._shown.append((index, line))
         yield line
 
-  def write_page(self, path: str, source: Any) -> int:
+  def write_page(self, path: str, source: Source) -> int:
     """Writes the sheet; returns how many images are on it."""
     prediction_sheet.write(
       path, source, self._shown, self._embedder, self._firsts, len(source)

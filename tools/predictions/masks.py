@@ -16,6 +16,7 @@ import numpy as np
 
 from big_vision_like.inference import segmenter, stored_model
 from big_vision_like.pages import mask_pictures, mask_sheet
+from big_vision_like.protocols import Source
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 
@@ -57,9 +58,9 @@ class Masks:
     self._on_sheet = on_sheet
     self._overlays = overlays
     self._shown: list[mask_sheet.Shown] = []
-    self._background = bool(model.task.background)
+    self._background = model.background
     names = [
-      stored_model.name_of(classes, i) for i in range(model.task.num_classes)
+      stored_model.name_of(classes, i) for i in range(model.space.num_classes)
     ]
     if self._background:
       names = [{'name': 'background'}, *names]
@@ -108,14 +109,14 @@ class Masks:
         for task in waiting:
           task.cancel()
 
-  def write_page(self, path: str, source: Any) -> int:
+  def write_page(self, path: str, source: Source) -> int:
     """Writes the sheet; returns how many images are on it."""
     mask_sheet.write(
       path, self._shown, self._model, self._classes, self.bad, len(source)
     )
     return len(self._shown)
 
-  def _image(self, source: Any, mask: segmenter.Mask) -> np.ndarray:
+  def _image(self, source: Source, mask: segmenter.Mask) -> np.ndarray:
     """uint8 [H, W, 3] by the run's own decoding, at full size.
 
     Raises:
@@ -138,7 +139,7 @@ class Masks:
     )
 
   def _save(
-    self, mask: segmenter.Mask, name: str, source: Any
+    self, mask: segmenter.Mask, name: str, source: Source
   ) -> tuple[dict[str, Any], mask_sheet.Shown | None]:
     """Writes an image's files, in a thread of the pool."""
     ids = mask.ids

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import Described, Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import arrays
 from input_pipeline.labels.arrays import Block
@@ -71,7 +72,7 @@ class Scan:
 
 
 def scan(
-  source: Any,
+  source: Source,
   chosen: np.ndarray | range,
   advance: Callable[[int], object] = lambda num: None,
 ) -> Scan:
@@ -102,7 +103,7 @@ def scan(
   return result
 
 
-def has_states(source: Any) -> bool:
+def has_states(source: Source) -> bool:
   """Whether records say what is absent or how sure labels are.
 
   Decided by the first record that can be read.
@@ -117,7 +118,7 @@ def has_states(source: Any) -> bool:
 
 
 def _blocks(
-  source: Any, chosen: np.ndarray | range, states: States | None
+  source: Source, chosen: np.ndarray | range, states: States | None
 ) -> Iterator[Block]:
   if states is not None:
     return arrays.read(source, chosen, lambda index: states.add(source[index]))
@@ -128,7 +129,7 @@ def _blocks(
   return arrays.blocks(index, chosen)
 
 
-def summarise(source: Any, found: Scan, num_read: int) -> dict[str, Any]:
+def summarise(source: Source, found: Scan, num_read: int) -> dict[str, Any]:
   """Everything that stats.json holds of a scan, as plain data."""
   names = source.vocabulary.names
   labels = {'raw': _summarise_labels(found.raw, names)}
@@ -136,7 +137,9 @@ def summarise(source: Any, found: Scan, num_read: int) -> dict[str, Any]:
     labels['filled'] = _summarise_labels(found.filled, names)
   num_images = num_read - len(found.bad)
   summary = {
-    'subset': getattr(source, 'description', f'all {len(source):,} records'),
+    'subset': source.description
+    if isinstance(source, Described)
+    else f'all {len(source):,} records',
     'records': len(source),
     'records_read': num_read,
     'records_bad': len(found.bad),

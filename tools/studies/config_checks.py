@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 
-from big_vision_like import experiment
-from big_vision_like.config import settings
+from big_vision_like import evaluate, experiment
+from big_vision_like.config import settings, stream_names
 from evaluators.harness import building
 from input_pipeline import ops as example_ops
 from input_pipeline import pipeline
-from input_pipeline.labels import hierarchy, vocabulary
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
 
 from . import plan
@@ -33,7 +33,7 @@ _NUM_EXAMPLES = 1_000_000
 # What `experiment.build` reads, but for the devices and their number.
 _BUILT_FROM = (
   *settings.LENGTH, 'input.ops', 'input.batch_size', 'model', 'task', 'optim',
-  'schedule', 'train',
+  'schedule', 'train', 'input.num_classes',
 )  # fmt: skip
 # Options that name a file or a folder, of sources and of evaluators.
 _PATHS = (
@@ -62,7 +62,8 @@ def check(jobs: Sequence[Job]) -> None:
 
 def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
   config = settings.complete(dict(job.config))
-  _check_source('input.source', config.input.source)
+  for name, section in stream_names.sections(config).items():
+    _check_source(f'{stream_names.config_key(name)}.source', section.source)
   if job.parent is None:
     start = config.init_from.path
     _check_path('init_from', 'path', start and os.path.expanduser(start))
@@ -71,14 +72,20 @@ def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
     config.mesh.data, config.mesh.model = -1, 1
     built[key] = experiment.build(
       config,
+      LabelSpace.of_count(config.task.num_classes or _NUM_CLASSES),
+      spaces={
+        name: LabelSpace.of_count(section.num_classes or _NUM_CLASSES)
+        for name, section in stream_names.also(config).items()
+      },
       num_examples=_NUM_EXAMPLES,
-      num_classes=config.task.num_classes or _NUM_CLASSES,
       devices=jax.devices()[:1],
     )
   exp = built[key]
   for name in config.evals:
     _, options = building.checked(config.evals, name)
-    _check_evaluator(f'evals.{name}', options, exp)
+    stream = evaluate.stream_of(exp, name)
+    predict = building.of_stream(exp.predict, stream)
+    _check_evaluator(f'evals.{name}', options, exp.spaces[stream], predict)
     try:
       exp.steps(config.evals[name], 'every', default=exp.total_steps)
     except ValueError as error:
@@ -93,23 +100,21 @@ def _key(config: Mapping[str, Any]) -> str:
 
 
 def _check_evaluator(
-  where: str, options: Mapping[str, Any], exp: experiment.Experiment
+  where: str,
+  options: Mapping[str, Any],
+  space: LabelSpace,
+  predict: Mapping[str, Any],
 ) -> None:
   for key, value in options.items():
     if isinstance(value, Mapping) and 'type' in value:
       _check_source(f'{where}.{key}', value)
     elif key == 'ops':
-      names = tuple(map(str, range(exp.task.num_classes)))
-      context = OpContext(
-        vocabulary=vocabulary.Vocabulary(names=names),
-        hierarchy=hierarchy.Hierarchy.from_edges(names, []),
-        where=f'{where}.ops',
-      )
+      context = OpContext.of_space(space, f'{where}.ops')
       example_ops.build(value, context)
-    elif key == 'predict_fn' and value not in exp.predict:
+    elif key == 'predict_fn' and value not in predict:
       raise ValueError(
         f'{where}: the task has no prediction {value!r}; valid: '
-        f'{", ".join(exp.predict)}'
+        f'{", ".join(predict)}'
       )
     elif key in _PATHS:
       _check_path(where, key, value)

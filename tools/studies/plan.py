@@ -15,7 +15,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import loading, overrides, plugins, settings
+from big_vision_like.config import (
+  loading,
+  overrides,
+  plugins,
+  settings,
+  stream_names,
+)
 from configs import studies
 
 from . import entries
@@ -23,7 +29,7 @@ from . import entries
 _LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 # Keys that change neither the weights at the end nor what is known of them.
 _IGNORED = tuple(k for k in settings.FREE_SECTIONS if k not in _LENGTH)
-_START = 'init_from.path'
+START = 'init_from.path'
 _AVERAGES = 'init_from.ema'
 
 
@@ -59,10 +65,10 @@ class Job:
     """
     flat = settings.flat(self.config)
     kept = {k: v for k, v in flat.items() if not within(k, _IGNORED)}
-    if not flat[_START]:
+    if not flat[START]:
       del kept[_AVERAGES]  # of no checkpoint; older records do not have it
     if self.parent is not None:
-      kept[_START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
+      kept[START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
       kept['start_from'] = self.parent.identity
     return kept
 
@@ -101,7 +107,11 @@ class Study:
 
 
 def within(key: str, sections: Iterable[str]) -> bool:
-  """Whether a dotted key is one of the sections or lies in one."""
+  """Whether a dotted key is one of the sections or lies in one.
+
+  The keys of a stream are as those of `input`.
+  """
+  key = stream_names.as_main(key)
   return any(key == s or key.startswith(f'{s}.') for s in sections)
 
 
@@ -222,9 +232,9 @@ def _jobs(
     values: dict[str, Any] = {'seed': seed}
     if run.start_from:
       parent = _parent(run, seed, jobs[run.start_from])
-      values[_START] = str(parent.workdir)
+      values[START] = str(parent.workdir)
       if run.start_step is not None:
-        values[_START] += f'/checkpoints/{run.start_step}'
+        values[START] += f'/checkpoints/{run.start_step}'
     complete = overrides.apply(config, values, where)
     planned.append(
       Job(

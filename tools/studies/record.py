@@ -18,6 +18,7 @@ from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from input_pipeline.files import atomic
 
+from . import plan
 from .plan import Job
 
 RECORD = 'study_run.json'
@@ -131,11 +132,14 @@ def changes(job: Job, record: Record) -> list[str]:
 
 
 def differences(jobs: Sequence[Job]) -> dict[str, list[str]]:
-  """{job name: changes} of the jobs whose folder holds another training."""
+  """{job name: changes} of the jobs whose folder holds another training.
+
+  Also where main went on there by hand, under another config than recorded.
+  """
   found = {}
   for job in jobs:
     record = read(job)
-    lines = changes(job, record) if record else _of_main(job)
+    lines = changes(job, record) or _since(job) if record else _of_main(job)
     if lines:
       found[job.name] = lines
   return found
@@ -148,6 +152,24 @@ def _of_main(job: Job) -> list[str]:
     return []
   planned = settings.complete(dict(job.config))
   return settings.differences(settings.from_json(stored), planned)
+
+
+def _since(job: Job) -> list[str]:
+  """The same for one in which main went on by hand since it was recorded.
+
+  The folder of a study may have moved: where the parent lies does not count.
+  """
+  stored = job.workdir / settings.FILE
+  if not stored.exists():
+    return []
+  found = settings.flat(json.loads(settings.from_json(stored).to_json()))
+  planned = _plain(settings.flat(job.config))
+  return [
+    f'  {key}: {planned[key]!r} -> {found.get(key)!r}, by another command'
+    for key in sorted(job.training.keys() & planned.keys())
+    if planned[key] != found.get(key)
+    and not (key == plan.START and job.parent is not None)
+  ]
 
 
 def versions() -> dict[str, str]:

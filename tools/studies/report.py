@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from big_vision_like.config import expected
 from big_vision_like.pages import html_page
 from big_vision_like.runtime.clock import duration
 
@@ -156,7 +157,7 @@ def _figure(result: Result, metric: str) -> str:
 def _expected(results: Sequence[Result]) -> html_page.Markup:
   """What the runs' own configs say should come out (config.expected)."""
   rows = [
-    [r.job.name, metric, f'{value:g}', _figure(r, metric) or 'missing']
+    [r.job.name, metric, expected.shown(value), _figure(r, metric) or 'missing']
     for r in results
     for metric, value in r.job.config['expected'].items()
   ]

@@ -44,7 +44,7 @@ def write(
   params, stats = jax.tree.map(
     np.asarray, (state.params, state.extra['batch_stats'])
   )
-  num = model.task.num_classes
+  num = model.space.num_classes
   tensors = torch_weights.to_tensors(params, stats, num)
   ops = embedder.deterministic_ops(config.input.ops)
   said = weights_header.notes(config, ops, model.scores)
@@ -69,7 +69,7 @@ def write(
     params={'backbone': tree['params']['backbone'], 'head': head},
     extra={'batch_stats': tree['batch_stats']},
   )
-  exported = export_check.live_outputs(model.task, read_back)
+  exported = export_check.live_outputs(model.task, read_back, num)
   found = export_check.check(model, state, exported, image_shape)
   line = f'load into timm.create_model({name!r}, num_classes={num})'
   if differs:

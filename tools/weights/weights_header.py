@@ -97,12 +97,18 @@ def _value(key: str, text: str, source: str) -> Any:
 def _ops(notes: Mapping[str, str], source: str) -> list[dict[str, Any]] | None:
   """The preprocessing: ops of ours only, none with chance; None if not told."""
   from big_vision_like.inference import embedder
+  from input_pipeline.ops import OPS
 
   if _PREPROCESSING not in notes:
     return None
   text = notes[_PREPROCESSING]
   try:
     ops = json.loads(text)
+    unknown = [op['op'] for op in ops if op['op'] not in OPS]
+    if unknown:  # a file from anywhere must not name code to import
+      raise ValueError(
+        f'what {unknown[0]!r} is without chance is not known: no op of ours'
+      )
     if embedder.deterministic_ops(ops) != ops:
       raise ValueError('ops with chance')
   except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -8,13 +8,18 @@ no gradient from the losses (losses/) and are ranked last (ops/topk.py).
 """
 
 import math
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Between
 from big_vision_like.parallel import constraints
+
+Prior = Annotated[float, Between(0, 1, open='both')]
 
 # He et al. 2015, fan-in, truncated: what slim's resnet_arg_scope gives the
 # logits layer (variance_scaling_initializer with its defaults).
@@ -58,7 +63,7 @@ class ClassifierHead(nn.Module):
   class_multiple: int = 1
   dtype: str = 'float32'
   kernel_init: nn.initializers.Initializer = KERNEL_INIT
-  prior: float | None = None
+  prior: Prior | None = None
 
   @nn.compact
   def __call__(self, features: jax.Array) -> jax.Array:
@@ -132,8 +137,5 @@ def _product(features: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
 def _logit(probability: float | None) -> float:
   if probability is None:
     return 0.0
-  if not 0 < probability < 1:
-    raise ValueError(
-      f'prior must be a probability between 0 and 1, got {probability}'
-    )
+  option_types.check_value('prior', Prior, probability)
   return math.log(probability / (1 - probability))

@@ -14,15 +14,16 @@ dense one.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-CONV_METHODS = ('auto', 'native', 'matmul')
-POOL_PADDINGS = ('same', 'symmetric')
-BATCH_NORMS = ('batch', 'ghost', 'frozen')
+ConvMethod = Literal['auto', 'native', 'matmul']
+PoolPadding = Literal['same', 'symmetric']
+BatchNormMode = Literal['batch', 'ghost', 'frozen']
 
 # He et al. 2015 with fan-in, as slim's variance_scaling_initializer().
 he_init = nn.initializers.variance_scaling(2.0, 'fan_in', 'truncated_normal')

@@ -1,34 +1,43 @@
-"""What tasks share: a backbone, a head over an endpoint of it, features.
+"""What tasks share: a backbone, heads over endpoints of it, features.
 
-A task holds no arrays: `init` makes parameters, `loss` and `predict_fns` are
+A task holds no arrays: `init` makes parameters, `loss` and `predictions` are
 pure functions of them (docs/add-a-task.md).
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
+from big_vision_like import protocols
+from big_vision_like.config.option_types import Count, OneOf
 from big_vision_like.models.parts import heads
+from big_vision_like.protocols import Backbone, Kind, Prediction, Scores
+from big_vision_like.tasks.parts import backbone_contract
+from input_pipeline.labels.space import LabelSpace
 
 Batch = dict[str, jax.Array]
 
 
 # How uint8 becomes float: (mean, standard deviation) of pixels in [0, 1].
+# 'msra' subtracts 123.68, 116.779 and 103.939 from pixels in [0, 255].
 PIXELS = {
   'inception': (0.5, 0.5),
   'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  'msra': ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
 }
+Pixels = Annotated[str, OneOf(tuple(PIXELS))]
 
 
-def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
+def scale_pixels(image: jax.Array, pixels: Pixels = 'inception') -> jax.Array:
   """uint8 [0, 255] -> float32.
 
   Args:
     image: [..., 3].
     pixels: 'inception' gives [-1, 1] (Sun et al. 2017, section 4), 'imagenet'
-      standardises the channels as torchvision's and timm's weights want it.
+      standardises the channels as torchvision's and timm's weights want it,
+      'msra' subtracts means as the weights of He et al. 2016 want it.
   """
   if pixels == 'inception':
     return image.astype(jnp.float32) / 127.5 - 1.0
@@ -37,82 +46,124 @@ def scale_pixels(image: jax.Array, pixels: str = 'inception') -> jax.Array:
 
 
 class BackboneTask:
-  """A backbone and a head over one of its endpoints; subclasses add `loss`.
+  """A backbone and heads over its endpoints; subclasses add `loss`.
+
+  Parameters are `backbone` and, by its name, those of every head.
 
   Attributes:
-    num_classes: true number of classes.
+    space: the labels.
+    num_classes: number of labels, without padding or a background.
+    heads: name -> Linen module.
     frozen_parameters: patterns of the parameters that the backbone freezes.
 
   Args:
     backbone: Linen module that returns endpoints by name, 'pooled' [B, D]
       among them.
-    head: Linen module, endpoint -> logits.
-    endpoint: name of the endpoint that the head takes.
-    num_classes: true number of classes.
+    heads: name -> Linen module, endpoint -> logits. `head`, the name of an
+      only one, is that of the class-partitioned one (mesh.RULES).
+    endpoints: name of a head -> the endpoint that it takes.
+    space: the labels.
     pixels: see `scale_pixels`.
+    taps: the endpoints that the backbone is asked for; empty: it gives its
+      usual ones.
   """
 
   # Options that change what the same arrays compute: a warm start compares.
   LAYOUT = ('pixels',)
+  # Of its logits.
+  KIND: Kind = 'classes'
+  SCORES: Scores = 'softmax'
 
   def __init__(
     self,
-    backbone: Any,
-    head: Any,
+    backbone: Backbone,
+    heads: Mapping[str, Any],
     *,
-    endpoint: str,
-    num_classes: int,
-    pixels: str = 'inception',
+    endpoints: Mapping[str, str],
+    space: LabelSpace,
+    pixels: Pixels = 'inception',
+    taps: Sequence[str] = (),
   ):
-    if pixels not in PIXELS:
-      raise ValueError(f'task.pixels={pixels!r}; valid: {", ".join(PIXELS)}')
-    self.num_classes = num_classes
+    assert heads.keys() == endpoints.keys() and 'backbone' not in heads
+    self.space = space
+    self.num_classes = space.num_classes
     self._pixels = pixels
-    frozen = getattr(backbone, 'frozen_parameters', tuple)()
+    frozen = ()
+    if isinstance(backbone, protocols.Freezing):
+      frozen = backbone.frozen_parameters()
     self.frozen_parameters = tuple(f'backbone/{name}' for name in frozen)
     self._backbone = backbone
-    self._head = head
-    self._endpoint = endpoint
+    self.heads = dict(heads)
+    self._endpoints = dict(endpoints)
+    self._taps = {'taps': tuple(taps)} if taps else {}
 
   def init(self, rng: jax.Array, batch: Batch) -> tuple[Any, Any]:
     """(params, extra) for the shapes of a batch."""
-    backbone_rng, head_rng = jax.random.split(rng)
+    backbone_rng, *head_rngs = jax.random.split(rng, 1 + len(self.heads))
     image = self.scaled(batch)
-    variables = dict(self._backbone.init(backbone_rng, image, train=False))
-    params = {'backbone': variables.pop('params')}
-    endpoints = self._backbone.apply(
-      {'params': params['backbone'], **variables}, image, train=False
+    variables, endpoints = backbone_contract.init(
+      self._backbone, backbone_rng, image, self._endpoints.values(), self._taps
     )
-    head = self._head.init(head_rng, endpoints[self._endpoint])
-    params['head'] = head['params']
+    params = {'backbone': variables.pop('params')}
+    for (name, module), head_rng in zip(self.heads.items(), head_rngs):
+      head = module.init(head_rng, endpoints[self._endpoints[name]])
+      params[name] = head['params']
     return params, variables
 
-  def scaled(self, batch: Batch) -> jax.Array:
+  def scaled(self, batch: Batch, field: str = 'image') -> jax.Array:
     """The images as the backbone takes them, float32 [B, H, W, 3]."""
-    return scale_pixels(batch['image'], self._pixels)
+    return scale_pixels(batch[field], self._pixels)
 
   def logits(
     self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
   ) -> tuple[jax.Array, Any]:
-    """(float32 logits, new extra) of `scaled` images."""
-    variables = {'params': params['backbone'], **extra}
-    if train:
-      endpoints, updates = self._backbone.apply(
-        variables,
-        image,
-        train=True,
-        mutable=list(extra),
-        rngs={'dropout': rng},
+    """(float32 logits of `head`, new extra) of `scaled` images."""
+    outputs, extra = self.outputs(params, extra, image, rng, train)
+    return outputs['head'], extra
+
+  def outputs(
+    self, params: Any, extra: Any, image: jax.Array, rng: Any, train: bool
+  ) -> tuple[dict[str, Any], Any]:
+    """(name -> what the head returns, new extra) of `scaled` images."""
+    endpoints, extra = self.apply_backbone(
+      params, extra, rng, train, image, **self._taps
+    )
+    outputs = {
+      name: head.apply(
+        {'params': params[name]}, endpoints[self._endpoints[name]]
       )
-      extra = {**extra, **updates}
-    else:
-      endpoints = self._backbone.apply(variables, image, train=False)
-    head = {'params': params['head']}
-    logits: Any = self._head.apply(head, endpoints[self._endpoint])
-    return logits, extra
+      for name, head in self.heads.items()
+    }
+    return outputs, extra
+
+  def apply_backbone(
+    self,
+    params: Any,
+    extra: Any,
+    rng: Any,
+    train: bool,
+    *args: Any,
+    **options: Any,
+  ) -> tuple[Any, Any]:
+    """(what a method of the backbone returns, new extra).
+
+    Args:
+      params, extra: of the task.
+      rng: of dropout; not used where `train` is false.
+      train: of the call; statistics are updated if it is true.
+      *args, **options: of the call; `method` is which one.
+    """
+    variables = {'params': params['backbone'], **extra}
+    call = {'train': train, **options}
+    if not train:
+      return self._backbone.apply(variables, *args, **call), extra
+    out, updates = self._backbone.apply(
+      variables, *args, mutable=list(extra), rngs={'dropout': rng}, **call
+    )
+    return out, {**extra, **updates}
 
   @property
-  def predict_fns(self) -> dict[str, Callable[[Any, Batch], Batch]]:
+  def predictions(self) -> dict[str, Prediction]:
     """'logits' and 'features', the pooled endpoint [B, D], both float32."""
 
     def logits(state: Any, batch: Batch) -> Batch:
@@ -126,7 +177,10 @@ class BackboneTask:
       endpoints = self._backbone.apply(variables, image, train=False)
       return {'features': endpoints['pooled']}
 
-    return {'logits': logits, 'features': features}
+    return {
+      'logits': Prediction(logits, self.KIND, scores=self.SCORES),
+      'features': Prediction(features, 'vectors'),
+    }
 
 
 class Classifier(BackboneTask):
@@ -136,7 +190,7 @@ class Classifier(BackboneTask):
 
   Args:
     backbone: see `BackboneTask`.
-    num_classes: true number of classes.
+    space: the labels.
     class_multiple: the class axis is padded to a multiple of it.
     prior: see `heads.ClassifierHead`.
     pixels: see `scale_pixels`.
@@ -144,27 +198,22 @@ class Classifier(BackboneTask):
 
   def __init__(
     self,
-    backbone: Any,
-    num_classes: int,
-    class_multiple: int,
-    prior: float | None = None,
-    pixels: str = 'inception',
+    backbone: Backbone,
+    space: LabelSpace,
+    class_multiple: Count,
+    prior: heads.Prior | None = None,
+    pixels: Pixels = 'inception',
   ):
-    if num_classes < 1 or class_multiple < 1:
-      raise ValueError(
-        f'task.num_classes={num_classes} and task.class_multiple='
-        f'{class_multiple} must be positive'
-      )
     head = heads.ClassifierHead(
-      num_classes=num_classes,
+      num_classes=space.num_classes,
       class_multiple=class_multiple,
-      dtype=getattr(backbone, 'compute_dtype', 'float32'),
+      dtype=backbone_contract.compute_dtype(backbone),
       prior=prior,
     )
     super().__init__(
       backbone,
-      head,
-      endpoint='pooled',
-      num_classes=num_classes,
+      {'head': head},
+      endpoints={'head': 'pooled'},
+      space=space,
       pixels=pixels,
     )

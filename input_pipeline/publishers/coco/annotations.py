@@ -13,7 +13,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from input_pipeline.labels import ragged, text_lines
+from input_pipeline.labels import matching, ragged, text_lines
+from input_pipeline.labels.space import LabelSpace
+from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.coco.json_lists import JsonLists
 
 _MAX_ID = 1 << 53
@@ -35,12 +37,16 @@ class Annotations:
     boxes: float32 [A, 4] y0, x0, y1, x1.
     labels: int32 [A].
     crowd: bool [A].
-    area: float32 [A], of the outline, in pixels^2.
+    area: float32 [A], of the outline, in pixels^2; of the box where the file
+      has none.
     ids: int64 [A].
     outlines: msgpack of each segmentation, one behind the other.
     outline_ends: int64 [A + 1].
     keypoints: float32 [A, K, 3] y, x, visibility; None where the file has
       none.
+    has_truth: whether the file has annotations at all; lists of images for a
+      test server (image_info_*.json) have none.
+    notes: what was filled in, for people.
   """
 
   origin: str
@@ -58,6 +64,8 @@ class Annotations:
   outlines: bytes
   outline_ends: np.ndarray
   keypoints: np.ndarray | None
+  has_truth: bool = True
+  notes: tuple[str, ...] = ()
 
   def outline(self, annotation: int) -> Any:
     """Polygons [[x0, y0, x1, y1, ...], ...] or an RLE map, as published."""
@@ -76,6 +84,31 @@ def parse(data: bytes, origin: str) -> Annotations:
   reader = _Reader(lists, origin)
   reader.read()
   return reader.finished()
+
+
+def relabelled(given: Annotations, first: Annotations) -> Annotations:
+  """The annotations with the labels that another file gives their names.
+
+  Raises:
+    ValueError: other names; has both lists.
+  """
+  if given.categories == first.categories:
+    return given
+  new = matching.positions(
+    LabelSpace(Vocabulary(given.categories)),
+    LabelSpace(Vocabulary(first.categories)),
+    given.origin,
+    first.origin,
+  )
+  order = np.argsort(new)
+  note = f'{given.origin}: categories in another order, matched by name'
+  return dataclasses.replace(
+    given,
+    category_ids=tuple(given.category_ids[i] for i in order),
+    categories=first.categories,
+    labels=new[given.labels],
+    notes=(*given.notes, note),
+  )
 
 
 def with_keypoints(instances: Annotations, persons: Annotations) -> Annotations:
@@ -126,6 +159,8 @@ class _Reader:
     self._outline_ends = array.array('q', [0])
     self._keypoints = array.array('f')
     self._keypoint_numbers = 0  # 3 K
+    self._filled_in = {'iscrowd': 0, 'area': 0}
+    self._has_truth = False
 
   def read(self) -> None:
     readers = {
@@ -133,11 +168,9 @@ class _Reader:
       'annotations': self._annotation,
       'categories': self._category,
     }
-    found = set()
     for key, offset, entry in self._lists.entries():
       if key not in readers:
         continue
-      found.add(key)
       try:
         if not isinstance(entry, dict):
           raise ValueError(f'expected an object, got {entry!r:.60}')
@@ -148,13 +181,15 @@ class _Reader:
         reason = str(error)
       else:
         continue
-      raise ValueError(f'{self._lists.where(offset)}: {key}: {reason}')
+      which = _which(entry) if key == 'annotations' else ''
+      raise ValueError(f'{self._lists.where(offset)}: {key}: {reason}{which}')
     for key in ('images', 'categories'):
-      if key not in found:
+      if not self._lists.has(key):
         raise ValueError(
           f'{self._origin}: no {key!r} in it; expected a COCO file '
           f'instances_*.json or person_keypoints_*.json'
         )
+    self._has_truth = self._lists.has('annotations')
 
   def _image(self, entry: dict[str, Any], offset: int) -> None:
     name = text_lines.check_name(entry['file_name'], 'file_name')
@@ -170,14 +205,17 @@ class _Reader:
     self._categories[number] = name
 
   def _annotation(self, entry: dict[str, Any], offset: int) -> None:
-    crowd = _whole(entry['iscrowd'])
+    for name in self._filled_in:
+      self._filled_in[name] += name not in entry
+    crowd = _whole(entry.get('iscrowd', 0))
     if crowd > 1:
       raise ValueError(f'iscrowd must be 0 or 1, got {crowd}')
     ids = (_whole(entry[k]) for k in ('id', 'image_id', 'category_id'))
     box = _numbers(entry['bbox'], 4, 'bbox [x, y, width, height]')
     if box[2] < 0 or box[3] < 0:
       raise ValueError(f'bbox {box} has a negative width or height')
-    (area,) = _numbers([entry['area']], 1, 'area')
+    area = entry.get('area', box[2] * box[3])
+    _numbers([area], 1, 'area')
     if 'keypoints' in entry:
       self._add_keypoints(entry['keypoints'])
     elif self._keypoint_numbers:
@@ -244,6 +282,17 @@ class _Reader:
       outlines=outlines,
       outline_ends=outline_ends,
       keypoints=keypoints,
+      has_truth=self._has_truth,
+      notes=self._notes(),
+    )
+
+  def _notes(self) -> tuple[str, ...]:
+    filled = {'iscrowd': 'taken as 0', 'area': 'that of the box is taken'}
+    return tuple(
+      f'{self._origin}: {self._filled_in[name]:,} annotations have no {name}: '
+      f'{how}'
+      for name, how in filled.items()
+      if self._filled_in[name]
     )
 
   def _resolve(
@@ -275,6 +324,13 @@ class _Reader:
     places = zip(ends[:-1][order].tolist(), ends[1:][order].tolist())
     joined = b''.join(self._outlines[a:b] for a, b in places)
     return joined, ragged.ends_of(np.diff(ends)[order])
+
+
+def _which(entry: Any) -> str:
+  """' (annotation 7 of image 3)', as far as an entry says it."""
+  if not isinstance(entry, dict) or not {'id', 'image_id'} <= entry.keys():
+    return ''
+  return f' (annotation {entry["id"]!r:.20} of image {entry["image_id"]!r:.20})'
 
 
 def _whole(value: Any) -> int:

@@ -34,6 +34,11 @@ class JsonLists:
       line = data.count(b'\n', 0, error.start) + 1
       raise ValueError(f'{origin}:{line}: not UTF-8: {error.reason}') from None
     self._at = 0
+    self._keys: set[str] = set()
+
+  def has(self, key: str) -> bool:
+    """Whether `entries` has come past this key, also with an empty list."""
+    return key in self._keys
 
   def where(self, offset: int) -> str:
     """'file:line column c' of an offset in the text."""
@@ -52,7 +57,7 @@ class JsonLists:
     """
     self._at = 0
     self._expect('{', 'a JSON object')
-    seen: set[str] = set()
+    self._keys = seen = set()
     while not self._skip('}'):
       if seen:
         self._expect(',', "',' or '}'")

@@ -14,6 +14,8 @@ import os
 
 import numpy as np
 
+from big_vision_like.config import option_types
+from big_vision_like.config.option_types import Count
 from input_pipeline.image_sets import holdout
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.imagenet import class_images, synsets
@@ -26,8 +28,8 @@ from input_pipeline.publishers.imagenet.class_images import (
 def open_splits(
   path: str,
   *,
-  holdout_percent: float = 1.0,
-  min_images: int = 1,
+  holdout_percent: holdout.Percent = 1.0,
+  min_images: Count = 1,
   synset_file: str | None = None,
   ilsvrc_synset_file: str | None = None,
   descriptions: str | None = None,
@@ -53,9 +55,8 @@ def open_splits(
     FileNotFoundError, ValueError: missing, damaged or without images; a list
       that is none; a bad option.
   """
-  holdout.check_holdout(holdout_percent, 'train')
-  if min_images < 1:
-    raise ValueError(f'min_images must be at least 1, got {min_images}')
+  given = dict(holdout_percent=holdout_percent, min_images=min_images)
+  option_types.check('', open_splits, given)
   lists = synsets.Lists()
   if descriptions is not None:
     lists.describe(synsets.read_text(descriptions), descriptions)

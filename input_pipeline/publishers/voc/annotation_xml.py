@@ -3,7 +3,7 @@
 VOC counts pixels from 1 and includes both corners of a box. Here pixel (r, c)
 covers [r, r + 1) x [c, c + 1), so y0 = ymin - 1, x0 = xmin - 1, y1 = ymax,
 x1 = xmax. Pose, truncated and occluded flags and the parts of persons are not
-taken over.
+taken over. A file may leave out the size of its image.
 
 XML is read without document type declarations, so nothing in a file can name
 entities that grow or files to include.
@@ -15,6 +15,10 @@ from xml.parsers import expat
 
 import numpy as np
 
+from input_pipeline.labels import text_lines
+from input_pipeline.labels import vocabulary as vocabularies
+from input_pipeline.labels.vocabulary import Vocabulary
+
 # In the order of the development kit. Ids in segmentation masks are those of
 # the labels + 1, since 0 is the background there; 255 is void.
 CLASSES = (
@@ -22,28 +26,45 @@ CLASSES = (
   'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person',
   'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
 )  # fmt: skip
-_LABELS = {name: label for label, name in enumerate(CLASSES)}
 _MAX_BYTES = 1 << 20
 _MAX_COORDINATE = 1e6
+_NUM_SHOWN = 20  # classes in a message
 
 
-class Boxes(NamedTuple):
+class Objects(NamedTuple):
   """N objects of an image.
 
   Attributes:
     boxes: float32 [N, 4] y0, x0, y1, x1.
-    labels: int32 [N].
+    names: of their classes.
     difficult: bool [N].
-    num_outside: of them, how many reach beyond the size that the file states.
+    size: height and width that the file states; 0, 0 where it does not.
   """
 
   boxes: np.ndarray
-  labels: np.ndarray
+  names: tuple[str, ...]
   difficult: np.ndarray
-  num_outside: int
+  size: tuple[int, int]
+
+  def labels(self, classes: Vocabulary, where: str) -> np.ndarray:
+    """int32 [N] ids of the names.
+
+    Raises:
+      ValueError: a name that is none of the classes, by its object.
+    """
+    for number, name in enumerate(self.names, 1):
+      if name not in classes:
+        shown = ', '.join(classes.names[:_NUM_SHOWN])
+        more = ', ...' if len(classes) > _NUM_SHOWN else ''
+        raise ValueError(
+          f'{where}: object {number}: unknown class {name!r:.60}'
+          f'{vocabularies.suggestion(name, classes.names)}; valid: '
+          f'{shown}{more} (other classes are listed by vocabulary)'
+        )
+    return np.array([classes.index(name) for name in self.names], np.int32)
 
 
-def parse(data: bytes, where: str) -> Boxes:
+def parse(data: bytes, where: str) -> Objects:
   """The objects of an annotation file.
 
   Raises:
@@ -53,17 +74,14 @@ def parse(data: bytes, where: str) -> Boxes:
   root = _tree(data, where)
   if root.tag != 'annotation':
     raise ValueError(f'{where}: expected <annotation>, got <{root.tag:.40}>')
-  height, width = (
-    _number(root, f'size/{n}', where) for n in ('height', 'width')
-  )
-  boxes, labels, difficult = [], [], []
+  size = (0, 0)
+  if root.find('size') is not None:
+    size = _size(root, where)
+  boxes, names, difficult = [], [], []
   for number, entry in enumerate(root.findall('object'), 1):
     place = f'{where}: object {number}'
     name = (entry.findtext('name') or '').strip()
-    if name not in _LABELS:
-      raise ValueError(
-        f'{place}: unknown class {name!r:.60}; valid: {", ".join(CLASSES)}'
-      )
+    names.append(text_lines.check_name(name, f'{place}: name'))
     x0, y0, x1, y1 = (
       _number(entry, f'bndbox/{side}', place)
       for side in ('xmin', 'ymin', 'xmax', 'ymax')
@@ -74,16 +92,26 @@ def parse(data: bytes, where: str) -> Boxes:
         f'upside down'
       )
     boxes.append((y0 - 1, x0 - 1, y1, x1))
-    labels.append(_LABELS[name])
     difficult.append(_flag(entry, 'difficult', place))
-  array = np.array(boxes, np.float32).reshape(-1, 4)
-  outside = (array[:, :2] < 0).any(1) | (array[:, 2:] > [height, width]).any(1)
-  return Boxes(
-    array,
-    np.array(labels, np.int32),
+  return Objects(
+    np.array(boxes, np.float32).reshape(-1, 4),
+    tuple(names),
     np.array(difficult, bool),
-    int(outside.sum()),
+    size,
   )
+
+
+def _size(root: ElementTree.Element, where: str) -> tuple[int, int]:
+  """Height and width; 0, 0 where a program has left them at 0."""
+  height, width = (
+    _number(root, f'size/{n}', where) for n in ('height', 'width')
+  )
+  if height < 0 or width < 0 or height % 1 or width % 1:
+    raise ValueError(
+      f'{where}: size must be whole numbers of pixels, got {height:g}, '
+      f'{width:g}'
+    )
+  return (int(height), int(width)) if height and width else (0, 0)
 
 
 def _tree(data: bytes, where: str) -> ElementTree.Element:

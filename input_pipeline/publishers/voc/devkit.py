@@ -73,6 +73,14 @@ class Year:
     # Main has a list for each class too: aeroplane_train.txt.
     return {k: sorted(n for n in v if '_' not in n) for k, v in found.items()}
 
+  def has(self, folder: str) -> bool:
+    """Whether there are files in a folder like 'SegmentationClass'."""
+    return any(
+      name.startswith(f'{prefix}{folder}/')
+      for files, prefix in self._roots
+      for name in files.names
+    )
+
   def image_list(self, kind: str, split: str) -> list[str] | None:
     """Names of a list like ('Main', 'trainval'), None where there is none."""
     found = self.read_text(f'ImageSets/{kind}/{split}.txt')
@@ -135,6 +143,26 @@ def open_years(
         f'with Annotations, ImageSets and JPEGImages, or VOC*.tar as downloaded'
       )
   return dict(sorted(years.items()))
+
+
+def is_devkit(paths: Sequence[str]) -> bool:
+  """Whether any of what `open_years` takes looks like the publisher's."""
+  return any(_looks_like_one(path) for path in paths)
+
+
+def _looks_like_one(path: str) -> bool:
+  """A folder VOC20xx or VOCdevkit, one with such, or an archive with such."""
+  if not os.path.exists(path):
+    return True  # opening it says so
+  if not os.path.isdir(path):
+    return next(_roots(archives.open_files(path), path), None) is not None
+  own = os.path.basename(os.path.abspath(path))
+  names = (own, *os.listdir(path))
+  archive = re.compile(r'VOC.*\.(tar|tar\.gz)')
+  return any(
+    name == 'VOCdevkit' or _YEAR.fullmatch(name) or archive.fullmatch(name)
+    for name in names
+  )
 
 
 def _archives(path: str) -> list[str]:

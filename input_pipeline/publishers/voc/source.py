@@ -4,7 +4,8 @@ The lists of the development kit choose the images: ImageSets/Main for
 detection, ImageSets/Segmentation for segmentation, of every year given, so that
 07+12 trainval is one call (Sun et al. 2017, sections 5.2 and 5.3).
 
-Detection: labels are the classes of all boxes, difficult ones included.
+Detection: labels are the classes of all boxes, difficult ones included. Folders
+of other names and classes: own_folder.py.
 Segmentation: labels are the classes that have pixels in the mask. An id in a
 mask is label + 1; 0 is the background, 255 is void and counts nowhere. Keys are
 year and file name: 'VOC2012/2007_000027.jpg'.
@@ -13,22 +14,26 @@ year and file name: 'VOC2012/2007_000027.jpg'.
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from input_pipeline.examples import annotations, mask_files
+from input_pipeline.examples import mask_files
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import archives
 from input_pipeline.files.archives import Files
-from input_pipeline.image_sets import fingerprint
+from input_pipeline.image_sets import fingerprint, truth_pairs
+from input_pipeline.image_sets.boxed_files import BoxedFiles
+from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.vocabulary import Vocabulary
-from input_pipeline.publishers.voc import annotation_xml, devkit
+from input_pipeline.publishers.voc import annotation_xml, devkit, own_folder
 from input_pipeline.publishers.voc.devkit import Year
 
-TASKS = ('detection', 'segmentation')
+Task = Literal['detection', 'segmentation']
+TASKS = get_args(Task)
 TRAINAUG = 'trainaug'
 LISTS = {'detection': 'Main', 'segmentation': 'Segmentation'}
+VOC_CLASSES = Vocabulary(annotation_xml.CLASSES)
 _DEFAULT_SPLITS = {
   'detection': ('trainval', 'test'),
   'segmentation': (TRAINAUG, 'train', 'val'),
@@ -45,21 +50,29 @@ class Place:
 
 
 class Source:
-  """Random access to the images of one split; see docs/add-a-source.md."""
+  """Random access to the images and masks of a split (docs/add-a-source.md)."""
 
   hierarchy = None
 
   def __init__(
     self,
     places: Sequence[Place],
-    boxes: Sequence[annotation_xml.Boxes] | None,
     notes: Sequence[str],
+    *,
+    grey: bool = False,
   ):
-    """Takes images with boxes, or with masks where `boxes` is None."""
-    self.vocabulary = Vocabulary(annotation_xml.CLASSES)
+    """Takes images with masks.
+
+    Args:
+      places: of the images.
+      notes: lines of the report.
+      grey: masks are encoded anew, without a palette, for storage: many
+        programs would read its colours.
+    """
+    self._grey = grey
+    self.vocabulary = VOC_CLASSES
     self._places = tuple(places)
-    self._boxes = None if boxes is None else tuple(boxes)
-    self.background = True if boxes is None else None  # id 0 of the masks
+    self.background = True  # id 0 of the masks
     self._notes = list(notes)
 
   def __len__(self) -> int:
@@ -70,9 +83,7 @@ class Source:
     return self._places[index].key
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """'image' bytes, 'labels', and fields of examples/annotations.py.
-
-    Those are boxes, box_labels and box_difficult, or segmentation.
+    """'image' bytes, 'labels', 'segmentation': bytes of a PNG.
 
     Raises:
       BadExample: image or mask is missing or damaged, they differ in size, or
@@ -80,29 +91,19 @@ class Source:
     """
     place = self._places[index]
     image = _read(place.image, 'the image is missing')
-    if self._boxes is not None:
-      found = self._boxes[index]
-      return {
-        'image': image,
-        'labels': np.unique(found.labels),
-        'boxes': found.boxes,
-        'box_labels': found.labels,
-        'box_difficult': found.difficult,
-      }
     encoded = _read(place.mask, 'the mask is missing')
     # 0 is the background, 1 to 20 are the classes (label + 1).
     num_ids = len(annotation_xml.CLASSES) + 1
-    mask = mask_files.class_ids(encoded, image, num_ids)
-    present = np.unique(mask)
-    present = present[(present > 0) & (present != annotations.IGNORE)]
+    mask = mask_files.read(encoded, image, num_ids)
+    present = mask.present[mask.present > 0]
     return {
       'image': image,
       'labels': present.astype(np.int32) - 1,
-      'segmentation': mask_files.png(mask),
+      'segmentation': mask_files.png(mask.ids) if self._grey else mask,
     }
 
   def fingerprint(self) -> str:
-    """Changes with images, boxes, and names and sizes of all files."""
+    """Changes with images, masks, and names and sizes of all files."""
     used = {
       id(files): files
       for place in self._places
@@ -116,8 +117,6 @@ class Source:
       for place in self._places
     ]
     pieces.append(repr(names).encode())
-    for found in self._boxes or ():
-      pieces += [found.boxes, found.labels, found.difficult]
     return fingerprint.digest(pieces, self.vocabulary, None)
 
   def report_lines(self) -> list[str]:
@@ -134,17 +133,24 @@ def open_splits(
   *,
   task: str = 'detection',
   splits: Sequence[str] | None = None,
+  vocabulary: str | None = None,
+  holdout_percent: float | None = None,
   trainaug_list: str | None = None,
   trainaug_masks: str | None = None,
   scratch: str | None = None,
-) -> dict[str, Source]:
-  """The splits of the years found.
+) -> dict[str, Source | BoxedFiles]:
+  """The splits of the years found, to be stored: masks are of 8-bit grey.
 
   Args:
-    inputs: what `devkit.open_years` takes.
+    inputs: what `devkit.open_years` takes; or one folder of the user's own, for
+      detection (own_folder.py).
     task: 'detection' or 'segmentation'.
     splits: names of lists; None for trainval and test (detection), or trainaug,
       or without a list of it train, and val (segmentation), where they exist.
+      Of an own folder: its splits, None for all of them.
+    vocabulary: file of the classes, for detection; None for VOC's, or for those
+      in an own folder.
+    holdout_percent: of an own folder without splits, the part that is val.
     trainaug_list: file of the images of the split `trainaug`, one a line.
     trainaug_masks: folder or .zip of its masks, NAME.png; masks that are not
       there come from SegmentationClassAug or SegmentationClass of the year.
@@ -154,7 +160,14 @@ def open_splits(
     FileNotFoundError: an input or annotation is missing.
     ValueError: unknown task or split, or a damaged list or annotation.
   """
-  check_options(task, trainaug_list, trainaug_masks)
+  check_options(
+    task, trainaug_list, trainaug_masks, vocabulary, holdout_percent
+  )
+  undivided = holdout_percent is not None or splits == [truth_pairs.ALL]
+  if task == 'detection' and (undivided or not devkit.is_devkit(inputs)):
+    return dict(
+      _own_splits(inputs, splits, vocabulary, holdout_percent, scratch)
+    )
   years = devkit.open_years(inputs, scratch)
   available = split_names(years, task, trainaug_list, ', '.join(inputs))
   if splits is None:
@@ -174,23 +187,61 @@ def open_splits(
   extra = None if trainaug_masks is None else archives.open_files(
     trainaug_masks, scratch=scratch
   )  # fmt: skip
+  classes = None if vocabulary is None else vocabularies.load(vocabulary)
   return {
-    split: open_split(years, split, task, trainaug_list, extra)
+    split: open_split(
+      years, split, task, trainaug_list, extra, classes=classes, grey=True
+    )
     for split in splits
   }
 
 
+def _own_splits(
+  inputs: Sequence[str],
+  splits: Sequence[str] | None,
+  vocabulary: str | None,
+  holdout_percent: float | None,
+  scratch: str | None,
+) -> dict[str, BoxedFiles]:
+  if len(inputs) != 1:
+    raise ValueError(
+      f'{", ".join(inputs)}: several inputs are read of VOCdevkit only; give '
+      f'one folder of images and XML'
+    )
+  folder = own(inputs[0], vocabulary, scratch)
+  if splits is None:
+    undivided = ['all'] if holdout_percent is None else ['train', 'val']
+    splits = folder.splits or undivided
+  return {split: folder.split(split, holdout_percent) for split in splits}
+
+
+def own(
+  path: str, vocabulary: str | None, scratch: str | None
+) -> own_folder.Folder:
+  """A folder of XML of any name; of VOC20xx the classes are VOC's."""
+  voc = devkit.is_devkit([path]) and vocabulary is None
+  classes = annotation_xml.CLASSES if voc else None
+  return own_folder.Folder(path, vocabulary, classes, scratch)
+
+
 def check_options(
-  task: str, trainaug_list: str | None, trainaug_masks: str | None
+  task: str,
+  trainaug_list: str | None,
+  trainaug_masks: str | None,
+  vocabulary: str | None = None,
+  holdout_percent: float | None = None,
 ) -> None:
-  """ValueError for an unknown task, or options that are not for it."""
-  if task not in TASKS:
-    raise ValueError(f'task must be one of {", ".join(TASKS)}, got {task!r}')
+  """ValueError for options that are not for a task."""
   for name, value in (
     ('trainaug_list', trainaug_list), ('trainaug_masks', trainaug_masks),
   ):  # fmt: skip
     if value is not None and task != 'segmentation':
       raise ValueError(f'{name} belongs to the task segmentation, not {task}')
+  for name, value in (
+    ('vocabulary', vocabulary), ('holdout_percent', holdout_percent),
+  ):  # fmt: skip
+    if value is not None and task != 'detection':
+      raise ValueError(f'{name} belongs to the task detection, not {task}')
   if trainaug_masks is not None and trainaug_list is None:
     raise ValueError('trainaug_masks needs trainaug_list, the images it is for')
 
@@ -227,8 +278,11 @@ def open_split(
   task: str,
   trainaug_list: str | None = None,
   trainaug_masks: Files | None = None,
-) -> Source:
-  """One of `split_names`; see `open_splits`."""
+  *,
+  classes: Vocabulary | None = None,
+  grey: bool = False,
+) -> Source | BoxedFiles:
+  """One of `split_names`; see `open_splits` and `Source`."""
   if split == TRAINAUG and trainaug_list is not None:
     chosen = _trainaug(years, trainaug_list)
   else:
@@ -238,13 +292,16 @@ def open_split(
       for name in year.image_list(LISTS[task], split) or ()
     ]
   if task == 'detection':
-    return _detection(split, chosen)
+    return _detection(split, chosen, classes or VOC_CLASSES)
   augmented = split == TRAINAUG
-  return _segmentation(chosen, augmented, trainaug_masks if augmented else None)
+  extra = trainaug_masks if augmented else None
+  return _segmentation(chosen, augmented, extra, grey)
 
 
-def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
-  places, boxes = [], []
+def _detection(
+  split: str, chosen: Sequence[tuple[Year, str]], classes: Vocabulary
+) -> BoxedFiles:
+  places, objects, origins = [], [], []
   for year, name in chosen:
     found = year.read_text(f'Annotations/{name}.xml')
     if found is None:
@@ -253,21 +310,33 @@ def _detection(split: str, chosen: Sequence[tuple[Year, str]]) -> Source:
         f'ImageSets/Main/{split}.txt names; boxes of the test set of 2012 are '
         f'not public: leave that split out'
       )
-    boxes.append(annotation_xml.parse(*found))
+    objects.append(annotation_xml.parse(*found))
+    origins.append(found[1])
     places.append(_place(year, name))
   _refuse_imageless(places)
-  labels = np.concatenate([found.labels for found in boxes])
-  difficult = sum(int(found.difficult.sum()) for found in boxes)
-  outside = sum(found.num_outside for found in boxes)
-  return Source(places, boxes, [
-    _years_line(chosen),
-    f'{len(labels):,} boxes, {difficult:,} difficult (kept, marked), '
-    f'{outside:,} reach beyond the image (kept)',
-  ])  # fmt: skip
+  stores = {id(p.image[0]): p.image[0] for p in places if p.image}
+  numbers = {key: number for number, key in enumerate(stores)}
+  rows = [
+    (numbers[id(p.image[0])], p.image[0].names.find(p.image[1]))
+    if p.image
+    else (0, -1)
+    for p in places
+  ]
+  return BoxedFiles(
+    [*stores.values()],
+    np.array(rows, np.int64),
+    [place.key for place in places],
+    own_folder.truth(objects, origins, classes),
+    classes,
+    [_years_line(chosen)],
+  )
 
 
 def _segmentation(
-  chosen: Sequence[tuple[Year, str]], augmented: bool, extra: Files | None
+  chosen: Sequence[tuple[Year, str]],
+  augmented: bool,
+  extra: Files | None,
+  grey: bool,
 ) -> Source:
   """Masks of the augmented set come first from where that set has its own."""
   folders = ('SegmentationClass',)
@@ -296,9 +365,8 @@ def _segmentation(
       'extended set are given by --trainaug_list and --trainaug_masks'
     )
   masks = ', '.join(f'{n:,} from {origin}' for origin, n in counts.items())
-  return Source(places, None, [
-    _years_line(chosen), f'masks: {masks}; {missing:,} missing',
-  ])  # fmt: skip
+  notes = [_years_line(chosen), f'masks: {masks}; {missing:,} missing']
+  return Source(places, notes, grey=grey)
 
 
 def _trainaug(years: Mapping[str, Year], path: str) -> list[tuple[Year, str]]:

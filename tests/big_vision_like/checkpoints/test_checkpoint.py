@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from big_vision_like import experiment
-from big_vision_like.checkpoints import folders, manager
+from big_vision_like.checkpoints import folders, formats, manager
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -15,7 +16,7 @@ def make(data, model, **changes):
   changes |= {'mesh.data': data, 'mesh.model': model}
   return experiment.build(
     tiny.config(**changes),
-    num_classes=13,
+    space=LabelSpace.of_count(13),
     devices=jax.devices()[: data * model],
   )
 
@@ -35,7 +36,7 @@ def test_state_comes_back_equal_on_any_mesh(tmp_path):
   meta = {'step': 0, 'config': {}, 'num_classes': 13, 'note': 'x'}
   ckpt.save(0, state, meta)
   ckpt.wait()
-  assert ckpt.meta(0) == meta
+  assert ckpt.meta(0) == {**meta, 'format': formats.NUMBER}
   ckpt.close()
   for data, model in [(2, 4), (8, 1), (1, 8), (1, 1)]:
     other = make(data, model, **{'train.ema_decay': 0.9})

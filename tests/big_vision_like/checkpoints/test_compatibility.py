@@ -9,12 +9,21 @@ import pytest
 from PIL import Image
 
 from big_vision_like import evaluate, experiment, train
-from big_vision_like.checkpoints import folders, reading, warm_start
+from big_vision_like.checkpoints import (
+  compatibility,
+  folders,
+  manager,
+  reading,
+  warm_start,
+)
+from big_vision_like.config import settings
 from big_vision_like.inference import stored_model
 from configs import common
 from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from tests import saved_run, tiny
+from tests.conftest import ROOT
 from tools import predict
 
 NAMES = ('cat', 'dog', 'owl')
@@ -29,12 +38,30 @@ def exp():
 def state(exp):
   """A state whose averages are not its parameters."""
   state = exp.init(3)
-  return state.replace(ema=jax.tree.map(lambda x: x + 0.5, state.params))
+  more = lambda x: x + 0.5
+  return state.replace(
+    ema=jax.tree.map(more, state.params),
+    ema_extra=jax.tree.map(more, state.extra),
+  )
 
 
 @pytest.fixture(scope='module')
 def workdir(exp, state, tmp_path_factory):
   return saved_run.save(tmp_path_factory.mktemp('run'), exp, state)
+
+
+def test_a_task_need_not_take_the_options_that_it_inherits(
+  monkeypatch, tmp_path
+):
+  """That of docs/add-a-task.md has no `pixels`; `--mode=eval` compares it."""
+  monkeypatch.syspath_prepend(str(ROOT / 'tests' / 'fixtures'))
+  task = dict(type='my_package.my_task')
+  config = settings.complete(tiny.config(task=task))
+  meta = {'config': settings.complete(tiny.config(task=task))}
+  compatibility.check_layout(config, meta, tmp_path, '--workdir')
+  meta['config'].model.stride_in = 'first_unit_3x3'
+  with pytest.raises(ValueError, match=r'model\.stride_in'):
+    compatibility.check_layout(config, meta, tmp_path, '--workdir')
 
 
 @pytest.mark.parametrize(
@@ -95,7 +122,9 @@ def own(tmp_path_factory):
     },
   )
   found = pipeline.open_train(config)
-  exp = experiment.build(config, num_classes=3, devices=jax.devices()[:1])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(3), devices=jax.devices()[:1]
+  )
   workdir = saved_run.save(
     root / 'run',
     exp,
@@ -209,7 +238,43 @@ def test_a_warm_start_takes_what_evaluations_scored(exp, state, workdir, ema):
   same(got.params['backbone'], wanted['backbone'])
   same(got.ema['backbone'], wanted['backbone'])
   same(got.params['head'], fresh.params['head'])
-  same(got.extra, state.extra)
+  same(got.extra, state.ema_extra if ema else state.extra)
+  same(got.ema_extra, got.extra)
   said = report.summary().splitlines()[0]
   assert said.endswith(f'(init_from.ema={ema})')
   assert ('not the averages' in said) != ema
+
+
+def test_a_checkpoint_without_averaged_statistics(exp, state, tmp_path):
+  """As runs left them that averaged the weights alone."""
+  old = state.replace(ema_extra=None)
+  workdir = saved_run.save(tmp_path / 'old', exp, old)
+  path = folders.find(workdir)
+  same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+  params, extra = reading.read_weights(
+    path, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  )
+  same((params, extra), (state.ema, state.extra))
+  # Resumed, it is evaluated as before; averages begin there.
+  saved = manager.Checkpointer(str(workdir))
+  got = saved.restore(exp.abstract_state, int(path.name))
+  saved.close()
+  same(got.ema, state.ema)
+  same(got.for_evaluation().extra, state.extra)
+  same(got.ema_extra, state.extra)
+  fresh, _ = warm_start.warm_start(exp.init(4), path, ('head/.*',))
+  same(fresh.extra, state.extra)
+
+
+def test_averaged_statistics_come_back(exp, state, workdir):
+  path = folders.find(workdir)
+  same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+  params, extra = reading.read_weights(
+    path, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  )
+  same((params, extra), (state.ema, state.ema_extra))
+  saved = manager.Checkpointer(str(workdir), read_only=True)
+  got = saved.restore(exp.abstract_state, int(path.name))
+  saved.close()
+  same(got.extra, state.extra)
+  same(got.ema_extra, state.ema_extra)

@@ -271,7 +271,7 @@ CASES = {
   ),
   'freezing a number': (
     ['CODE:c.optim.freeze = 5', '--workdir={work}'],
-    ['optim: freeze', '5'],
+    ['optim.freeze=5', 'list of str'],
   ),
   'evaluating never': (
     ['CODE:c.evals.fasteval.every_steps = 0', '--workdir={work}'],

@@ -173,5 +173,47 @@ def test_ops_without_chance():
     dict(op='resize', size=256, antialias=True),
     dict(op='center_crop', size=224),
   ]
-  with pytest.raises(ValueError, match=r"'my\.Op' is without chance"):
+  with pytest.raises(ValueError, match=r"op 'my\.Op': there is no module"):
     features.deterministic_ops([dict(op='my.Op')])
+  own = f'{__name__}.Undeclared'
+  with pytest.raises(ValueError, match=r"Undeclared' is without chance"):
+    features.deterministic_ops([dict(op=own)])
+
+
+class Undeclared:
+  def __init__(self, context):
+    del context
+
+
+class Brighten:
+  """An op of a user's own that says what it does."""
+
+  reads = makes = frozenset({'image'})
+
+  def __init__(self, context, *, by: int):
+    del context, by
+
+  def deterministic(self):
+    return True
+
+
+class Count(Brighten):
+  makes = frozenset({'label'})
+
+
+class Draws(Brighten):
+  def deterministic(self):
+    return False
+
+
+def test_own_ops_without_chance():
+  kept = dict(op=f'{__name__}.Brighten', by=3)
+  gone = dict(op=f'{__name__}.Count', by=3)
+  full = [
+    dict(op='decode_segmentation'),
+    dict(op='full_segmentation', max_size=9),
+    dict(op='keep', fields=['image']),
+  ]
+  assert features.deterministic_ops([kept, *full, gone]) == [kept]
+  with pytest.raises(ValueError, match=r"Draws' is without chance"):
+    features.deterministic_ops([dict(op=f'{__name__}.Draws', by=3)])

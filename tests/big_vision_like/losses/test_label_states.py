@@ -6,6 +6,7 @@ on every mesh; a second check is automatic differentiation of that array.
 
 import itertools
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,15 @@ import pytest
 
 from big_vision_like import experiment
 from big_vision_like.losses import classification
+from input_pipeline.labels.space import LabelSpace
 from tests import hlo, tiny
 from tests.big_vision_like.losses import test_classification as plain
 
 CLASSES = 101
 MODES = list(
-  itertools.product(classification.UNKNOWN, classification.CONFIDENCE)
+  itertools.product(
+    get_args(classification.Unknown), get_args(classification.Confidence)
+  )
 )
 
 
@@ -183,7 +187,7 @@ def test_certain_labels_are_plain_labels():
   p = problem()
   z = jnp.asarray(p['features'] @ p['kernel'])
   sure = np.ones_like(p['conf'])
-  for unknown in classification.UNKNOWN:
+  for unknown in get_args(classification.Unknown):
     labels = (p['ids'], sure, p['negatives'])
     expected = loss_of(unknown, 'ignore')(z, labels, CLASSES)
     for confidence in ('target', 'weight'):
@@ -234,8 +238,8 @@ def test_ids_outside_the_classes_contribute_nothing(shape):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(unknown='absent'), "unknown must be one of negative, ignore, got 'a"),
-    (dict(confidence='soft'), 'confidence must be one of ignore, target, weig'),
+    (dict(unknown='absent'), "unknown='absent'; valid: negative, ignore"),
+    (dict(confidence='soft'), "confidence='soft'; valid: ignore, target, wei"),
     (
       dict(confidence='target'),
       r'needs label_conf of shape \(2, 3\), got None',
@@ -278,7 +282,9 @@ def test_the_step_moves_no_logits():
     'task.unknown': 'ignore',
     'task.confidence': 'target',
   }
-  exp = experiment.build(tiny_config(STATES, **changes), num_classes=13)
+  exp = experiment.build(
+    tiny_config(STATES, **changes), space=LabelSpace.of_count(13)
+  )
   with jax.set_mesh(exp.mesh):
     lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
   moved = hlo.collectives(lowered.compile().as_text())
@@ -306,4 +312,4 @@ def test_the_step_moves_no_logits():
 )  # fmt: skip
 def test_a_missing_field_is_named_with_the_option(task, label, message):
   with pytest.raises(ValueError, match=message):
-    experiment.build(tiny_config(label, **task), num_classes=13)
+    experiment.build(tiny_config(label, **task), space=LabelSpace.of_count(13))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def _random(seed, num_images=17, ties=True, dtype=np.float32):
 _COMBINATIONS = [
   dict(vocab=v, axis=a, cut=c, denominator=d, normalise_weights=n)
   for v, a, c, d, n in itertools.product(
-    ap.VOCABS, ap.AXES, ap.CUTS, ap.DENOMINATORS, (True, False)
+    *map(get_args, (ap.Vocab, ap.Axis, ap.Cut, ap.Denominator)), (True, False)
   )
   if (c, d) != ('none', 'min_n_k')
 ]
@@ -199,7 +200,7 @@ def test_brute_force(options):
     assert actual == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize('axis', ap.AXES)
+@pytest.mark.parametrize('axis', get_args(ap.Axis))
 def test_scikit_learn(axis):
   rng = np.random.default_rng(3)
   scores = rng.permuted(np.arange(60 * 12.0)).reshape(60, 12)  # no ties
@@ -224,8 +225,8 @@ def test_scikit_learn(axis):
   assert actual == pytest.approx(100 * expected, rel=1e-12)
 
 
-@pytest.mark.parametrize('cut', ap.CUTS)
-@pytest.mark.parametrize('axis', ap.AXES)
+@pytest.mark.parametrize('cut', get_args(ap.Cut))
+@pytest.mark.parametrize('axis', get_args(ap.Axis))
 def test_order_of_batches_is_immaterial(axis, cut, monkeypatch):
   monkeypatch.setattr(ranking, '_SCRATCH_CELLS', 30)  # several chunks a batch
   scores, labels, _, annotated = _random(4, num_images=60)
@@ -261,7 +262,7 @@ def test_per_class_cut_holds_few_entries():
 
 def test_exclude_equals_a_smaller_set():
   scores, labels, _, annotated = _random(7)
-  for axis in ap.AXES:
+  for axis in get_args(ap.Axis):
     options = RankingOptions(k=3, axis=axis)
     accumulator = ranking.RankingAccumulator(
       _NUM_CLASSES, options, annotated=annotated
@@ -346,10 +347,15 @@ def test_bad_input():
   for label in (4, -2):
     with pytest.raises(ValueError, match=rf'label ids {label} of images 7'):
       _accumulator().add_full(_SCORES[:1], np.array([[label]]), np.array([7]))
-  with pytest.raises(ValueError, match='k must be at least 1'):
+  with pytest.raises(ValueError, match='k=0 must be int of at least 1'):
     RankingOptions(k=0)
-  for name in ('vocab', 'axis', 'cut', 'denominator'):
-    with pytest.raises(ValueError, match=f"{name} must be .* got 'klass'"):
+  for name, valid in (
+    ('vocab', 'annotated, all'),
+    ('axis', 'class, image, pooled'),
+    ('cut', 'per_image, per_class, none'),
+    ('denominator', 'all_positives, min_n_k, retrieved'),
+  ):
+    with pytest.raises(ValueError, match=f"^{name}='klass'; valid: {valid}$"):
       RankingOptions(**{name: 'klass'})
   with pytest.raises(ValueError, match='needs a cut at k'):
     RankingOptions(cut='none', denominator='min_n_k')

@@ -1,6 +1,7 @@
 """ResNet: sizes, strides and dilation, modes, options, sharding."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ def test_endpoint_sizes_with_the_stride_in_the_first_unit(stride_in):
   assert [sizes[b][0] for b in BLOCKS] == [75, 38, 19, 10]
 
 
-@pytest.mark.parametrize('stride_in', resnet.STRIDE_PLACEMENTS)
+@pytest.mark.parametrize('stride_in', get_args(resnet.StrideIn))
 @pytest.mark.parametrize(
   ('size', 'output_stride', 'expected'),
   [
@@ -132,7 +133,7 @@ def test_dilation_of_the_slim_layout():
   assert rates(8) == [[1] * 3, [1] * 4, [2] * 6, [4] * 3]
 
 
-@pytest.mark.parametrize('stride_in', resnet.STRIDE_PLACEMENTS)
+@pytest.mark.parametrize('stride_in', get_args(resnet.StrideIn))
 @pytest.mark.parametrize('output_stride', [8, 16])
 def test_dense_features_subsample_to_strided_ones(output_stride, stride_in):
   """Everywhere, borders included: all padding is symmetric zeros."""
@@ -284,15 +285,15 @@ def test_bfloat16_stays_close_and_keeps_float32_where_it_must():
     ('bn', 'group', 'ghost'),
     ('compute_dtype', 'float16', 'bfloat16'),
     ('conv', 'im2col', 'matmul'),
-    ('remat', 'yes', 'True'),
-    ('width', 0, 'positive'),
-    ('bn_group', 2.5, 'positive'),
+    ('remat', 'yes', 'bool'),
+    ('width', 0, 'int of at least 1'),
+    ('bn_group', 2.5, 'int of at least 1'),
     ('bn_decay', 1.0, r'\[0, 1\)'),
     ('bn_epsilon', 0.0, 'above 0'),
   ],
 )
 def test_bad_options_are_named(option, value, choice):
-  with pytest.raises(ValueError, match=rf'model\.{option}: .*{choice}'):
+  with pytest.raises(ValueError, match=rf'model\.{option}={value!r}.*{choice}'):
     resnet.Model(**{option: value})
 
 

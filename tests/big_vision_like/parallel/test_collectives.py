@@ -13,6 +13,7 @@ import pytest
 
 from big_vision_like import experiment
 from big_vision_like.training import step
+from input_pipeline.labels.space import LabelSpace
 from tests import hlo, tiny
 
 # The backbone is data-parallel over all devices, whatever the mesh.
@@ -91,7 +92,7 @@ def build(mesh, **changes):
     'task.class_multiple': 88,
     **changes,
   }
-  return experiment.build(tiny.config(**changes), num_classes=13)
+  return experiment.build(tiny.config(**changes), space=LabelSpace.of_count(13))
 
 
 def counted(text, mesh):

@@ -7,6 +7,8 @@ import pytest
 from big_vision_like import experiment, opening, train
 from big_vision_like.checkpoints import folders, manager
 from big_vision_like.runtime import writers
+from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -44,7 +46,7 @@ class Run:
 
   def __call__(self, folder, num_classes, mesh, **changes):
     ids = []
-    real = opening.pipeline.TrainIterator.__next__
+    real = pipeline.TrainIterator.__next__
     devices = jax.devices()[: mesh[0] * mesh[1]]
 
     def noting(iterator):
@@ -53,7 +55,7 @@ class Run:
       return batch
 
     with self._monkeypatch.context() as patch:
-      patch.setattr(opening.pipeline.TrainIterator, '__next__', noting)
+      patch.setattr(pipeline.TrainIterator, '__next__', noting)
       build = experiment.build
       patch.setattr(
         opening.experiment,
@@ -78,7 +80,7 @@ def restored(folder, num_classes, mesh, **changes):
   """The state of step SAVED on a mesh."""
   exp = experiment.build(
     config(num_classes, mesh, **changes),
-    num_classes=num_classes,
+    space=LabelSpace.of_count(num_classes),
     devices=jax.devices()[: mesh[0] * mesh[1]],
   )
   ckpt = manager.Checkpointer(str(folder), read_only=True)
@@ -100,7 +102,9 @@ def only_first(folder, tmp_path):
   return new
 
 
-@pytest.fixture(scope='module', params=[500, 18_291])
+@pytest.fixture(
+  scope='module', params=[500, pytest.param(18_291, marks=pytest.mark.nightly)]
+)
 def undisturbed(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp('whole')
   with pytest.MonkeyPatch.context() as patch:

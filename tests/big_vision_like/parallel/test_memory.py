@@ -7,14 +7,18 @@ import pytest
 
 from big_vision_like import experiment, plan
 from big_vision_like.checkpoints import manager
+from big_vision_like.training import optim
 from input_pipeline import device
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
 def build(**changes):
   num = changes.get('mesh.data', 8) * changes.get('mesh.model', 1)
   return experiment.build(
-    tiny.config(**changes), num_classes=13, devices=jax.devices()[:num]
+    tiny.config(**changes),
+    space=LabelSpace.of_count(13),
+    devices=jax.devices()[:num],
   )
 
 
@@ -109,7 +113,7 @@ def test_checkpoints_do_not_depend_on_split_slots(tmp_path, before, after):
   first = build(**mesh, **{'mesh.shard_slots': before})
   state, _ = run(first, first.init(0), 1)
   ckpt = manager.Checkpointer(str(tmp_path))
-  ckpt.save(1, state, {'step': 1})
+  ckpt.save(1, state, {'config': {}, 'num_classes': 13})
   ckpt.wait()
   ckpt.close()
   other = build(**mesh, **{'mesh.shard_slots': after})
@@ -189,12 +193,13 @@ def test_a_million_classes_on_eight_devices():
         'task.prior': 1e-6,
       }
     ),
-    num_classes=classes,
+    space=LabelSpace.of_count(classes),
   )
   state, losses = run(exp, exp.init(0), 3)
   assert np.isfinite(losses).all()
   assert int(state.nonfinite_step) == -1
-  slots = state.opt_state.slots.values()
+  slots = optim.slot_trees(state.opt_state).values()
+  assert len(slots) == 2
   for params in (state.params, *slots):
     kernel = params['head']['kernel']
     assert kernel.shape == (features, classes)

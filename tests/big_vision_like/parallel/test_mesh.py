@@ -70,11 +70,64 @@ def test_split_slots_take_the_first_whole_dim(name, shape, expected):
   created = mesh.create(dict(data=4, model=2))
   placed = mesh.shardings(tree, created, shard_slots=True)
   assert placed[f'opt_state/slots/ms/{name}'].spec == expected
-  assert placed[name].spec == mesh.spec_for(name, leaf)
+  assert placed[name].spec == mesh.spec_for(name, leaf.ndim)
   whole = mesh.shardings(tree, created)
   assert whole[f'opt_state/slots/ms/{name}'].spec == whole[name].spec
   alone = mesh.create(dict(data=1, model=8))
-  assert mesh.slot_spec(name, leaf, alone) == mesh.spec_for(name, leaf)
+  spec = mesh.spec_for(name, leaf.ndim)
+  assert mesh.slot_spec(spec, leaf, alone) == spec
+
+
+@pytest.mark.parametrize('place', ['', 'params/', 'opt_state/slots/ms/'])
+@pytest.mark.parametrize(
+  'arrays, expected',
+  [
+    # A matrix and its vector: the class-partitioned head.
+    (
+      {'head/kernel': (4, 16), 'head/bias': (16,)},
+      {'head/kernel': P(None, 'model'), 'head/bias': P('model')},
+    ),
+    # Heads for pixels: 21 classes, which no mesh divides.
+    ({'head/kernel': (1, 1, 4, 21), 'head/bias': (21,)}, {}),
+    ({'head/kernel': (3, 3, 4, 21), 'head/bias': (21,)}, {}),
+    ({'head/rate6/kernel': (3, 3, 4, 21), 'head/rate6/bias': (21,)}, {}),
+    # Boxes and their classes, in modules of the head.
+    ({'head/boxes/kernel': (4, 84), 'head/boxes/bias': (84,)}, {}),
+    ({'box_head/kernel': (4, 21), 'box_head/bias': (21,)}, {}),
+    # Two heads of one tree, told apart.
+    (
+      {
+        'a/head/kernel': (4, 16), 'a/head/bias': (16,),
+        'b/head/kernel': (1, 1, 4, 21), 'b/head/bias': (21,),
+      },
+      {'a/head/kernel': P(None, 'model'), 'a/head/bias': P('model')},
+    ),
+    # A slot of the bias alone: the kernel is frozen.
+    ({'head/bias': (16,)}, {'head/bias': P('model')}),
+    ({'head/kernel': (16,), 'head/bias': (4, 16)}, {}),
+  ],
+)  # fmt: skip
+def test_the_rule_of_a_head_is_its_name_and_rank(arrays, expected, place):
+  tree = {f'{place}{name}': np.zeros(size) for name, size in arrays.items()}
+  placed = mesh.shardings(tree, mesh.create(dict(data=2, model=4)))
+  for name in arrays:
+    assert placed[f'{place}{name}'].spec == expected.get(name, P()), name
+
+
+def test_workers_copies_of_a_head_for_pixels_are_whole():
+  make = lambda *shape: {
+    'kernel': np.zeros((3, *shape)), 'bias': np.zeros((3, shape[-1]))
+  }  # fmt: skip
+  created = mesh.create(dict(data=2, model=4))
+  heads = {'head': make(4, 16), 'pixels': {'head': make(1, 1, 4, 21)}}
+  tree = {'workers': {'params': heads}}
+  placed = mesh.shardings(tree, created)['workers']['params']
+  assert placed['head']['kernel'].spec == P(None, None, 'model')
+  assert placed['head']['bias'].spec == P(None, 'model')
+  assert placed['pixels']['head']['kernel'].spec == P()
+  assert placed['pixels']['head']['bias'].spec == P()
+  assert mesh.spec_for('workers/params/head/kernel', 3) == P(None, 'model')
+  assert mesh.spec_for('workers/params/head/kernel', 5) == P()
 
 
 def test_odd_class_count_is_refused_with_the_key_to_change():

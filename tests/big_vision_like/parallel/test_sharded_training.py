@@ -7,6 +7,7 @@ import pytest
 from big_vision_like import experiment
 from big_vision_like.tasks import multilabel
 from input_pipeline import device, pipeline
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 MESHES = [
@@ -24,7 +25,9 @@ def train(steps, **changes):
   config = tiny.config(**{'schedule.lr': 1e-3, **changes})
   source = pipeline.open_source(config.input.source)
   num = config.mesh.data * config.mesh.model
-  exp = experiment.build(config, num_classes=13, devices=jax.devices()[:num])
+  exp = experiment.build(
+    config, space=LabelSpace.of_count(13), devices=jax.devices()[:num]
+  )
   state = exp.init(0)
   data = pipeline.train(
     source,

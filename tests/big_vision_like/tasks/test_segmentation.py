@@ -7,8 +7,10 @@ import pytest
 from flax import linen as nn
 from scipy import ndimage
 
+from big_vision_like.config import plugins
 from big_vision_like.tasks import segmentation
 from big_vision_like.training import step
+from input_pipeline.labels.space import LabelSpace
 
 SIDE, STRIDE, GRID = 25, 8, 4  # features at 0, 8, 16 and 24
 NUM_NAMES, NUM_OUTPUTS = 4, 5
@@ -27,7 +29,7 @@ class EighthPixel(nn.Module):
 def make(seed=0, **options):
   """(task, params, batch): the last example does not count."""
   task = segmentation.Task(
-    EighthPixel(), num_classes=NUM_NAMES, rates=RATES, **options
+    EighthPixel(), space=LabelSpace.of_count(NUM_NAMES), rates=RATES, **options
   )
   rng = np.random.default_rng(seed)
   labels = rng.integers(0, NUM_OUTPUTS, (4, SIDE, SIDE), np.uint8)
@@ -153,7 +155,7 @@ def test_gradient_is_that_of_the_mean():
   assert found == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize('normalise', segmentation.NORMALISE)
+@pytest.mark.parametrize('normalise', ['batch', 'image'])
 def test_void_has_no_loss_and_no_gradient(normalise):
   task, params, batch = make(normalise=normalise)
   batch['segmentation'][:] = 255
@@ -186,7 +188,10 @@ def test_large_logits_do_not_overflow():
 
 def test_without_a_background_ids_are_labels():
   task = segmentation.Task(
-    EighthPixel(), num_classes=NUM_OUTPUTS, background=False, rates=RATES
+    EighthPixel(),
+    space=LabelSpace.of_count(NUM_OUTPUTS),
+    background=False,
+    rates=RATES,
   )
   other, params, batch = make()
   assert task.num_classes == NUM_OUTPUTS and other.num_classes == NUM_NAMES
@@ -198,7 +203,7 @@ def test_without_a_background_ids_are_labels():
 def test_the_prediction_is_the_logits_of_the_grid():
   task, params, batch = make()
   state = type('State', (), dict(params=params, extra={}))
-  found = task.predict_fns['logits'](state, batch)['logits']
+  found = task.predictions['logits'](state, batch)['logits']
   assert found.shape == (4, GRID, GRID, NUM_OUTPUTS)
   assert found.dtype == jnp.float32
   np.testing.assert_allclose(
@@ -209,23 +214,45 @@ def test_the_prediction_is_the_logits_of_the_grid():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    (dict(loss_at='all'), r"task\.loss_at='all'; valid: grid, pixels"),
-    (dict(normalise='pixel'), r"task\.normalise='pixel'; valid: batch, image"),
-    (dict(class_multiple=8), r'task\.class_multiple=8: .* must be 1'),
-    (dict(num_classes=255), r'num_classes=255 .* 2 to 255 classes'),
-    (dict(num_classes=0), r'task\.num_classes=0 and task\.background=True'),
-    (dict(num_classes=1, background=False), r'task\.num_classes=1'),
-    (dict(rates=()), r'task\.rates=\(\) must be different numbers'),
-    (dict(rates=(6, 6)), r'task\.rates=\(6, 6\) must be different'),
-    (dict(rates=(0, 6)), r'task\.rates=\(0, 6\) must be different'),
-    (dict(pixels='caffe'), r"task\.pixels='caffe'; valid:"),
+    (dict(space=LabelSpace.of_count(255)), r'^255 labels .* 2 to 255 classes'),
+    (
+      dict(space=LabelSpace.of_count(1), background=False),
+      r'^1 labels and task\.background=False',
+    ),
+  ],
+)
+def test_labels_that_do_not_fit_are_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    segmentation.Task(
+      EighthPixel(), **dict(space=LabelSpace.of_count(20)) | options
+    )
+
+
+NUMBERS = 'must be list of int of at least 1, not empty, each once'
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(loss_at='all'), "task.loss_at='all'; valid: grid, pixels"),
+    (dict(normalise='pixel'), "task.normalise='pixel'; valid: batch, image"),
+    (dict(rates=()), f'task.rates=() {NUMBERS}'),
+    (dict(rates=(6, 6)), f'task.rates=(6, 6) {NUMBERS}'),
+    (dict(rates=(0, 6)), f'task.rates=(0, 6) {NUMBERS}'),
+    (
+      dict(pixels='caffe'),
+      "task.pixels='caffe'; valid: inception, imagenet, msra",
+    ),
   ],
 )
 def test_mistakes_are_named(options, message):
-  with pytest.raises(ValueError, match=message):
-    segmentation.Task(EighthPixel(), **dict(num_classes=20) | options)
+  with pytest.raises(ValueError) as error:
+    plugins.check_kwargs('task', segmentation.Task, options)
+  assert str(error.value) == message
 
 
 def test_the_largest_numbers_of_classes():
   for num, background in ((254, True), (255, False), (1, True)):
-    segmentation.Task(EighthPixel(), num_classes=num, background=background)
+    segmentation.Task(
+      EighthPixel(), space=LabelSpace.of_count(num), background=background
+    )

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from big_vision_like.config import plugins
 from big_vision_like.tasks import softmax
 from big_vision_like.tasks.parts import backbone_task
+from input_pipeline.labels.space import LabelSpace
 
 NUM_CLASSES = 5
 
@@ -22,7 +24,7 @@ class Mean(nn.Module):
 
 
 def make(**options):
-  task = softmax.Task(Mean(), num_classes=NUM_CLASSES, **options)
+  task = softmax.Task(Mean(), space=LabelSpace.of_count(NUM_CLASSES), **options)
   rng = np.random.default_rng(0)
   batch = {
     'image': rng.integers(0, 256, (6, 4, 4, 3), np.uint8),
@@ -104,10 +106,13 @@ def test_pixels():
 @pytest.mark.parametrize(
   'options,message',
   [
-    (dict(mixup=-1.0), r'task.mixup=-1'),
+    (dict(mixup=-1.0), r'task.mixup=-1.0 must be float of at least 0'),
+    (dict(mixup=float('inf')), r'task.mixup=inf must be float of at least 0'),
+    (dict(label_smoothing=1), r'task.label_smoothing=1 must .* in \[0, 1\)'),
+    (dict(class_multiple=0), r'task.class_multiple=0 must be int of at least'),
     (dict(pixels='caffe'), r"task.pixels='caffe'; valid: inception, imagenet"),
   ],
 )
 def test_mistakes_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    make(**options)
+    plugins.check_kwargs('task', softmax.Task, options)

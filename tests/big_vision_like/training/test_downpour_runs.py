@@ -6,6 +6,7 @@ import pytest
 
 from big_vision_like import experiment, plan, train
 from big_vision_like.checkpoints import folders, reading
+from input_pipeline.labels.space import LabelSpace
 from tests import hlo, tiny
 from tests.big_vision_like.parallel import test_sharded_training as sharded
 from tests.big_vision_like.training.test_downpour import same
@@ -26,6 +27,7 @@ def eight_workers():
 
 @pytest.mark.slow
 @pytest.mark.usual_compiling
+@pytest.mark.nightly
 def test_one_worker_trains_as_without_workers_to_the_bit(synchronous):
   for policy in ('round_robin', 'event'):
     options = {'train.downpour.workers': 1, 'train.downpour.policy': policy}
@@ -71,7 +73,7 @@ def test_no_collective_moves_copies():
     **ASYNC,
     **{'mesh.data': 4, 'mesh.model': 2, 'train.downpour.workers': workers},
   )
-  exp = experiment.build(config, num_classes=13)
+  exp = experiment.build(config, space=LabelSpace.of_count(13))
   with jax.set_mesh(exp.mesh):
     lowered = exp.jitted_train_step.lower(exp.abstract_state, exp.batch_spec)
   moved = hlo.collectives(lowered.compile().as_text())
@@ -83,7 +85,9 @@ def test_no_collective_moves_copies():
 def test_copies_that_the_devices_do_not_divide_are_whole():
   config = tiny.config(**ASYNC, **{'mesh.data': 2, 'mesh.model': 4})
   config.train.downpour.workers = 3
-  copies = experiment.build(config, num_classes=13).abstract_state.workers
+  copies = experiment.build(
+    config, space=LabelSpace.of_count(13)
+  ).abstract_state.workers
   kernel, conv = copies.params['head']['kernel'], copies.params['backbone']
   assert kernel.sharding.shard_shape(kernel.shape) == (3, 128, 4)
   for leaf in jax.tree.leaves(conv):
@@ -133,13 +137,17 @@ def test_warm_start_reaches_the_workers_and_sync_is_no_resume(tmp_path):
 def test_plan_counts_the_copies_and_shows_the_servers():
   changes = {**ASYNC, **ONE, 'train.downpour.workers': 5}
   exp = experiment.build(
-    tiny.config(**changes), num_classes=13, devices=jax.devices()[:1]
+    tiny.config(**changes),
+    space=LabelSpace.of_count(13),
+    devices=jax.devices()[:1],
   )
   made = plan.make(exp)
   assert made.worker_bytes == 5 * made.param_bytes + 4 * 5
   base = plan.make(
     experiment.build(
-      tiny.config(**ONE), num_classes=13, devices=jax.devices()[:1]
+      tiny.config(**ONE),
+      space=LabelSpace.of_count(13),
+      devices=jax.devices()[:1],
     )
   )
   assert made.device_bytes == base.device_bytes + made.worker_bytes
@@ -154,12 +162,17 @@ def test_plan_counts_the_copies_and_shows_the_servers():
       {'train.downpour.head_shards': 3},
       r'head_shards=3 does not divide task\.class_multiple=8.*multiple of 3',
     ),
-    ({'train.downpour.head_shards': 0}, r'head_shards=0 must be at least 1'),
-    ({'train.downpour.servers': 0}, r'servers=0 must be at least 1'),
-    ({'train.downpour.workers': 0}, r'workers=0 must be at least 1'),
+    (
+      {'train.downpour.head_shards': 0},
+      r'head_shards=0 must be int of at least',
+    ),
+    ({'train.downpour.servers': 0}, r'servers=0 must be int of at least 1'),
+    ({'train.downpour.workers': 0}, r'workers=0 must be int of at least 1'),
     ({'train.downpour.policy': 'lifo'}, r"policy='lifo'; valid: round_robin"),
   ],
 )
 def test_config_errors_name_the_key(changes, words):
   with pytest.raises(ValueError, match=words):
-    experiment.build(tiny.config(**{**ASYNC, **changes}), num_classes=13)
+    experiment.build(
+      tiny.config(**{**ASYNC, **changes}), space=LabelSpace.of_count(13)
+    )

@@ -15,6 +15,7 @@ import pytest
 from big_vision_like import experiment
 from big_vision_like.models import resnet
 from big_vision_like.parallel import mesh
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 PARTS = {
@@ -33,7 +34,10 @@ def built(freeze: str, **changes) -> experiment.Experiment:
     **{'model.freeze': freeze, 'optim.weight_decay_on': 'all'}, **changes
   )
   return experiment.build(
-    config, num_examples=60, num_classes=13, devices=jax.devices()[:2]
+    config,
+    num_examples=60,
+    space=LabelSpace.of_count(13),
+    devices=jax.devices()[:2],
   )
 
 
@@ -88,7 +92,7 @@ def test_frozen_parameters_have_no_slots(freeze):
   params = arrays_of_shapes(exp.abstract_state.params)
   slots = arrays_of_shapes(exp.abstract_state.opt_state)
   expected = [n for n in params if not is_frozen(n, freeze)]
-  for slot in ('ms', 'mom'):
+  for slot in ('nu', 'trace'):
     found = [n for n in slots if f'/{slot}/' in f'/{n}']
     assert len(found) == len(expected) < len(params) + (freeze == 'none')
     assert all(any(f.endswith(n) for f in found) for n in expected)
@@ -145,5 +149,7 @@ def test_no_convolution_behind_a_frozen_backbone():
 
 
 def test_unknown_part_is_named():
-  with pytest.raises(ValueError, match=r"model.freeze: 'conv9' is not one of"):
+  with pytest.raises(
+    ValueError, match=r"model.freeze='conv9'; valid: none, conv1"
+  ):
     built('conv9')

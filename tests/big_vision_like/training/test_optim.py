@@ -147,10 +147,11 @@ def test_float64_rollout(cfg, rule):
 def test_rmsprop_slots_start_at_one_and_zero():
   params = make_params()
   state = optim.build({'type': 'rmsprop'}, SCHEDULE, params).init(params)
-  assert state.slots.keys() == {'ms', 'mom'}
-  assert all(np.all(s == 1) for s in jax.tree.leaves(state.slots['ms']))
-  assert all(np.all(s == 0) for s in jax.tree.leaves(state.slots['mom']))
-  assert tuple(flat(state.slots['ms'])) == PATHS
+  slots = optim.slot_trees(state)
+  assert slots.keys() == {'rms/nu', 'momentum/trace'}
+  assert all(np.all(s == 1) for s in jax.tree.leaves(slots['rms/nu']))
+  assert all(np.all(s == 0) for s in jax.tree.leaves(slots['momentum/trace']))
+  assert tuple(flat(slots['rms/nu'])) == PATHS
 
 
 def test_rmsprop_first_steps_by_hand():
@@ -308,7 +309,10 @@ def test_frozen_parameters_never_change_and_have_no_slots(kind):
   for name, value in flat(start['backbone']).items():
     np.testing.assert_array_equal(flat(params['backbone'])[name], value)
   assert np.all(params['head']['kernel'] != start['head']['kernel'])
-  for slot in state.slots.values():
+  slots = optim.slot_trees(state)
+  num = {'rmsprop': 2, 'momentum': 1, 'adam': 2, 'sgd': 0}
+  assert len(slots) == num[kind]
+  for slot in slots.values():
     assert list(flat(slot)) == ['head/bias', 'head/kernel']
 
 
@@ -358,9 +362,8 @@ def test_param_paths():
 def test_builds_from_shapes_alone():
   shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_params()))
   tx = optim.build({'type': 'rmsprop'}, SCHEDULE, shapes)
-  assert jax.eval_shape(tx.init, shapes).slots['ms']['head']['bias'].shape == (
-    5,
-  )
+  slots = optim.slot_trees(jax.eval_shape(tx.init, shapes))
+  assert slots['rms/nu']['head']['bias'].shape == (5,)
 
 
 @pytest.mark.parametrize(
@@ -370,24 +373,43 @@ def test_builds_from_shapes_alone():
     (dict(), 'optim.type.*rmsprop, momentum, sgd, adam'),
     (dict(type='rmsprop', rho=0.9), 'optim.rho: unknown.*decay.*freeze'),
     (dict(type='sgd', momentum=0.9), 'optim.momentum: unknown.*sgd takes'),
-    (dict(type='rmsprop', decay=1.0), r'optim.decay must be in \[0, 1\)'),
-    (dict(type='rmsprop', decay=-0.1), 'optim.decay'),
-    (dict(type='rmsprop', momentum=1.5), 'optim.momentum'),
-    (dict(type='rmsprop', epsilon=0), 'optim.epsilon'),
-    (dict(type='rmsprop', epsilon='1'), 'optim: epsilon must be'),
-    (dict(type='rmsprop', initial_ms=-1), 'optim.initial_ms'),
-    (dict(type='momentum', nesterov=1), 'optim: nesterov must be bool'),
-    (dict(type='adam', beta2=1), 'optim.beta2'),
-    (dict(type='sgd', weight_decay=-1e-4), 'optim.weight_decay must'),
-    (dict(type='sgd', weight_decay=float('nan')), 'optim.weight_decay must'),
-    (dict(type='sgd', weight_decay_on='conv'), 'optim.weight_decay_on'),
-    (dict(type='sgd', decoupled='no'), 'optim: decoupled must be bool'),
-    (dict(type='sgd', clip=1.0), 'optim: clip must be'),
-    (dict(type='sgd', clip=('norm', 1.0)), 'optim.clip must be a pair'),
-    (dict(type='sgd', clip=('global_norm', 0)), 'optim.clip'),
+    (
+      dict(type='rmsprop', decay=1.0),
+      r'optim.decay=1.0 must be float in \[0, 1\)',
+    ),
+    (dict(type='rmsprop', decay=-0.1), 'optim.decay=-0.1 must'),
+    (dict(type='rmsprop', momentum=1.5), 'optim.momentum=1.5 must'),
+    (dict(type='rmsprop', epsilon=0), 'optim.epsilon=0 must be float above 0'),
+    (dict(type='rmsprop', epsilon='1'), "optim.epsilon='1' must be float"),
+    (dict(type='rmsprop', initial_ms=-1), 'optim.initial_ms=-1 must be'),
+    (dict(type='momentum', nesterov=1), 'optim.nesterov=1 must be bool'),
+    (dict(type='adam', beta2=1), r'optim.beta2=1 must be float in \[0, 1\)'),
+    (
+      dict(type='sgd', weight_decay=-1e-4),
+      'optim.weight_decay=-0.0001 must be float of at least 0',
+    ),
+    (dict(type='sgd', weight_decay=float('nan')), 'weight_decay=nan must be'),
+    (dict(type='sgd', weight_decay=float('inf')), 'weight_decay=inf must be'),
+    (
+      dict(type='sgd', weight_decay_on='conv'),
+      "optim.weight_decay_on='conv'; valid: kernels, all",
+    ),
+    (dict(type='sgd', decoupled='no'), "optim.decoupled='no' must be bool"),
+    (dict(type='sgd', clip=1.0), r"optim.clip=1.0 must be \('global_norm' or"),
+    (
+      dict(type='sgd', clip=('norm', 1.0)),
+      r"clip=\('norm', 1.0\) must be \('global_norm' or 'per_tensor', float",
+    ),
+    (
+      dict(type='sgd', clip=('global_norm', 0)),
+      r'optim.clip=.*float above 0\)',
+    ),
     (dict(type='sgd', freeze=['backbon/.*']), 'optim.freeze.*backbone, head'),
     (dict(type='sgd', freeze=['backbone']), 'optim.freeze.*as a whole'),
-    (dict(type='sgd', freeze='head/.*'), 'optim: freeze must be list'),
+    (
+      dict(type='sgd', freeze='head/.*'),
+      "optim.freeze='head/.*' must be list of str",
+    ),
     (dict(type='sgd', freeze=['(']), 'not a regular expression'),
     (dict(type='sgd', freeze=['.*']), 'leaves no parameter'),
     (
@@ -396,9 +418,12 @@ def test_builds_from_shapes_alone():
     ),
     (
       dict(type='sgd', lr_multipliers=[('head/.*', -2.0)]),
-      'optim.lr_multipliers must',
+      r'optim.lr_multipliers=.*-2.0.* must be list of \(str, float of at',
     ),
-    (dict(type='sgd', lr_multipliers=['head/.*']), 'pairs'),
+    (
+      dict(type='sgd', lr_multipliers=['head/.*']),
+      r'optim.lr_multipliers=.* must be list of \(str, float',
+    ),
   ],
 )
 def test_mistakes_are_named(cfg, message):

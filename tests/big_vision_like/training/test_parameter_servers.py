@@ -9,6 +9,7 @@ from big_vision_like import experiment
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.training import parameter_servers
 from configs import jft_resnet
+from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
 
@@ -74,7 +75,7 @@ def test_text(paper):
 
 
 def test_synchronous_runs_have_none():
-  exp = experiment.build(tiny.config(), num_classes=13)
+  exp = experiment.build(tiny.config(), space=LabelSpace.of_count(13))
   assert exp.servers == ''
 
 

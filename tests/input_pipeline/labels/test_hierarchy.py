@@ -138,7 +138,9 @@ def test_unlisted_nodes_are_an_error_unless_asked_for():
   assert rows(dag.parents.ends, dag.parents.values) == [[], [], [1]]
   assert dag.depth.tolist() == [3, 0, 1]  # through nodes without an id
   assert dag.statistics.num_unlisted == 2
-  with pytest.raises(ValueError, match="must be 'error' or 'traverse'"):
+  with pytest.raises(
+    ValueError, match="unlisted='add'; valid: error, traverse"
+  ):
     Hierarchy.from_edges(labels, EDGES, unlisted='add')
 
 
@@ -354,7 +356,8 @@ def test_max_depth(tmp_path):
   ):
     hierarchy.load(path, Vocabulary(NAMES), max_depth=2)
   for wrong in (0, True, 2.0):
-    with pytest.raises(ValueError, match='max_depth must be an integer'):
+    expected = f'max_depth={wrong} must be int of at least 1 or None'
+    with pytest.raises(ValueError, match=expected):
       hierarchy.load(path, Vocabulary(NAMES), max_depth=wrong)
 
 

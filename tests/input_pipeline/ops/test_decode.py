@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from input_pipeline import ops
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.decode import Decode
@@ -255,10 +256,11 @@ def test_limits_are_options():
     decode(data, max_megabytes=len(data) / 2**20 * 0.99)
   for options in (
     dict(max_megapixels=0), dict(max_megapixels=1000), dict(max_megabytes=0),
-    dict(min_size=0.5),
+    dict(min_size=0.5), dict(min_size=0), dict(max_megabytes=float('inf')),
   ):  # fmt: skip
-    with pytest.raises(ValueError, match=next(iter(options))):
-      Decode(OpContext(), **options)
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f'{name}={value} must be'):
+      ops.build([dict(op='decode', **options)], OpContext())
 
 
 def test_min_size_reduces_jpegs_but_not_below():

@@ -84,11 +84,18 @@ def test_keep():
   'spec,message',
   [
     (dict(op='labels'), "missing option 'max_labels'"),
-    (dict(op='labels', max_labels=0), 'max_labels must be a positive'),
-    (dict(op='labels', max_labels=True), 'max_labels must be int'),
-    (dict(op='labels', max_labels=2, fill_in='no'), 'fill_in must be bool'),
+    (dict(op='labels', max_labels=0), 'max_labels=0 must be int of at least 1'),
+    (dict(op='labels', max_labels=True), 'max_labels=True must be int'),
+    (
+      dict(op='labels', max_labels=2, fill_in='no'),
+      "fill_in='no' must be bool",
+    ),
+    (
+      dict(op='labels', max_labels=2, min_confidence=1.5),
+      r'min_confidence=1\.5 must be float in \[0, 1\] or None',
+    ),
     (dict(op='labels', max_labels=2, fill_in=True), 'needs a hierarchy'),
-    (dict(op='keep', fields='image'), 'fields must be list'),
+    (dict(op='keep', fields='image'), "fields='image' must be list of str"),
   ],
 )
 def test_mistakes_are_named(spec, message):

@@ -256,9 +256,12 @@ def test_arms_of_the_study_spoil_a_clean_world(noise):
   'options, words',
   [
     (dict(kind='wrong', rate=0.1), r"kind='wrong'; valid: symmetric, neigh"),
-    (dict(kind='missing', rate=1.5), r'rate=1\.5 must be in \[0, 1\]'),
-    (dict(kind='missing', rate=-0.1), r'rate=-0\.1 must be in \[0, 1\]'),
-    (dict(kind='missing', rate=0.1, seed=-1), 'seed=-1 must be in'),
+    (dict(kind='missing', rate=1.5), r'rate=1\.5 must be float in \[0, 1\]'),
+    (dict(kind='missing', rate=-0.1), r'rate=-0\.1 must be float in \[0, 1\]'),
+    (
+      dict(kind='missing', rate=0.1, seed=-1),
+      r'seed=-1 must be int in \[0, 2\*\*63\)',
+    ),
     (dict(kind='missing'), 'missing option'),
   ],
 )

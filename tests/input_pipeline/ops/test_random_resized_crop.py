@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from input_pipeline import ops
 from input_pipeline.ops import bilinear, geometry
 from input_pipeline.ops.context import OpContext
 
@@ -72,12 +73,14 @@ def test_the_crop_is_resized_and_boxes_follow():
 @pytest.mark.parametrize(
   'options,message',
   [
-    (dict(area=(0, 1)), r'area must be a pair .* at most 1'),
-    (dict(area=0.5), 'area must be a pair'),
-    (dict(aspect=(2, 1)), 'aspect must be a pair'),
-    (dict(size=0), 'size must be a positive'),
+    (dict(area=(0, 1)), r'area=\(0, 1\) must be list of 2 float in \(0, 1\]'),
+    (dict(area=0.5), r'area=0\.5 must be list of 2 float'),
+    (dict(aspect=(2, 1)), r'aspect=\(2, 1\) must be \(low, high\)'),
+    (dict(size=0), 'size=0 must be int of at least 1'),
   ],
 )
 def test_mistakes_are_named(options, message):
-  with pytest.raises(ValueError, match=rf'^input.ops\[1\]: .*{message}'):
-    op(**options)
+  specs = [dict(op='decode'), dict(op='random_resized_crop', size=8) | options]
+  where = r'^input.ops\[1\] \(random_resized_crop\)'
+  with pytest.raises(ValueError, match=rf'{where}.*{message}'):
+    ops.build(specs, OpContext())

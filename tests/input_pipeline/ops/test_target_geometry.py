@@ -6,10 +6,12 @@ import pytest
 from hypothesis import strategies as st
 
 from input_pipeline import ops as example_ops
+from input_pipeline import pipeline
 from input_pipeline.examples import outlines
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.ops import target_geometry
 from input_pipeline.ops.context import OpContext
+from input_pipeline.publishers.coco.source import PERSON
+from input_pipeline.sources.synthetic import Source
 
 CHAINS = {
   'enlarge': [dict(op='resize', size=(150, 190))],
@@ -32,7 +34,7 @@ CHAINS = {
 
 
 def build(specs):
-  return example_ops.build(specs, OpContext())
+  return example_ops.build(specs, OpContext(keypoint_pairs=PERSON.pairs))
 
 
 def run(specs, example, seed=0):
@@ -104,7 +106,7 @@ def test_keypoints_lie_where_the_pixels_went(name):
   specs = CHAINS[name]
   rng = np.random.default_rng(4)
   order = np.arange(17)
-  for a, b in target_geometry.COCO_KEYPOINT_PAIRS:
+  for a, b in PERSON.pairs:
     order[[a, b]] = b, a
   for seed in range(6):
     y, x = rng.integers(3, 77), rng.integers(3, 97)
@@ -316,13 +318,65 @@ def test_mistakes_do_not_wait_for_a_flip(probability):
     'boxes': np.float32([[0, 0, 1, 1]]),
     'keypoints': np.zeros((1, 5, 3), np.float32),
   }
-  with pytest.raises(ValueError, match='COCO are for 17 keypoints, not 5'):
+  with pytest.raises(ValueError, match=r'has \(5, 6\), the example 5'):
     run([flip], example)
   assert 'keypoints' in run([flip | dict(keypoint_pairs=[[1, 4]])], example)
   with pytest.raises(ValueError, match=r'has \(1, 5\), the example 5'):
     run([flip | dict(keypoint_pairs=[[1, 5]])], example)
   with pytest.raises(ValueError, match=r"'boxes' .* must come after all"):
     run([flip], {'image': blank(4, 4), 'box_mask': [], 'boxes': []})
+
+
+@pytest.mark.parametrize('probability', [0.0, 1.0])
+def test_keypoints_of_unknown_pairs_are_not_flipped(probability):
+  specs = [dict(op='random_flip', probability=probability)]
+  (op,) = example_ops.build(specs, OpContext())
+  example = {
+    'image': blank(4, 4),
+    'boxes': np.float32([[0, 0, 1, 1]]),
+    'keypoints': np.zeros((1, 17, 3), np.float32),
+  }
+  with pytest.raises(ValueError, match='which of the 17 keypoints are left'):
+    op(example, np.random.default_rng(0))
+  op(example | {'keypoints': np.zeros((1, 0, 3))}, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize('num', [5, 6, 17])
+def test_keypoints_of_the_synthetic_world_lie_where_the_flipped_scene_has_them(
+  num,
+):
+  size = 48
+  source = Source(
+    num_images=5, image_size=size, annotations=True, num_keypoints=num
+  )
+  flip = dict(op='random_flip', probability=1.0)
+  (op,) = pipeline.build_ops([flip], source)
+  swapped = 0
+  for index in range(5):
+    example = source[index]
+    scene = source.world.scene(index)
+    out = op(example, np.random.default_rng(0))['keypoints']
+    things = [
+      t for t, box in zip(scene.objects, source.world.render(scene, size).boxes)
+      if box[2] > box[0]
+    ]  # fmt: skip
+    for thing, before, after in zip(things, example['keypoints'], out):
+      for i in range(num):
+        # Keypoint i lies at this angle from the object's front, of which the
+        # direction a becomes pi - a in the mirror.
+        if not after[i, 2]:
+          continue
+        turn = 0 if i == 0 else 2 * np.pi * (i - 0.5) / (num - 1)
+        y, x = after[i, :2] / size - (thing.y, 1 - thing.x)
+        front = np.pi - thing.angle
+        c, s = np.cos(front), np.sin(front)
+        u, v = x * c + y * s, y * c - x * s
+        look = source.world.appearance.look(thing.label)
+        found = np.arctan2(v / look.aspect, u)
+        # Bins of the outline are 2 pi / 512 wide.
+        assert abs(np.angle(np.exp(1j * (found - turn)))) < 0.02
+        swapped += not np.array_equal(before[i], after[i])
+  assert swapped > 20
 
 
 @pytest.mark.parametrize('name', CHAINS)
@@ -336,13 +390,32 @@ def test_a_segmentation_that_no_longer_fits_is_not_decoded(name):
 @pytest.mark.parametrize(
   'spec,message',
   [
-    (dict(op='random_crop', size=3, min_box_overlap=2), r'in \[0, 1\], got 2'),
-    (dict(op='random_flip', keypoint_pairs=[[1]]), 'pairs of keypoint numbers'),
-    (dict(op='random_flip', keypoint_pairs=[1, 2]), 'pairs of keypoint'),
-    (dict(op='random_flip', keypoint_pairs=[[1, 2], [2, 3]]), 'once'),
+    (
+      dict(op='random_crop', size=3, min_box_overlap=2),
+      r'min_box_overlap=2 must be float in \[0, 1\]',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[1]]),
+      r'keypoint_pairs=\[\[1\]\] must be list of list of 2 int of at least 0',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[1, 2]),
+      r'keypoint_pairs=\[1, 2\] must be list of list of 2 int',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[-1, 2]]),
+      r'keypoint_pairs=\[\[-1, 2\]\] must be list of list of 2 int of at least',
+    ),
+    (
+      dict(op='random_flip', keypoint_pairs=[[1, 2], [2, 3]]),
+      r'keypoint_pairs=\[\[1, 2\], \[2, 3\]\] must name each keypoint once',
+    ),
     (dict(op='resize_small', size=9, max_size=8), 'at least size=9'),
-    (dict(op='resize_small', size=9, max_size=0), 'the longer side'),
-    (dict(op='resize_long', size=0), 'the longer side'),
+    (
+      dict(op='resize_small', size=9, max_size=0),
+      'max_size=0 must be int of at',
+    ),
+    (dict(op='resize_long', size=0), 'size=0 must be int of at least 1'),
   ],
 )
 def test_mistakes_in_options(spec, message):

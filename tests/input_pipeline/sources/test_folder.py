@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from big_vision_like.config import plugins
+from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import image_files
 from input_pipeline.sources import folder
@@ -152,8 +153,12 @@ def test_records_that_cannot_be_read(tmp_path, monkeypatch):
     (SPLITS, {'split': 'all'}, 'its sub-folders are splits'),
     (SPLITS, {'holdout_percent': 10}, 'its sub-folders are splits'),
     ({'cat/a.jpg': b''}, {}, 'there: cat. If these are classes, use split="al'),
-    ({'cat/a.jpg': b''}, {'holdout_percent': 0}, 'above 0 and below 100'),
-    ({'cat/a.jpg': b''}, {'holdout_percent': True}, 'above 0 and below 100'),
+    ({'cat/a.jpg': b''}, {'holdout_percent': 0}, r'float in \(0, 100\)'),
+    (
+      {'cat/a.jpg': b''},
+      {'holdout_percent': True},
+      'percent=True must be float',
+    ),
     (
       {'cat/a.jpg': b''},
       {'holdout_percent': 5, 'split': 'test'},
@@ -174,7 +179,11 @@ def test_records_that_cannot_be_read(tmp_path, monkeypatch):
     ),
     (SPLITS, {'vocabulary': '/none.txt'}, r'/none\.txt: no such file'),
     (SPLITS, {'hierarchy': '/none.tsv'}, r'/none\.tsv: no such file'),
-    (SPLITS, {'hierarchy_unlisted': 'x'}, 'one of error, traverse, add'),
+    (
+      SPLITS,
+      {'hierarchy_unlisted': 'x'},
+      "unlisted='x'; valid: error, traverse, add",
+    ),
     (SPLITS, {'path': ''}, "path must be a path, got ''"),
     (SPLITS, {'path': 'a\0b'}, 'without NUL'),
     (SPLITS, {'path': '/no/such/folder'}, "'/no/such/folder': no such folder"),
@@ -183,7 +192,7 @@ def test_records_that_cannot_be_read(tmp_path, monkeypatch):
 def test_mistakes(tmp_path, files, options, message):
   path = make(tmp_path, files)
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    folder.Source(**{'path': path, **options})
+    pipeline.open_source({'type': 'folder', 'path': path, **options})
 
 
 def test_links(tmp_path):

@@ -274,7 +274,7 @@ COLOURS = {
     (SPLITS, {'split': 'all'}, 'has splits of its own .train, val.: give one'),
     (SPLITS, {'holdout_percent': 10}, 'has splits of its own'),
     (WHOLE, {}, 'splits there: none. Where images and masks are not divided'),
-    (WHOLE, {'holdout_percent': 0}, 'above 0 and below 100'),
+    (WHOLE, {'holdout_percent': 0}, r'percent=0 must be float in'),
     (WHOLE, {'holdout_percent': 5, 'split': 'x'}, 'valid with holdout_percent'),
     (CLASSES, {'split': 'all'}, 'no folders images and masks in it'),
     (
@@ -341,7 +341,7 @@ COLOURS = {
 def test_mistakes(tmp_path, files, options, message):
   path = write(tmp_path, files)
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    Source(**{'path': path, **options})
+    pipeline.open_source({'type': 'masks', 'path': path, **options})
 
 
 def test_void_alone_is_a_class_less_mask_not_a_mistake(tmp_path):
@@ -453,13 +453,16 @@ def test_task_must_agree_about_the_background(tmp_path):
   segmentation = dict(type='segmentation')
   assert len(pipeline.open_train(config(segmentation))) == 2
   assert len(pipeline.open_train(config(dict(type='multilabel')))) == 2
+  # The task takes the background of the data where it is not told of one.
+  assert len(pipeline.open_train(config(segmentation, background=False))) == 2
+  told = segmentation | {'background': True}
   with pytest.raises(ValueError, match=r'background=True, but .* first class'):
-    pipeline.open_train(config(segmentation, background=False))
+    pipeline.open_train(config(told, background=False))
   with pytest.raises(ValueError, match=r'background=False, but .* the backgr'):
     pipeline.open_train(config(segmentation | {'background': False}))
   part = dict(background=False, subset=dict(num_images=1))
   with pytest.raises(ValueError, match='background=True, but'):
-    pipeline.open_train(config(segmentation, **part))
+    pipeline.open_train(config(told, **part))
 
 
 def test_masks_of_the_synthetic_world_have_a_background():

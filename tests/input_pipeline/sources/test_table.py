@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from big_vision_like.config import plugins
+from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.sources import table
 
@@ -262,16 +263,19 @@ def test_label_only_in_validation(root):
     ({'root': '/none'}, "root='/none': no such folder"),
     ({'split': 'vla'}, r"'vla' \(did you mean 'val'\?\); there are: train \(3"),
     ({'split_column': 'fold'}, r":1: no column 'fold' \(option split_column"),
-    ({'label_separator': ''}, 'label_separator must be a string or None'),
-    ({'merge_rows': 1}, 'merge_rows must be True or False'),
-    ({'check_files': -1}, 'check_files must be a count'),
-    ({'check_files': True}, 'check_files must be a count'),
-    ({'holdout_percent': 100}, 'above 0 and below 100'),
+    ({'label_separator': ''}, "label_separator='' must be str, not empty or"),
+    ({'merge_rows': 1}, 'merge_rows=1 must be bool'),
+    ({'check_files': -1}, 'check_files=-1 must be int of at least 0'),
+    ({'check_files': True}, 'check_files=True must be int'),
+    (
+      {'holdout_percent': 100},
+      r'holdout_percent=100 must be float in \(0, 100\)',
+    ),
   ],
 )
 def test_bad_options(root, options, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    table.Source(**{'path': write(root, CSV), **options})
+    pipeline.open_source({'type': 'table', 'path': write(root, CSV), **options})
 
 
 def test_fingerprint_and_pickle(root):

@@ -301,12 +301,14 @@ def test_build_prepares_once_without_tensorflow(tmp_path):
     ({'name': 'no_such_set'}, "'no_such_set' cannot be prepared here: Datase"),
     ({'name': 'buildable:7.0.0'}, "'buildable:7.0.0' cannot be prepared here"),
     ({'directory': 'x'}, 'build=True needs the name of a data set'),
-    ({'name': 'x', 'build': 'yes'}, "build must be True or False, got 'yes'"),
+    ({'name': 'x', 'build': 'yes'}, "build='yes' must be bool"),
   ],
 )
 def test_what_cannot_be_built(tmp_path, options, message):
   with pytest.raises(ValueError, match=message):
-    tfds_source.Source(**{'build': True, 'data_dir': str(tmp_path), **options})
+    pipeline.open_source(
+      {'type': 'tfds', 'build': True, 'data_dir': str(tmp_path), **options}
+    )
   found = list(tmp_path.rglob('*.array_record*'))
   assert not [path for path in found if '.incomplete' not in str(path)]
 

@@ -1,13 +1,16 @@
 """voc source: a split of a small development kit, read without preparing."""
 
+import io
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from big_vision_like.config import plugins
-from input_pipeline import pipeline
+from input_pipeline import batch_fields, pipeline
 from input_pipeline.publishers.voc import annotation_xml
 from input_pipeline.sources import detect
 from input_pipeline.sources.voc import Source
@@ -144,8 +147,10 @@ def test_masks_of_trainaug_from_a_zip(devkit, tmp_path):
       {'task': 'detection'},
       "'train' .*: test, trainval; task='segmentation' has",
     ),
-    ({'task': 'pose'}, "one of detection, segmentation, got 'pose'"),
+    ({'task': 'pose'}, "task='pose'; valid: detection, segmentation"),
     ({'trainaug_list': 'x.txt'}, "split='train' is the list of that name"),
+    ({'vocabulary': 'x'}, 'vocabulary belongs to the task detection, not seg'),
+    ({'holdout_percent': 5.0}, 'holdout_percent belongs to the task detec'),
     ({'trainaug_masks': 'x'}, 'trainaug_masks needs trainaug_list'),
     ({'task': 'detection', 'trainaug_list': 'x'}, 'belongs to the task segmen'),
     ({'split': 'trainaug', 'trainaug_list': '/no.txt'}, '/no.txt: no such fi'),
@@ -155,7 +160,7 @@ def test_masks_of_trainaug_from_a_zip(devkit, tmp_path):
 )
 def test_mistakes(devkit, options, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    Source(**{'path': str(devkit), **options})
+    pipeline.open_source({'type': 'voc', 'path': str(devkit), **options})
 
 
 def test_no_lists(tmp_path):
@@ -192,3 +197,44 @@ def test_prepared_as_it_is_read(devkit, tmp_path, capsys):
     direct = detect.Source(path=str(devkit), split=split)
     assert stored[0]['segmentation'] == direct[0]['segmentation']
     assert stored[0]['image'] == direct[0]['image']
+
+
+def test_a_mask_is_decoded_once_and_handed_on_as_it_is(devkit, monkeypatch):
+  """Most of the time of reading a mask went into two more codings of it."""
+  source = Source(path=str(devkit), split='train')
+  ops = pipeline.build_ops(DECODE, source)
+  decoded, encoded = [], []
+  real_load, real_save = PngImageFile.load_prepare, Image.Image.save
+  monkeypatch.setattr(
+    PngImageFile,
+    'load_prepare',
+    lambda self: decoded.append(1) or real_load(self),
+  )
+  monkeypatch.setattr(
+    Image.Image,
+    'save',
+    lambda self, *args, **options: (
+      encoded.append(1) or real_save(self, *args, **options)
+    ),
+  )
+  raw = source[0]
+  example = batch_fields.apply(ops, raw, np.random.default_rng(0))
+  assert len(decoded) == 1 and not encoded
+  name = source.key(0).partition('/')[2].replace('.jpg', '.png')
+  stored = next(devkit.rglob(f'SegmentationClass/{name}')).read_bytes()
+  assert bytes(raw['segmentation']) == stored
+  wanted = np.array(Image.open(io.BytesIO(stored)))
+  np.testing.assert_array_equal(example['segmentation'], wanted)
+  assert raw['labels'].tolist() == [
+    int(i) - 1 for i in np.unique(wanted) if i not in (0, 255)
+  ]
+  # What an op of the user's own writes into it stays out of the record.
+  example['segmentation'][:] = 9
+  np.testing.assert_array_equal(raw['segmentation'].ids, wanted)
+
+
+def test_a_mask_goes_to_other_processes_with_its_ids(devkit):
+  mask = Source(path=str(devkit), split='train')[0]['segmentation']
+  same = pickle.loads(pickle.dumps(mask))  # noqa: S301
+  assert same == mask
+  np.testing.assert_array_equal(same.ids, mask.ids)

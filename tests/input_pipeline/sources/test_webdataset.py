@@ -306,9 +306,12 @@ def test_braces(pattern, names):
     ({'label_suffix': 'npy'}, "label_suffix='npy': must be, or end in, one of"),
     ({'label_suffix': 'txt'}, 'no usable sample .*: labels: no txt; parts of'),
     ({'image_suffix': 'webp'}, 'no usable sample in these shards: no webp'),
-    ({'label_separator': '::'}, "label_separator='::': must be one of None"),
-    ({'label_key': ''}, "label_key must be a name, got ''"),
-    ({'holdout_percent': 0}, 'above 0 and below 100'),
+    (
+      {'label_separator': '::'},
+      r"label_separator='::'; valid: ',', ';', '\\n'",
+    ),
+    ({'label_key': ''}, "label_key='' must be str, not empty"),
+    ({'holdout_percent': 0}, r'holdout_percent=0 must be float in \(0, 100\)'),
     (
       {'vocabulary': 'two.txt'},
       r"label '2' of pets-train-000000\.tar/.*s002 is",
@@ -321,7 +324,7 @@ def test_mistakes(folder, monkeypatch, options, message):
   monkeypatch.chdir(folder)
   write(folder, {'two.txt': b'zero\none\n'})
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    Source(**{'path': '.', **options})
+    pipeline.open_source({'type': 'webdataset', 'path': '.', **options})
 
 
 def test_labels_of_val_come_from_train(tmp_path):

@@ -165,10 +165,60 @@ def test_expected_counts(source):
     z = (counted / N - p) / error
     assert np.abs(z).max() < 5.5  # of 300
     assert 0.8 < z.std() < 1.2
-    leaves = src.world.taxonomy.leaves
-    expected = np.zeros_like(p)
-    expected[leaves] = p[leaves]
-    assert np.allclose(src.vocabulary.counts / 1e6, expected, atol=1e-6)
+
+
+def far_off(given: list[np.ndarray], expected: np.ndarray) -> np.ndarray:
+  """Classes that the labels of some images name another number of times.
+
+  A count is binomial: its standard deviation is at most sqrt(n p), and of some
+  hundred classes none is 4.5 of them away; where n p is small its upper end is
+  Poisson's, hence 4.5 more.
+  """
+  counted = np.bincount(np.concatenate(given), minlength=len(expected))
+  bound = 4.5 * np.sqrt(len(given) * expected) + 4.5
+  return np.flatnonzero(np.abs(counted - len(given) * expected) > bound)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(num_classes=200), dict(num_classes=100, depth=0),
+    dict(num_classes=150, noise=0.5, coarse=0.3, max_objects=6),
+    dict(num_classes=60, max_objects=1, noise=0.6),
+    dict(num_classes=300, split='train_clean', traits=2),
+  ],
+  ids=str,
+)  # fmt: skip
+def test_counts_are_the_images_of_each_raw_label(options):
+  source = Source(num_images=10**7, **options)
+  expected = source.vocabulary.counts / 1e7
+  given = [source.labels(i) for i in range(4000)]
+  mean = np.mean([len(ids) for ids in given])
+  assert expected.sum() == pytest.approx(mean, rel=0.03)
+  assert far_off(given, expected).size == 0
+
+
+def test_counts_are_not_those_of_what_images_show(source, sample):
+  """Many labels are missing: 1.26 of about two classes shown are given."""
+  seen, leaves = source.world.frequency.seen(), source.world.taxonomy.leaves
+  shown = np.zeros(300)
+  shown[leaves] = seen[leaves]
+  assert source.vocabulary.counts.sum() == pytest.approx(1.26e6, rel=1e-3)
+  assert 1.26 / shown.sum() < 0.7
+  assert far_off(sample[0], source.vocabulary.counts / 1e6).size == 0
+  assert far_off(sample[0], shown).size > 20
+
+
+def test_counts_of_single_labels_are_about_those_of_objects():
+  source = Source(num_classes=40, num_images=10**6, single_label=True)
+  counted = np.bincount(
+    [source.labels(i)[0] for i in range(1000)], minlength=40
+  )
+  expected = source.vocabulary.counts / 1e3
+  often = expected > 70
+  assert often.sum() > 1
+  ratio = counted[often] / expected[often]
+  assert ratio.min() > 0.7 and ratio.max() < 1.4  # some look larger
 
 
 @pytest.mark.parametrize('exponent', [0.5, 1.0, 1.5])
@@ -183,6 +233,28 @@ def test_zipf_tail(exponent):
   )
   head = np.argsort(-source.world.frequency.leaf)[:20]
   assert np.allclose(drawn[head] / 1e6, leaf[:20], rtol=0.1)
+
+
+def test_tail_falls_faster_than_zipf():
+  plain = Source(num_classes=400).world.frequency.leaf
+  leaf = Source(num_classes=400, tail=2).world.frequency.leaf
+  order = np.argsort(-plain)
+  rank = np.arange(1, len(leaf) + 1)
+  expected = (len(leaf) + 1 - rank) ** 2 / rank
+  np.testing.assert_allclose(leaf[order], expected / expected.sum(), rtol=1e-9)
+
+
+def test_one_world_has_the_tail_and_the_density_of_the_paper():
+  """3,000 classes below 100 images, 2,000 below 20; 37 labels an image."""
+  source = Source(
+    split='fasteval', num_classes=18_291, depth=12, broadest=2_876, zipf=0.9,
+    tail=4, max_objects=14, num_images=3 * 10**8,
+  )  # fmt: skip
+  shown = source.vocabulary.weights * 3e8
+  assert 2800 < (shown < 100).sum() < 3200
+  assert 1800 < (shown < 20).sum() < 2200
+  labels = [len(source.labels(i)) for i in range(600)]
+  assert np.mean(labels) == pytest.approx(37, abs=4 * np.std(labels) / 600**0.5)
 
 
 def test_scenes_have_a_theme(source, sample):

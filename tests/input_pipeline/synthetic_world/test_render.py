@@ -82,6 +82,16 @@ def test_keypoints(world):
   assert states[2] / states.sum() > 0.8
 
 
+def test_what_the_source_says_of_keypoints():
+  options = dict(num_classes=30, num_keypoints=5)
+  found = Source(annotations=True, **options).keypoints
+  assert found is not None
+  assert found.names == ('eye', 'rim1', 'rim2', 'rim3', 'rim4')
+  assert found.pairs == ((1, 4), (2, 3))  # i and K - i
+  assert found.sigmas == (0.05,) * 5
+  assert Source(**options).keypoints is None
+
+
 def test_first_keypoint_is_the_eye(world):
   for label in world.taxonomy.leaves[:40].tolist():
     scene = single(label, np.random.default_rng(label))

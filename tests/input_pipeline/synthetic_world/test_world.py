@@ -1,6 +1,7 @@
 """The synthetic source: protocol, determinism, random access, options."""
 
 import hashlib
+import io
 import os
 import pickle
 import subprocess
@@ -10,8 +11,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from big_vision_like.config import plugins
+from input_pipeline import pipeline
 from input_pipeline.sources.synthetic import SPLITS, Source
 
 JFT = dict(num_classes=18_291, depth=12, broadest=2_876, num_images=3 * 10**8)
@@ -160,49 +163,66 @@ def test_fingerprint_changes_with_the_examples_only():
   base = Source(**SMALL).fingerprint()
   assert base == Source(**SMALL).fingerprint()
   assert base == Source(zipf=1, **SMALL).fingerprint()
-  changes = dict(seed=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2)
+  assert base == Source(tail=0, **SMALL).fingerprint()
+  changes = dict(
+    seed=1, tail=1, noise=0.1, zipf=0.5, split='train_clean', clutter=2
+  )
   prints = {Source(**SMALL, **{k: v}).fingerprint() for k, v in changes.items()}
   prints |= {Source(**{**SMALL, 'image_size': 48}).fingerprint()}
   prints |= {Source(**{**SMALL, 'num_images': 999}).fingerprint()}
-  assert len(prints | {base}) == 8
+  assert len(prints | {base}) == 9
 
 
+# What the options' types say, then what relates several of them.
+RANGES = [
+  (
+    dict(split='test'),
+    "split='test'; valid: train, train_clean, val, fasteval",
+  ),
+  (dict(num_images=0), r'num_images=0 must be int in \[1, 2\*\*40\] or None'),
+  (dict(num_images=1e5), 'num_images=100000.0 must be int in'),
+  (dict(image_size=8), r'image_size=8 must be int in \[16, 1024\]'),
+  (dict(image_size='64'), "image_size='64' must be int in"),
+  (dict(annotations=1), 'annotations=1 must be bool'),
+  (dict(negatives=-1), r'negatives=-1 must be int in \[0, 1000\]'),
+  (dict(num_classes=1), r'num_classes=1 must be int in \[2, 50000\]'),
+  (dict(num_classes=True), 'num_classes=True must be int'),
+  (dict(depth=13), r'depth=13 must be int in \[0, 12\] or None'),
+  (dict(groups=1), r'groups=1 must be int in \[2, 50000\] or None'),
+  (dict(fan_out=1), r'fan_out=1 must be float in \[2, 50000\] or None'),
+  (dict(traits=10), r'traits=10 must be int in \[0, 9\]'),
+  (dict(spread=-1), r'spread=-1 must be float in \[0, 4\]'),
+  (dict(zipf=float('nan')), 'zipf=nan must be float'),
+  (dict(zipf='1'), "zipf='1' must be float"),
+  (dict(tail=9), r'tail=9 must be float in \[0, 8\]'),
+  (dict(theme=1.1), r'theme=1\.1 must be float in \[0, 1\]'),
+  (dict(max_objects=0), r'max_objects=0 must be int in \[1, 16\]'),
+  (dict(clutter=5), r'clutter=5 must be float in \[0, 4\]'),
+  (dict(noise=1.2), r'noise=1\.2 must be float in \[0, 1\]'),
+  (dict(neighbour_noise=-0.1), r'neighbour_noise=-0\.1 must be float in'),
+  (dict(coarse=2), r'coarse=2 must be float in \[0, 1\]'),
+  (dict(labels_per_image=0.5), r'=0\.5 must be float in \[1, 16\] or None'),
+  (dict(num_keypoints=0), r'num_keypoints=0 must be int in \[1, 64\]'),
+  (dict(seed=-1), r'seed=-1 must be int in \[0, 2\*\*63\)'),
+]
 BAD = [
-  (dict(split='test'), "unknown split 'test'.*train, train_clean, val"),
-  (dict(num_images=0), 'num_images must be an integer in 1'),
-  (dict(num_images=1e5), 'num_images must be an integer'),
-  (dict(image_size=8), r'image_size must be an integer in 16\.\.1024, got 8'),
-  (dict(image_size='64'), "image_size must be an integer.*got '64'"),
-  (dict(annotations=1), 'annotations must be True or False'),
-  (dict(num_classes=1), r'num_classes must be an integer in 2\.\.'),
-  (dict(num_classes=True), 'num_classes must be an integer'),
-  (dict(depth=13), r'depth must be an integer in 0\.\.12 or None, got 13'),
-  (dict(groups=1), r'groups must be an integer in 2\.\.'),
-  (dict(fan_out=1), r'fan_out must be a number in 2\.\.'),
   (dict(num_classes=25, depth=12), 'too few for depth=12: at least 26'),
   (dict(num_classes=9, groups=8), 'depth=1, groups=8: at least 10'),
   (dict(broadest=99), 'depth=2, broadest=99: at least 106'),
-  (dict(traits=10), r'traits must be an integer in 0\.\.9'),
   (dict(traits=1, depth=0), 'traits=1 needs a hierarchy, but depth=0'),
   (dict(groups=5, depth=0), 'groups=5 needs a hierarchy'),
   (dict(num_classes=24, traits=9), 'traits=9, but only'),
-  (dict(spread=-1), r'spread must be a number in 0\.\.4, got -1'),
-  (dict(zipf=float('nan')), 'zipf must be a number'),
-  (dict(zipf='1'), 'zipf must be a number'),
-  (dict(theme=1.1), 'theme must be a number in'),
-  (dict(max_objects=0), r'max_objects must be an integer in 1\.\.16'),
-  (dict(clutter=5), 'clutter must be a number'),
-  (dict(noise=1.2), r'noise must be a number in 0\.\.1, got 1.2'),
-  (dict(neighbour_noise=-0.1), 'neighbour_noise must be a number'),
-  (dict(coarse=2), 'coarse must be a number'),
-  (dict(labels_per_image=0.5), r'labels_per_image must be a number in 1\.\.16'),
   (dict(labels_per_image=5), 'labels_per_image=5.0, but .* at most'),
   (dict(labels_per_image=1.2, max_objects=1), 'images show 1.000 different'),
   (dict(recall=0.1), r'recall=0.1 leaves images without a label.*or more'),
   (dict(recall=0.9, labels_per_image=1.3), 'give one of them'),
-  (dict(num_keypoints=0), 'num_keypoints must be an integer'),
-  (dict(seed=-1), 'seed must be an integer'),
 ]
+
+
+@pytest.mark.parametrize('options, message', RANGES, ids=str)
+def test_option_out_of_range_is_named(options, message):
+  with pytest.raises(ValueError, match=rf'^data\..*{message}'):
+    pipeline.open_source(dict(type='synthetic', **options), 'data')
 
 
 @pytest.mark.parametrize('options, message', BAD, ids=str)
@@ -218,8 +238,6 @@ def test_unknown_option_is_named():
 
 
 def test_contact_sheet(tmp_path, capsys):
-  from PIL import Image
-
   from tools.synthetic_preview import main
 
   for extra in ([], ['--by_class'], ['--truth']):
@@ -234,14 +252,23 @@ def test_contact_sheet(tmp_path, capsys):
   assert "did you mean 'num_classes'" in capsys.readouterr().err
 
 
-def test_single_label_is_the_true_class_of_the_largest_object():
-  source = Source(split='val', num_images=50, single_label=True)
-  clean = Source(split='val', num_images=50)
-  leaves = set(source.world.taxonomy.leaves.tolist())
-  for index in range(50):
+@pytest.mark.parametrize('size', [32, 64])
+def test_single_label_is_the_class_with_most_pixels_in_the_mask(size):
+  options = dict(split='val', num_images=300, image_size=size)
+  source = Source(single_label=True, **options)
+  clean = Source(annotations=True, **options)
+  other_than_the_first = 0
+  for index in range(300):
+    example = clean[index]
+    mask = Image.open(io.BytesIO(example['segmentation']))
+    pixels = np.bincount(np.asarray(mask).ravel(), minlength=101)[1:]
     (label,) = source.labels(index)
-    assert label == source.world.scene(index, 'val').objects[0].label
-    assert label in leaves
-    assert label in clean.labels(index)
-    np.testing.assert_array_equal(source[index]['labels'], [label])
+    assert pixels[label] == pixels.max()
+    assert label in example['labels']
+    first = source.world.scene(index, 'val').objects[0].label
+    other_than_the_first += label != first
+  assert 20 < other_than_the_first < 70  # larger by radius, not to the eye
+  for index in range(3):
+    np.testing.assert_array_equal(source[index]['labels'], source.labels(index))
+    np.testing.assert_array_equal(source[index]['image'], clean[index]['image'])
   assert source.fingerprint() != clean.fingerprint()

@@ -330,7 +330,7 @@ def test_any_source_is_prepared_and_prepared_again(tmp_path, capsys):
     (['--type', 'synthetic', '--option', 'x'], 'is not of the form NAME=VALUE'),
     (
       ['--type', 'synthetic', '--option', 'num_images=many'],
-      "num_images must be None or int, got 'many'",
+      "--type synthetic: num_images='many' must be int in [1, 2**40] or None",
     ),
     (['--type', 'folder', '--option', 'path=x'], 'say it by --input'),
     (['--type', 'folder'], "--input is missing: source type 'folder' reads"),

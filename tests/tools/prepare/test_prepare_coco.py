@@ -8,8 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.cocoeval import Params
 
+from input_pipeline import pipeline
+from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
+from input_pipeline.publishers.coco.source import PERSON
 from input_pipeline.sources.records import Source
 from tools import prepare_coco
 
@@ -131,8 +135,13 @@ def test_boxes_and_outlines(coco, tmp_path, capsys):
   empty = by_key(out, 'val')['val2017/000000000285.jpg']
   assert empty['boxes'].shape == (0, 4) and empty['labels'].tolist() == []
   text = capsys.readouterr().out
-  assert '4 boxes, 1 of crowds, 1 without an area (kept), 0 images' in text
-  assert '2 boxes, 0 of crowds, 0 without an area (kept), 1 images' in text
+  assert (
+    'train2017: 4 boxes, 1 of crowds, 1 without an area (kept): '
+    '000000000009.jpg annotation 103, 0 outside their images (left out), 0 '
+    'reach beyond the image (kept), 0 images without a box (kept)\n'
+  ) in text
+  assert 'val2017: 2 boxes, 0 of crowds, 0 without an area (kept), 0 ou' in text
+  assert '1 images without a box' in text
 
 
 def test_keypoints_of_persons_among_all_instances(coco, tmp_path):
@@ -145,6 +154,56 @@ def test_keypoints_of_persons_among_all_instances(coco, tmp_path):
   np.testing.assert_array_equal(found['keypoints'][1, :, 0], expected[:, 1])
   np.testing.assert_array_equal(found['keypoints'][1, :, 1], expected[:, 0])
   np.testing.assert_array_equal(found['keypoints'][1, :, 2], expected[:, 2])
+
+
+def test_what_is_known_of_keypoints_comes_with_the_data(coco, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert prepare(coco, out, '--task', 'both') == 0
+  space = LabelSpace.of_source(Source(path=str(out)))
+  assert space.keypoints == PERSON
+  spec = [dict(op='random_flip')]
+  (flip,) = pipeline.build_ops(spec, Source(path=str(out)))
+  assert flip.pairs == list(PERSON.pairs)
+  assert prepare(coco, out, '--task', 'both') == 0
+  assert 'finished already' in capsys.readouterr().out
+  # As before names and sigmas were stored.
+  manifest = out / 'manifest.json'
+  content = json.loads(manifest.read_text())
+  del content['options']['keypoints']
+  manifest.write_text(json.dumps(content))
+  old = LabelSpace.of_source(Source(path=str(out))).keypoints
+  assert old is not None and old.anonymous and old.pairs == PERSON.pairs
+  (flip,) = pipeline.build_ops(spec, Source(path=str(out)))
+  assert flip.pairs == list(PERSON.pairs)
+  assert prepare(coco, out, '--task', 'both') == 0
+
+
+def test_other_keypoints_are_not_taken_for_those_of_persons(coco, tmp_path):
+  for split in IMAGES:
+    path = coco / 'annotations' / f'person_keypoints_{split}.json'
+    found = json.loads(path.read_text())
+    for entry in found['annotations']:
+      entry['keypoints'] = entry['keypoints'][: 3 * 5]
+    path.write_text(json.dumps(found))
+  out = tmp_path / 'out'
+  assert prepare(coco, out, '--task', 'both') == 0
+  found = by_key(out, 'train')['train2017/000000000009.jpg']
+  assert found['keypoints'].shape == (3, 5, 3)
+  assert LabelSpace.of_source(Source(path=str(out))).keypoints is None
+
+
+def test_keypoints_of_persons_are_those_of_coco():
+  """Tolerances as in pycocotools; names say left and right."""
+  expected = Params('keypoints').kpt_oks_sigmas
+  np.testing.assert_allclose(PERSON.sigmas, expected, rtol=1e-12)
+  assert len(PERSON.names) == 17
+  paired = {PERSON.names[a]: PERSON.names[b] for a, b in PERSON.pairs}
+  assert paired == {
+    name: name.replace('left', 'right')
+    for name in PERSON.names
+    if name.startswith('left')
+  }
+  assert [n for n in PERSON.names if '_' not in n] == ['nose']
 
 
 def test_persons_alone(coco, tmp_path):
@@ -260,7 +319,7 @@ def cut_short(root):
     (edited(lambda c: c['categories'].append({'id': 5, 'name': 'cat'})),
      "category 5 ('cat') occurs twice"),
     (edited(lambda c: c['categories'][0].update(name='dog')),
-     'have different categories'),
+     "only in {0}val2017.json: 'cat'; only in {0}train2017.json: 'dog'"),
     (edited(lambda c: c['annotations'].insert(0, [1])),
      'annotations: expected an object'),
   ],
@@ -272,8 +331,9 @@ def test_mistakes_are_one_line(coco, tmp_path, capsys, change, message):
   out = tmp_path / 'out'
   assert prepare(coco, out, '--minival_ids', ids) == 2
   errors = capsys.readouterr().err
+  message = message.replace('{0}', f'{coco}/annotations/instances_')
   assert errors.startswith('error: ') and message in errors, errors
-  assert 'Traceback' not in errors
+  assert 'Traceback' not in errors and errors.count('\n') == 1
 
 
 def test_the_place_of_a_mistake_is_named(coco, tmp_path, capsys):

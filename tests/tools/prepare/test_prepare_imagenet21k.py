@@ -171,8 +171,14 @@ def test_limit_and_damage(tmp_path, capsys):
   [
     ({}, '--input is missing'),
     ({'input': 'none.tar'}, "--input 'none.tar': no such file or folder"),
-    ({'input': 'x.tar', 'holdout_percent': 0}, 'above 0 and below 100, got 0'),
-    ({'input': 'x.tar', 'min_images': 0}, 'min_images must be at least 1'),
+    (
+      {'input': 'x.tar', 'holdout_percent': 0},
+      r'holdout_percent=0.0 must be float in \(0, 100\)',
+    ),
+    (
+      {'input': 'x.tar', 'min_images': 0},
+      'min_images=0 must be int of at leas',
+    ),
     ({'input': 'x.tar', 'synsets': 'no.txt'}, r'no\.txt: no such file'),
     ({'input': 'x.tar', 'hierarchy': 'no.txt'}, r'no\.txt: no such file'),
     ({'input': 'empty.tar'}, r'empty\.tar: no images in it'),

@@ -65,7 +65,10 @@ def test_boxes_of_two_years(devkit, tmp_path, capsys):
   assert set(by_key(out, 'test')) == {'VOC2007/000001.jpg'}
   text = capsys.readouterr().out
   assert '2 images of VOC2007, 1 images of VOC2012' in text
-  assert '5 boxes, 1 difficult (kept, marked), 1 reach beyond the image' in text
+  assert (
+    '5 boxes, 1 difficult (kept, marked), 0 without an area (kept), 0 outside '
+    'their images (left out), 1 reach beyond the image (kept), 0 images without'
+  ) in text
 
 
 def test_the_order_of_classes_is_the_development_kits():
@@ -268,7 +271,7 @@ def test_inputs_that_are_no_devkit(tmp_path, capsys):
   assert 'no: no such file or folder' in capsys.readouterr().err
   (tmp_path / 'empty').mkdir()
   assert prepare(tmp_path / 'empty', tmp_path / 'out') == 2
-  assert 'no VOCdevkit in it' in capsys.readouterr().err
+  assert 'neither a VOCdevkit in it nor any .xml' in capsys.readouterr().err
   assert prepare_voc.main(['--output', str(tmp_path / 'out')]) == 2
   assert '--input is needed' in capsys.readouterr().err
 

@@ -221,6 +221,23 @@ class TestChangedConfig:
     assert call(config, tmp_path) == 2
     assert "optim.type: None -> 'sgd'" in capsys.readouterr().err
 
+  def test_a_folder_where_main_went_on_by_hand(self, tmp_path, capsys):
+    """Its figures are of another training than the record says."""
+    config = studies_on_disk.write(tmp_path, runs=CHAIN)
+    assert call(config, tmp_path) == 0
+    path = tmp_path / 'out/runs/tuned/seed0/config.json'
+    stored = json.loads(path.read_text())
+    stored['total_steps'] = 30
+    stored['log_every_steps'] = 7  # leaves the training as it was
+    path.write_text(json.dumps(stored))
+    capsys.readouterr()
+    assert call(config, tmp_path) == 2
+    err = capsys.readouterr().err
+    assert 'tuned seed 0' in err
+    assert '  total_steps: 10 -> 30, by another command' in err
+    assert 'log_every_steps' not in err and 'pre seed 0' not in err
+    assert set(attempts(tmp_path).values()) == {1}
+
   def test_the_folder_may_move(self, tmp_path):
     config = studies_on_disk.write(tmp_path, runs=CHAIN)
     assert call(config, tmp_path) == 0

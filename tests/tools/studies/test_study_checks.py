@@ -62,6 +62,28 @@ def test_the_studies_here_pass(name, tmp_path, capsys):
   assert 'to run' in capsys.readouterr().out
 
 
+def test_streams_are_checked_on_labels_of_their_own(refused, monkeypatch):
+  monkeypatch.syspath_prepend('tests/fixtures')
+  photos = dict(
+    source=dict(type='synthetic'),
+    ops=[*OPS_2, dict(op='single_label')],
+    batch_size=8,
+  )
+  two = {
+    'task': dict(type='my_package.my_streams_task'),
+    'input.also': dict(photos=photos),
+    'evals.fasteval.stream': 'photos',
+  }
+  assert '1 of 1 to run' in refused(two, code=0)
+  for changes, words in (
+    ({'evals.fasteval.stream': 'photo'}, "evals.fasteval.stream='photo'"),
+    ({'input.also.photos.source.num_img': 3}, 'input.also.photos.source: unk'),
+    ({'input.also.photos.ops': OPS}, 'input.also.photos.ops[1] (resize): unk'),
+  ):
+    said = refused({**two, **changes})
+    assert said.startswith("error: runs, 'a': ") and words in said
+
+
 OPS = [dict(op='decode'), dict(op='resize', size=16, sise=3)]
 OPS_2 = [dict(op='decode'), dict(op='resize', size=16)]
 ELSEWHERE = dict(type='records', path='no/such/place')
@@ -72,7 +94,7 @@ ELSEWHERE = dict(type='records', path='no/such/place')
   [
     ({'evals.fasteval.foo': 1}, "evals.fasteval: unknown option 'foo'"),
     ({'evals.fasteval.type': 'rank'}, "unknown evaluator 'rank'"),
-    ({'evals.fasteval.k': 'x'}, 'evals.fasteval: k must be int'),
+    ({'evals.fasteval.k': 'x'}, "evals.fasteval.k='x' must be int of"),
     ({'evals.fasteval.predict_fn': 'x'}, "evals.fasteval: the task has no pr"),
     ({'evals.fasteval.ops': OPS}, "evals.fasteval.ops[1] (resize): unknown"),
     ({'evals.fasteval.data.splitt': 'x'}, "evals.fasteval.data: unknown opt"),

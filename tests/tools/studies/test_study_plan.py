@@ -276,12 +276,12 @@ class TestTable1:
     assert runs['frozen_jft'][0].config['model']['freeze'] == 'backbone'
     assert 'jft' not in runs and 'imagenet_jft' not in runs
 
-  def test_arms_on_the_target_differ_in_start_and_freezing(self, tmp_path):
+  def test_arms_on_the_target_differ_in_start_rate_and_freezing(self, tmp_path):
     runs = self.plan(None, tmp_path)
     first = runs['scratch'][0].training
     started = {'init_from.path', 'init_from.ema', 'start_from'}
     assert not started & first.keys() - {'init_from.path'}
-    allowed = {*started, 'model.freeze'}
+    allowed = {*started, 'model.freeze', 'schedule.lr'}
     for name in ('tuned_jft', 'tuned_imagenet', 'frozen_jft'):
       other = runs[name][0].training
       keys = first.keys() | other.keys()
@@ -299,6 +299,8 @@ class TestTable1:
       ('jft=/d/j', 'need imagenet=DIR'),
       ('imagenet=/d/i', 'needs one of jft=DIR and jft_checkpoint=DIR'),
       ('images=0', 'images=0 must be at least 1'),
+      ('jft_epochs=0', 'jft_epochs=0.0 must be > 0'),
+      ('jft=/d/j,imagenet=/d/i,search', 'search is for the synthetic world'),
     ],
   )
   def test_impossible_arguments(self, arg, words, tmp_path):

@@ -11,6 +11,7 @@ import scipy.stats
 from PIL import Image
 
 from big_vision_like.config import loading
+from big_vision_like.runtime import figures as metrics_file
 from tests.tools.studies import studies_on_disk
 from tools.studies import figures, fit, plan, record, report, results
 
@@ -106,6 +107,17 @@ class TestStatistics:
     with (job.workdir / 'metrics.jsonl').open('a') as file:
       file.write('\n{"step": 10, "val/top1": 4.0}\n')
     assert results.of_job(job, {}).figure('val/top1') == 4.0
+
+  def test_a_longer_training_before_does_not_count(self, tmp_path):
+    job = build(tmp_path, runs=[dict(name='a')]).jobs[0]
+    finish(job, {0: 1.0, 5: 2.0, 10: 3.0, 20: 9.0})
+    note = {'step': 5, **metrics_file.note('x', anew_from=6)}
+    with (job.workdir / 'metrics.jsonl').open('a') as file:
+      file.write(f'\n{json.dumps(note)}\n')
+      file.write('{"step": 10, "val/top1": 4.0}\n')
+    found = results.of_job(job, {})
+    assert (found.step, found.figure('val/top1')) == (10, 4.0)
+    assert found.curves['val/top1'][1].tolist() == [1, 2, 4]
 
 
 class TestFit:

@@ -1,5 +1,7 @@
 """Convolution, pooling and batch norm against numpy written out by hand."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +92,7 @@ def test_compute_dtype():
 
 
 @pytest.mark.parametrize('method', ['native', 'matmul'])
-@pytest.mark.parametrize('padding', layers.POOL_PADDINGS)
+@pytest.mark.parametrize('padding', get_args(layers.PoolPadding))
 @pytest.mark.parametrize('hw', [(6, 7), (7, 8)])
 def test_max_pool(method, padding, hw):
   x = _random(2, *hw, 3) - 5.0  # a padding of zero would win
@@ -108,7 +110,7 @@ def test_max_pool(method, padding, hw):
   np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize('padding', layers.POOL_PADDINGS)
+@pytest.mark.parametrize('padding', get_args(layers.PoolPadding))
 def test_max_pool_gradient_goes_to_the_maximum(padding):
   x, weight = _random(2, 9, 8, 3), _random(2, 5, 4, 3, seed=1)  # no ties
 
@@ -165,7 +167,7 @@ def test_batch_norm_training_and_moving_statistics():
   )
 
 
-@pytest.mark.parametrize('mode', layers.BATCH_NORMS)
+@pytest.mark.parametrize('mode', get_args(layers.BatchNormMode))
 def test_batch_norm_evaluation_uses_moving_statistics(mode):
   x, variables = _random(3, 4, 4, 7), _bn_variables(7)
   out = layers.BatchNorm(mode, group=2).apply(variables, x, train=False)

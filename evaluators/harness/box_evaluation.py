@@ -1,0 +1,208 @@
+"""What evaluators of boxes share: truth, detections, results and a page.
+
+The truth is read once, as the records hold it, in pixels of the original
+images; detections are in these pixels too. So figures do not depend on the size
+that the net looks at.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from big_vision_like.metrics import box_mistakes, box_pairs
+from big_vision_like.pages import box_sheet
+from big_vision_like.protocols import Prediction, WithImageIds, WithTruth
+from evaluators.harness import context, image_lists
+from evaluators.harness.evaluation_set import EvalData, run_over
+from input_pipeline.examples import true_boxes
+from input_pipeline.files import atomic
+from input_pipeline.labels import matching
+from input_pipeline.labels.space import LabelSpace
+
+_FIELDS = ('boxes', 'scores', 'labels')
+Figures = Callable[
+  [box_pairs.Truth, box_pairs.Detections, Sequence[str]], dict[str, float]
+]
+
+
+class BoxEvaluation:
+  """Runs detections over a set and scores them.
+
+  Args:
+    predict, ctx, data, ops, batch_size, exclude_ids: of the evaluator.
+    predict_fn: which prediction gives boxes, scores, labels and mask.
+    ignored: field of the boxes that count neither way, 'box_crowd' or
+      'box_difficult'.
+    num_worst: images on the page of the worst; 0: no page.
+  """
+
+  def __init__(
+    self,
+    predict: Mapping[str, Prediction],
+    ctx: context.EvalContext,
+    *,
+    data: Mapping[str, Any],
+    ops: Sequence[Mapping[str, Any]],
+    batch_size: int,
+    predict_fn: str,
+    exclude_ids: str | Sequence[str | int] | None,
+    ignored: str,
+    num_worst: int,
+  ):
+    self._ctx = ctx
+    self._predict = context.choose(predict, predict_fn, ctx)
+    self._data = EvalData(
+      ctx, data, ops, batch_size,
+      fields=self._predict.reads, classes=False, exclude_ids=exclude_ids,
+    )  # fmt: skip
+    self._of = f'{ctx.where}.data'
+    self._own = LabelSpace.of_source(self._data.source)
+    self._model_ids = matching.positions(
+      self._own, ctx.space, self._of, 'the model'
+    )
+    self._ignored = ignored
+    self._num_worst = num_worst
+    self._said: set[str] = set()
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    """Of the model's classes, which may be in another order than the set's."""
+    return tuple(self._own.names[i] for i in np.argsort(self._model_ids))
+
+  @functools.cached_property
+  def truth(self) -> box_pairs.Truth:
+    """The boxes of all records; read at the first evaluation.
+
+    Raises:
+      ValueError: a record without boxes' fields or one that cannot be used.
+    """
+    columns = list(true_boxes.read(self._data.source, self._ignored, self._of))
+    columns[1] = self._model_ids[columns[1]].astype(np.int64)
+    return box_pairs.Truth(*columns)
+
+  def run(self, state: Any, figures: Figures) -> dict[str, float]:
+    """The figures of a state; every image counts once."""
+    found = image_lists.Collector(_FIELDS)
+    seen = []
+    for outputs, batch in run_over(self._predict, state, self._data):
+      numbers = np.concatenate(
+        [outputs['boxes'], outputs['scores'][..., None]], axis=2
+      ).reshape(len(batch['_id']), -1)
+      broken = np.array([not np.isfinite(row).all() for row in numbers], bool)
+      self._data.refuse(broken, batch['_id'], 'detections are not finite in {}')
+      found.add(outputs, batch['_id'])
+      seen.append(batch['_id'])
+    lists, ids = found.finished(), np.concatenate(seen)
+    detections = _as_coco(lists)
+    source = self._data.source
+    if isinstance(source, WithTruth) and not source.has_truth:
+      self._write_results(detections)
+      self._say_once('no truth here: results are written, no figures')
+      return {
+        'num_images': len(ids), 'num_detections': len(detections.images)
+      }  # fmt: skip
+    self._write_results(detections)
+    self._write_page(lists, detections)
+
+    def of_kept(kept: np.ndarray) -> dict[str, float]:
+      images = ids[kept]
+      return self._figures(_of(self.truth, images), _of(detections, images),
+        figures) | {'num_images': len(images)}  # fmt: skip
+
+    return self._data.figures(ids, of_kept)
+
+  def _figures(
+    self,
+    truth: box_pairs.Truth,
+    detections: box_pairs.Detections,
+    figures: Figures,
+  ) -> dict[str, float]:
+    if not (~truth.ignored).any():
+      raise ValueError(f'{self._ctx.where}: no box of the set counts')
+    if not len(detections.images):
+      self._say_once('nothing was detected in any image')
+    return {
+      key.replace(' ', '_'): value
+      for key, value in figures(truth, detections, self.names).items()
+    } | {
+      'num_boxes': int((~truth.ignored).sum()),
+      'num_detections': len(detections.images),
+    }
+
+  def say_left_out(
+    self, names: Sequence[str], found: Mapping[str, Any]
+  ) -> None:
+    """Names the figures that no box counts for."""
+    missing = [name for name in names if name not in found]
+    if missing:
+      self._say_once(f'no box for {", ".join(missing)}: left out')
+
+  def _say_once(self, text: str) -> None:
+    if text not in self._said:
+      self._said.add(text)
+      self._ctx.say(text)
+
+  def _file(self, name: str) -> str | None:
+    """Path of a file of this evaluator; None where this process writes none."""
+    if self._ctx.workdir is None or self._ctx.process_index:
+      return None
+    return os.path.join(self._ctx.workdir, f'{self._ctx.name}_{name}')
+
+  def _write_results(self, detections: box_pairs.Detections) -> None:
+    path = self._file('results.json')
+    if path is not None:
+      with atomic.writing_json_list(path) as append:
+        for row in self._rows(detections):
+          append(row)
+
+  def _write_page(
+    self, lists: image_lists.ImageLists, detections: box_pairs.Detections
+  ) -> None:
+    path = self._file('worst.html')
+    if path is not None and self._num_worst:
+      worst = box_mistakes.worst(
+        self.truth, detections, self._num_worst, score=box_sheet.SHOWN_ABOVE
+      )
+      box_sheet.write(path, self._data.source, worst, lists, self.names)
+
+  def _rows(self, found: box_pairs.Detections) -> Iterator[dict[str, Any]]:
+    """Results as COCO's servers and tools take them.
+
+    Images and categories have the numbers of the data's publisher where the
+    data hold them; otherwise an image is its position in the set and a
+    category its label, both counted from 1.
+    """
+    source = self._data.source
+    known = source.image_ids() if isinstance(source, WithImageIds) else None
+    numbers = np.arange(1, len(source) + 1) if known is None else known
+    external = self._own.external_ids or range(1, len(self.names) + 1)
+    categories = [external[i] for i in np.argsort(self._model_ids)]
+    for image, label, box, score in zip(
+      numbers[found.images].tolist(),
+      found.labels.tolist(),
+      found.boxes.tolist(),
+      found.scores.tolist(),
+    ):
+      yield dict(
+        image_id=image, category_id=categories[label], bbox=box, score=score
+      )
+
+
+def _as_coco(lists: image_lists.ImageLists) -> box_pairs.Detections:
+  fields = lists.fields
+  return box_pairs.Detections(
+    lists.images,
+    fields['labels'].astype(np.int64),
+    true_boxes.xywh(fields['boxes']),
+    fields['scores'].astype(np.float64),
+  )
+
+
+def _of(table: Any, images: np.ndarray) -> Any:
+  """Rows of some images."""
+  kept = np.isin(table.images, images)
+  columns = {name: value[kept] for name, value in vars(table).items()}
+  return type(table)(**columns)

@@ -1,0 +1,59 @@
+"""The annotated boxes of all records of a source as flat arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from input_pipeline.examples.errors import record_named
+
+
+def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
+  """Columns of A boxes: what metrics call a truth.
+
+  Args:
+    source: random-access source of records with 'boxes' and 'box_labels'.
+    ignored: field of the boxes that count neither way, 'box_crowd' or
+      'box_difficult'; none do in a record without it.
+    where: of messages.
+
+  Returns:
+    images int64 [A] index of the record, labels int64 [A], boxes float64
+    [A, 4] x, y, width, height, area float64 [A] (of the box where the record
+    does not say it) and ignored bool [A].
+
+  Raises:
+    ValueError: a record without boxes, or one that cannot be used.
+  """
+  parts = []
+  for index in range(len(source)):
+    with record_named(source, index, where):
+      example = source[index]
+    if 'boxes' not in example:
+      raise ValueError(
+        f'{where}: {source.key(index)} has no boxes; it must be a data set of '
+        'detection'
+      )
+    parts.append(_of(example, index, ignored))
+  return tuple(np.concatenate(column) for column in zip(*parts))
+
+
+def _of(
+  example: Mapping[str, Any], index: int, ignored: str
+) -> tuple[np.ndarray, ...]:
+  boxes = xywh(np.asarray(example['boxes']))
+  num = len(boxes)
+  area, marks = example.get('box_area'), example.get(ignored)
+  return (
+    np.full(num, index, np.int64),
+    np.asarray(example['box_labels'], np.int64),
+    boxes,
+    boxes[:, 2] * boxes[:, 3] if area is None else area.astype(np.float64),
+    np.zeros(num, bool) if marks is None else np.asarray(marks, bool),
+  )
+
+
+def xywh(boxes: np.ndarray) -> np.ndarray:
+  """[..., 4] y0, x0, y1, x1 -> float64 [n, 4] x, y, width, height."""
+  y0, x0, y1, x1 = boxes.astype(np.float64).reshape(-1, 4).T
+  return np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)

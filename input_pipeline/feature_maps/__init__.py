@@ -1,0 +1,1 @@
+"""Maps of a frozen net, computed once and stored, in place of images."""

@@ -1,0 +1,33 @@
+"""What an op says of itself, so that no list of ops is needed anywhere."""
+
+from typing import ClassVar
+
+
+class Declared:
+  """Declarations of an op; a class overrides what is different.
+
+  What the class says holds for any options; an instance may narrow `reads` and
+  `makes` to what its own options ask for. docs/add-an-op.md has the rules. An
+  op need not inherit from this: it takes part as soon as it has the first two.
+
+  Attributes:
+    reads: fields of the example that it reads.
+    makes: fields that it makes, or makes anew. What it only adapts where it is
+      there, such as boxes under a crop, is in neither.
+    shows_whole: of an op that makes 'image': all of the image is still to be
+      seen, scaled, with its corner at the top left.
+    options_for: options that fields of `makes` have to be asked for with.
+  """
+
+  reads: frozenset[str] = frozenset()
+  makes: frozenset[str] = frozenset()
+  shows_whole: ClassVar[bool] = False
+  options_for: ClassVar[dict[str, str]] = {}
+
+  def size_after(self, height: int, width: int) -> tuple[int, int] | None:
+    """(height, width) that it makes of an image; None: known only from it."""
+    return None if 'image' in self.makes else (height, width)
+
+  def deterministic(self) -> bool:
+    """Whether it draws nothing from its generator."""
+    return True

@@ -1,0 +1,100 @@
+"""`type='detect'` on folders with boxes: which source, and that it reads."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from input_pipeline import pipeline
+from input_pipeline.sources import detect
+from tests.input_pipeline.publishers import voc_made
+from tests.input_pipeline.sources import test_coco, test_own_xml, test_yolo
+from tests.input_pipeline.sources.boxes_made import jpeg, write, xml
+from tools import prepare_images
+
+
+def opened(path, **options):
+  options = dict(type='detect', path=str(path), **options)
+  return pipeline.open_source(options)
+
+
+@pytest.mark.parametrize('layout', test_coco.LAYOUTS)
+def test_coco_data(tmp_path, layout):
+  test_coco.made(tmp_path, layout)
+  assert detect.kind_of(str(tmp_path)) == 'coco'
+  assert opened(tmp_path, split='val').external_ids == (5, 24)
+
+
+@pytest.mark.parametrize('layout', test_own_xml.LAYOUTS)
+def test_own_xml_folders(tmp_path, layout):
+  test_own_xml.made(tmp_path, layout)
+  assert detect.kind_of(str(tmp_path)) == 'voc'
+  assert len(opened(tmp_path)[0]['boxes']) == 2
+
+
+@pytest.mark.parametrize('names', test_yolo.NAMES)
+@pytest.mark.parametrize('layout', test_yolo.LAYOUTS)
+def test_yolo_folders(tmp_path, layout, names):
+  test_yolo.made(tmp_path, layout, names)
+  assert detect.kind_of(str(tmp_path)) == 'yolo'
+  assert len(opened(tmp_path)[0]['boxes']) == 2
+
+
+def test_without_splits(tmp_path):
+  test_yolo.made(tmp_path / 'y', splits={'.': 'abc'})
+  assert len(opened(tmp_path / 'y', split='all')) == 3
+  write(tmp_path / 'x', {'a.jpg': jpeg(1), 'a.xml': xml(('dog', 1, 1, 3, 3))})
+  assert len(opened(tmp_path / 'x', holdout_percent=1)) == 1
+  files = {'result.json': test_coco.content('abc')}
+  write(tmp_path / 'c', files | test_coco.images('images', 'abc'))
+  assert len(opened(tmp_path / 'c', split='all')) == 3
+
+
+def test_a_kit_with_boxes_and_masks(tmp_path):
+  voc_made.write(tmp_path, voc_made.files())
+  assert 'segmentation' in opened(tmp_path, split='val')[0]
+  assert 'boxes' in opened(tmp_path, split='test', task='detection')[0]
+
+
+def test_a_kit_with_boxes_alone(tmp_path):
+  files = {
+    name: data
+    for name, data in voc_made.files().items()
+    if name.startswith('VOC2007')
+  }
+  voc_made.write(tmp_path, files)
+  assert detect.kind_of(str(tmp_path)) == 'voc'
+  assert 'boxes' in opened(tmp_path, split='test')[0]
+
+
+def test_what_only_looks_alike(tmp_path):
+  """Class folders with notes beside the images are no boxes."""
+  for name in ('cat', 'dog'):
+    folder = tmp_path / 'train' / name
+    folder.mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(folder / 'a.png')
+    (folder / 'a.txt').write_text('1 2 3 4 5\n')
+    (folder / 'a.xml').write_text('<photo/>\n')
+  (tmp_path / 'train.json').write_text(json.dumps({'note': 'no lists'}))
+  assert detect.kind_of(str(tmp_path)) == 'folder'
+
+
+def test_an_option_that_does_not_fit(tmp_path):
+  test_yolo.made(tmp_path)
+  with pytest.raises(ValueError, match=r"task='segmentation', but .* \(yolo\)"):
+    opened(tmp_path, task='segmentation')
+  with pytest.raises(ValueError, match=r"unknown option 'backg"):
+    opened(tmp_path, background=False)
+
+
+def test_prepared_by_what_lies_there(tmp_path):
+  for name, module in (
+    ('coco', test_coco), ('voc', test_own_xml), ('yolo', test_yolo),
+  ):  # fmt: skip
+    layout = next(iter(module.LAYOUTS))
+    module.made(tmp_path / name, layout)
+    argv = ['--input', tmp_path / name, '--output', tmp_path / f'{name}_out']
+    assert prepare_images.main([*map(str, argv), '--workers', '1']) == 0
+    stored = opened(tmp_path / f'{name}_out')
+    assert stored.vocabulary.names == ('apple tree', 'zebra')
+    assert sorted(len(stored[i]['boxes']) for i in range(2)) == [0, 2]

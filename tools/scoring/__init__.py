@@ -1,0 +1,1 @@
+"""What tools.score reads: truth and results of any detector."""

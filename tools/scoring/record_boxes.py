@@ -1,0 +1,41 @@
+"""The boxes of a data set as the truth of a set of named images."""
+
+from big_vision_like.metrics.box_pairs import Truth
+from input_pipeline.examples import true_boxes
+
+from ..cli import data_argument
+from .coco_files import Annotated, stem
+
+# Of these a development kit of VOC is read for its masks unless it is said.
+_WITH_MASKS_TOO = ('detect', 'voc')
+
+
+def truth(place: str, ignored: str, flag: str) -> Annotated:
+  """Reads all records of a data set.
+
+  Args:
+    place: KIND:PATH:SPLIT, as tools take data sets.
+    ignored: field of the boxes that count neither way.
+    flag: for messages.
+
+  Raises:
+    FileNotFoundError, ValueError: no such data set, one without boxes, or two
+      images of one name.
+  """
+  options = data_argument.parse(place, flag)
+  if options['type'] in _WITH_MASKS_TOO:
+    options.setdefault('task', 'detection')
+  source = data_argument.open_source(options, flag)
+  names = source.vocabulary.names
+  images: dict[str, int] = {}
+  for index in range(len(source)):
+    key = stem(source.key(index))
+    if key in images:
+      raise ValueError(f'{flag} {place}: two images are called {key!r}')
+    images[key] = index
+  categories = {
+    **{i + 1: i for i in range(len(names))},
+    **{name: i for i, name in enumerate(names)},
+  }
+  columns = true_boxes.read(source, ignored, flag)
+  return Annotated(place, names, categories, images, Truth(*columns))
