@@ -1,67 +1,168 @@
-"""Maps of a frozen net in files: a run from them is the run from images."""
+"""Detectors from stored maps: equal losses, the same evaluation, photos."""
 
+import importlib
+
+import jax
+import numpy as np
 import pytest
 
-from big_vision_like import train
-from big_vision_like.runtime import writers
-from configs import synthetic_detection
+from big_vision_like import experiment, train
+from big_vision_like.config import settings
+from input_pipeline import streams
+from input_pipeline.labels.space import LabelSpace
 from tools import extract_maps
 
-FROZEN = 'tiny,freeze=conv4'
+CONFIG = 'configs.synthetic_detection'
 
 
-def config_of(arguments, **changes):
-  config = synthetic_detection.get_config(arguments)
-  with config.unlocked():
-    config.log_every_steps = 1
-    config.total_steps = 3
-    for name, value in changes.items():
-      config.model[name] = value
-  return config
+def config(arguments='', **changes):
+  made = importlib.import_module(CONFIG).get_config(
+    f'tiny,freeze=conv4{arguments}'
+  )
+  made.update_from_flattened_dict(changes)
+  return made
 
 
-def figures(config, workdir) -> dict[int, dict[str, float]]:
-  train.run(config, str(workdir))
-  found: dict[int, dict[str, float]] = {}
-  for line in writers.read_metrics(str(workdir)):
-    found.setdefault(line['step'], {}).update(line)
-  return found
+def images_config(**changes):
+  small = {'input.source.num_images': 24, 'evals.val.data.num_images': 10}
+  return config(**{**small, **changes})
+
+
+def maps_config(folder, arguments='', **changes):
+  small = {
+    'input.source.data.num_images': 24, 'evals.val.data.data.num_images': 10,
+  }  # fmt: skip
+  return config(f',features={folder}{arguments}', **{**small, **changes})
 
 
 @pytest.fixture(scope='module')
-def maps(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('maps') / 'stored'
-  extract_maps.extract(config_of(FROZEN), str(folder))
-  return folder
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp('maps')
+  extract_maps.extract(images_config(), str(path))
+  return path
 
 
-@pytest.mark.slow
-def test_the_run_from_maps_is_the_run_from_images(maps, tmp_path):
-  """Losses of the first step, flips included; figures before it."""
-  images = figures(config_of(FROZEN), tmp_path / 'images')
-  config = config_of(f'{FROZEN},features={maps}')
-  stored = figures(config, tmp_path / 'stored')
-  losses = [k for k in images[1] if k.startswith(('train/rpn', 'train/box'))]
-  assert len(losses) == 4
-  for name in ('train/loss', *losses):
-    assert stored[1][name] == pytest.approx(images[1][name], rel=1e-5), name
-  for name in ('val/num_detections', 'val/ap50', 'val/ar100'):
-    assert stored[0][name] == pytest.approx(images[0][name], abs=1e-4), name
+def opened(given):
+  given = settings.complete(given)
+  sources = streams.open_all(given)
+  exp = experiment.build(
+    given,
+    LabelSpace.of_source(sources[''].source),
+    num_examples=len(sources[''].source),
+    devices=jax.devices()[:1],
+  )
+  return exp, streams.train(sources, given, start_step=0)
+
+
+def test_losses_and_updates_are_equal(folder):
+  """Of the first step and of the second, with the same seed and flips."""
+  found = []
+  for given in (images_config(), maps_config(folder)):
+    exp, data = opened(given)
+    state = exp.init(given.seed)
+    rows = []
+    for _ in range(2):
+      state, metrics = exp.train_step(state, next(data))
+      rows.append(jax.device_get(metrics))
+    data.close()
+    found.append((rows, jax.device_get((state.params, state.extra))))
+  (images, trained), (maps, trained_on_maps) = found
+  for one, other in zip(images, maps):
+    assert one.keys() == other.keys() and one['loss'] > 0
+    for name in one:
+      np.testing.assert_allclose(
+        other[name], one[name], rtol=1e-5, atol=1e-6, err_msg=name
+      )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6),
+    trained,
+    trained_on_maps,
+  )
+
+
+def test_a_net_that_is_trained_is_refused(tmp_path):
+  given = images_config(**{'model.freeze': 'conv3'})
+  with pytest.raises(ValueError, match='would be those of no step: set model'):
+    extract_maps.extract(given, str(tmp_path))
+  with pytest.raises(ValueError, match='needs freeze=conv4, not freeze=none'):
+    importlib.import_module(CONFIG).get_config('features=a/b')
+  given = maps_config(tmp_path, **{'model.freeze': 'conv3'})
+  with pytest.raises(ValueError, match="freeze='conv4', not 'conv3'"):
+    experiment.build(given, LabelSpace.of_count(7))
 
 
 @pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'width': 12}, 'width'),
-    ({'stride_in': 'first_unit_3x3'}, 'stride_in'),
-  ],
+  ('key', 'value'), [('width', 12), ('stride_in', 'first_unit_3x3')]
 )
-def test_maps_of_another_net_are_refused(maps, changes, message, tmp_path):
-  config = config_of(f'{FROZEN},features={maps}', **changes)
-  with pytest.raises(ValueError, match=message):
-    train.run(config, str(tmp_path))
+def test_maps_of_another_net_are_refused(folder, tmp_path, key, value):
+  given = maps_config(folder, **{f'model.{key}': value})
+  with pytest.raises(ValueError, match=key):
+    train.run(given, str(tmp_path))
 
 
-def test_what_is_trained_has_no_maps():
-  with pytest.raises(ValueError, match='needs freeze=conv4, not freeze=none'):
-    synthetic_detection.get_config('tiny,features=x')
+def test_a_config_of_maps_is_not_extracted(folder, tmp_path):
+  with pytest.raises(ValueError, match='without features='):
+    extract_maps.extract(maps_config(folder), str(tmp_path))
+
+
+@pytest.fixture(scope='module')
+def arguments(folder):
+  return [
+    '--config', f'{CONFIG.replace(".", "/")}.py:tiny,freeze=conv4,'
+    f'features={folder}',
+    '--config.input.source.data.num_images=24',
+    '--config.evals.val.data.data.num_images=10',
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def workdir(arguments, command_line, tmp_path_factory):
+  path = tmp_path_factory.mktemp('run') / 'run'
+  result = command_line(*arguments, '--workdir', path)
+  assert result['code'] == 0, result['err']
+  return path
+
+
+@pytest.mark.slow
+class TestRun:
+  """Through main: trained, evaluated, used on photos, refused."""
+
+  def test_evaluation_is_that_of_images(self, workdir, tmp_path):
+    """map_detections of the maps are detections of the images."""
+    from big_vision_like import evaluate
+    from big_vision_like.inference import stored_model
+
+    model = stored_model.load(workdir, '--checkpoint')
+    assert model.config.task.reads == 'block3_map'
+    state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    figures = []
+    for given in (model.config, images_config()):
+      exp = experiment.build(given, model.space, devices=jax.devices()[:1])
+      evals = evaluate.from_config(exp, str(tmp_path), lambda name: None)
+      figures.append(evals['val'].evaluator.run(state))
+    assert figures[0].keys() == figures[1].keys()
+    for name, value in figures[0].items():
+      assert value == pytest.approx(figures[1][name], abs=1e-6), name
+
+  def test_photos(self, workdir):
+    from big_vision_like.inference import detector, stored_model
+    from input_pipeline.sources import synthetic
+
+    model = stored_model.load(workdir, '--checkpoint')
+    found = detector.Detector(model, batch_size=8)
+    data = dict(images_config().evals.val.data)
+    del data['type']
+    seen = list(found.detections(synthetic.Source(**data), range(3)))
+    assert [one.index for one in seen] == [0, 1, 2]
+    assert not found.bad
+
+  def test_other_weights(self, arguments, command_line, tmp_path):
+    result = command_line(
+      *arguments, '--config.seed=1', '--workdir', tmp_path / 'run'
+    )
+    assert result['code'] == 2
+    assert (
+      'input.source: the maps were computed by another checkpoint'
+      in (result['err'])
+    )
+    assert 'params/backbone/' in result['err']
