@@ -7,6 +7,7 @@ The parent never starts a jax back end, so its children can fork safely; a case
 costs what it does, not the seconds of importing.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -14,6 +15,21 @@ import tempfile
 import time
 import traceback
 import warnings
+
+# What a command imports when it needs it.
+_IMPORTED = (
+  'big_vision_like.pages.metrics_plot',
+  'big_vision_like.plan',
+  'big_vision_like.tasks.multilabel',
+  'big_vision_like.models.resnet',
+  'big_vision_like.train',
+  'configs.common',
+  'evaluators.multilabel_map',
+  'input_pipeline.sources.synthetic',
+  'main',
+  'matplotlib.backends.backend_agg',
+  'tensorboardX',
+)
 
 
 def run_case(argv: list[str], timeout_s: float = 120) -> dict:
@@ -68,8 +84,8 @@ def _child(argv: list[str], out: int, err: int) -> None:
 def main() -> None:
   os.environ['BVL_CPU_TUNED'] = '1'
   warnings.simplefilter('ignore')
-  import big_vision_like.pages.metrics_plot  # noqa: F401
-  import main as program  # noqa: F401
+  for name in _IMPORTED:
+    importlib.import_module(name)
 
   for line in sys.stdin:
     print(json.dumps(run_case(json.loads(line))), flush=True)

@@ -43,7 +43,9 @@ def ids_seen(monkeypatch):
   return seen
 
 
-@pytest.mark.parametrize('ema', [None, 0.9])
+@pytest.mark.parametrize(
+  'ema', [pytest.param(None, marks=pytest.mark.nightly), 0.9]
+)
 def test_resume_is_exact_to_the_bit(tmp_path, ids_seen, ema):
   changes = {'train.ema_decay': ema, 'evals': {}}
   whole = train.run(tiny.config(**changes), str(tmp_path / 'a'))

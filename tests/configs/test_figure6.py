@@ -188,7 +188,7 @@ def test_mistakes(arguments, words):
     figure6.get_config(arguments)
 
 
-@pytest.mark.nightly  # test_table1.py has the same way, for another task
+@pytest.mark.nightly  # test_detection_studies.py has the same way
 @pytest.mark.slow
 def test_tiny_runs_one_arm_end_to_end(tmp_path, capfd):
   """Pretraining, then segmentation from it; test_table1.py runs all."""

@@ -37,6 +37,7 @@ def test_the_target_is_the_task_of_neither_pretraining(tmp_path):
   assert steps['jft_long'] == steps['imagenet'] + steps['imagenet_jft']
 
 
+@pytest.mark.nightly  # test_detection_studies.py has the same way
 @pytest.mark.slow
 def test_tiny_runs_end_to_end(tmp_path, capfd):
   folder = tmp_path / 'table1'

@@ -67,7 +67,13 @@ def _assert_as_close(ours, peer, exact):
 
 
 @pytest.mark.parametrize(
-  ('depth', 'output_stride'), [(50, 32), (50, 16), (50, 8), (101, 32)]
+  ('depth', 'output_stride'),
+  [
+    (50, 32),
+    (50, 16),
+    (50, 8),
+    pytest.param(101, 32, marks=pytest.mark.nightly),
+  ],
 )
 def test_evaluation_logits(depth, output_stride):
   peer = _peer(depth, output_stride=output_stride).eval()

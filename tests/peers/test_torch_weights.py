@@ -79,7 +79,7 @@ def predict(folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
   'depth',
   # Depth 101 has the names and layers of these two.
-  [50, pytest.param(152, marks=pytest.mark.slow)],
+  [50, pytest.param(152, marks=pytest.mark.nightly)],
 )
 def test_converted_weights_give_the_logits_of_timm(depth, tmp_path):
   """uint8 images through each side's own preprocessing and net."""

@@ -57,6 +57,7 @@ def config_of(path):
 
 
 @pytest.mark.usual_compiling
+@pytest.mark.nightly
 def test_a_few_photographs_are_learnt_by_heart(
   prepared, year, tmp_path, command_line
 ):

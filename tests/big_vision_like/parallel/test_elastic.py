@@ -112,7 +112,9 @@ def undisturbed(request, tmp_path_factory):
   return request.param, folder, losses, ids
 
 
-@pytest.mark.parametrize('mesh', [(4, 2), (1, 8), (1, 1)])
+@pytest.mark.parametrize(
+  'mesh', [(4, 2), pytest.param((1, 8), marks=pytest.mark.nightly), (1, 1)]
+)
 def test_another_mesh_goes_on_with_the_same_run(
   undisturbed, mesh, run, tmp_path
 ):
@@ -136,7 +138,9 @@ def test_another_mesh_goes_on_with_the_same_run(
 
 
 @pytest.mark.parametrize('undisturbed', [500], indirect=True)
-@pytest.mark.parametrize('multiple', [1, 24])
+@pytest.mark.parametrize(
+  'multiple', [pytest.param(1, marks=pytest.mark.nightly), 24]
+)
 def test_a_head_of_another_padding_goes_on(
   undisturbed, multiple, run, tmp_path
 ):

@@ -45,7 +45,9 @@ def test_more_workers_part_from_it(synchronous, eight_workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('data, model', [(8, 1), (2, 4)])
+@pytest.mark.parametrize(
+  'data, model', [pytest.param(8, 1, marks=pytest.mark.nightly), (2, 4)]
+)
 def test_copies_are_divided_and_meshes_agree(eight_workers, data, model):
   mesh = {'mesh.data': data, 'mesh.model': model}
   exp, losses, params = sharded.train(

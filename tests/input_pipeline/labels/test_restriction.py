@@ -287,6 +287,7 @@ def test_labels_with_an_imagenet_counterpart():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_head_of_the_chosen_labels_trains_and_is_evaluated(tmp_path):
   """The restricted arm of the paper's study, and a resume it must refuse."""
   chosen = dict(labels='imagenet', fill_in=True)
