@@ -138,14 +138,20 @@ def build(
   _check_fields(config, task, batch_spec)
 
   rng = jax.eval_shape(lambda: jax.random.key(0))
+  # A deep net takes a second to trace. The compiled function remembers it, for
+  # shapes here and for values in `init`, of which the batch is none.
+  first = {
+    k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch_spec.items()
+  }
+  task_init = jax.jit(task.init)
   with jax.set_mesh(mesh):
-    params, _ = jax.eval_shape(task.init, rng, batch_spec)
+    params, _ = jax.eval_shape(task_init, rng, first)
   tx = optim.build(_optim(config, task), schedule, params)
   if config.mesh.shard_slots:
     tx = slot_sharding.split_update(tx, mesh)
-  init_fn, step_fn = _step_fns(config, task, tx)
+  init_fn, step_fn = _step_fns(config, task, task_init, tx)
   with jax.set_mesh(mesh):
-    state = jax.eval_shape(init_fn, rng, batch_spec)
+    state = jax.eval_shape(init_fn, rng, first)
   placed = mesh_lib.shardings(state, mesh, shard_slots=config.mesh.shard_slots)
   abstract_state = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -162,8 +168,7 @@ def build(
 
   def init(seed: int) -> TrainState:
     def fresh():
-      blank = {k: jnp.zeros(v.shape, v.dtype) for k, v in batch_spec.items()}
-      blank = {k: v[: mesh.size] for k, v in blank.items()}
+      blank = {k: jnp.zeros(v.shape, v.dtype) for k, v in first.items()}
       return init_fn(jax.random.key(seed), blank)
 
     with jax.set_mesh(mesh):
@@ -202,12 +207,15 @@ def _optim(config: Config, task: Task) -> dict[str, Any]:
 
 
 def _step_fns(
-  config: Config, task: Task, tx: optax.GradientTransformation
+  config: Config,
+  task: Task,
+  task_init: Callable[..., Any],
+  tx: optax.GradientTransformation,
 ) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
   """(init, train_step), pure, of train.mode."""
   ema = config.train.ema_decay
   options = dict(accum_steps=config.train.accum_steps, ema_decay=ema)
-  init_fn = step.make_init(task, tx, ema=ema is not None)
+  init_fn = step.make_init(task_init, tx, ema=ema is not None)
   if config.train.mode == 'sync':
     return init_fn, step.make_train_step(task, tx, **options)
   section = config.train.downpour

@@ -73,7 +73,7 @@ def get_config(arg=None):
     type='detection',
     num_classes=arg.classes,
     anchors_per_image=64,
-    boxes_per_image=16,
+    boxes_per_image=32,
     anchor_base=32.0,
     anchor_scales=(0.5, 0.75, 1.0, 1.5),
     prune_anchors=False,  # of 96 pixels most anchors reach beyond
@@ -96,8 +96,8 @@ def get_config(arg=None):
     type='coco_detection',
     data=common.synthetic(arg.split, **world, num_images=arg.val_images),
     ops=detectors.ops(arg.objects, canvas=canvas),
-    batch_size=50,
-    every_percent=25,
+    batch_size=20,
+    every_percent=50,
   )
 
   if arg.tiny:

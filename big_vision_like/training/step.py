@@ -23,13 +23,22 @@ Metrics = dict[str, jax.Array]
 
 
 def make_init(
-  task: Task, tx: optax.GradientTransformation, *, ema: bool
+  task_init: Callable[[jax.Array, Batch], tuple[Any, Any]],
+  tx: optax.GradientTransformation,
+  *,
+  ema: bool,
 ) -> Callable[[jax.Array, Batch], TrainState]:
-  """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only."""
+  """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only.
+
+  Args:
+    task_init: a task's init, (rng, batch) -> (params, extra).
+    tx: the optimizer.
+    ema: whether averages of the parameters are kept.
+  """
 
   def init(rng: jax.Array, batch: Batch) -> TrainState:
     init_rng, train_rng = jax.random.split(rng)
-    params, extra = task.init(init_rng, batch)
+    params, extra = task_init(init_rng, batch)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,

@@ -54,8 +54,7 @@ def init(
       )
       raise ValueError(f'model {name}: has no method {method!r}{what}')
   try:
-    variables = dict(backbone.init(rng, image, train=False))
-    endpoints = backbone.apply(variables, image, train=False, **options)
+    variables, endpoints = _first_pass(backbone, rng, image, options)
   except Exception as error:  # of the user's code or of a library below it
     if isinstance(error, ValueError) and str(error).startswith('model'):
       raise  # of an option of the model, which it names
@@ -75,6 +74,17 @@ def init(
   for endpoint in dict.fromkeys((*usual, *wanted)):
     _check(name, endpoint, endpoints, image.shape[0])
   return variables, dict(endpoints)
+
+
+def _first_pass(
+  backbone: Any, rng: jax.Array, image: jax.Array, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], Any]:
+  """(variables, endpoints), traced once where a call as usual gives both."""
+  if not options and callable(getattr(backbone, 'init_with_output', None)):
+    endpoints, variables = backbone.init_with_output(rng, image, train=False)
+    return dict(variables), endpoints
+  variables = dict(backbone.init(rng, image, train=False))
+  return variables, backbone.apply(variables, image, train=False, **options)
 
 
 def compute_dtype(backbone: Backbone) -> str:

@@ -23,7 +23,7 @@ LR, MOMENTUM = 0.1, 0.9
 
 def start(options, tx):
   init = downpour.make_init(
-    step.make_init(LinearTask(), tx, ema=False), options
+    step.make_init(LinearTask().init, tx, ema=False), options
   )
   return init(jax.random.key(0), make_batch())
 
@@ -153,7 +153,7 @@ def test_one_worker_is_the_synchronous_step(policy):
   tx = optax.sgd(LR, momentum=MOMENTUM)
   options = downpour.Options(1, policy=policy)
   got, losses, staleness, _ = pushes(options, 6, tx)
-  state = step.make_init(LinearTask(), tx, ema=False)(
+  state = step.make_init(LinearTask().init, tx, ema=False)(
     jax.random.key(0), make_batch()
   )
   train_step = step.make_train_step(LinearTask(), tx)
@@ -187,7 +187,7 @@ def test_accumulation_and_averages():
   parts = pushes(downpour.Options(2), 5, accum_steps=4)[0]
   np.testing.assert_allclose(flat(parts.params), flat(whole.params), rtol=1e-5)
   tx, options = optax.sgd(LR), downpour.Options(2)
-  init = step.make_init(LinearTask(), tx, ema=True)
+  init = step.make_init(LinearTask().init, tx, ema=True)
   state = downpour.make_init(init, options)(jax.random.key(0), make_batch())
   ema = flat(state.params).astype(np.float64)
   train_step = downpour.make_train_step(

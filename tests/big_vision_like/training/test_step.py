@@ -34,7 +34,7 @@ def make_batch(seed=0, size=8, mask=None):
 
 
 def start(tx, *, ema=False):
-  return step.make_init(LinearTask(), tx, ema=ema)(
+  return step.make_init(LinearTask().init, tx, ema=ema)(
     jax.random.key(0), make_batch()
   )
 
