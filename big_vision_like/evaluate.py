@@ -17,7 +17,13 @@ from typing import Any
 import jax
 
 from big_vision_like import experiment
-from big_vision_like.checkpoints import compatibility, folders, manager, reading
+from big_vision_like.checkpoints import (
+  compatibility,
+  folders,
+  leases,
+  manager,
+  reading,
+)
 from big_vision_like.config import option_types, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
@@ -220,7 +226,30 @@ def run(
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
-  found = folders.find(path or workdir, flag, console.say)
+  with hold(path or workdir, flag, console) as held:
+    return _run_on(held.path, flag, config, workdir, console)
+
+
+def hold(
+  path: str, where: str, console: writers.Console, **options: Any
+) -> leases.Lease:
+  """`folders.hold` for all processes: one that the first has looked into."""
+  if distributed.is_first():
+    held = folders.hold(path, where, console.say, **options)
+    distributed.decide(str(held.path))
+    return held
+  found = folders.as_path(distributed.decide(None))
+  return leases.take(found) or leases.Lease(found, None)
+
+
+def _run_on(
+  found: pathlib.Path,
+  flag: str,
+  config: Config,
+  workdir: str,
+  console: writers.Console,
+) -> dict[str, float]:
+  """All evaluators on the checkpoint of a step."""
   meta = reading.read_meta(found)
   compatibility.check_layout(config, meta, found, flag)
   trained = settings.complete(meta['config'])

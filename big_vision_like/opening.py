@@ -64,9 +64,8 @@ def open_run(
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
   distributed.check_platform(config.device)
-  start = None
   if config.init_from.path:
-    start = folders.find(config.init_from.path, say=console.say)
+    folders.find(config.init_from.path)  # it is there
   opened = streams.open_all(config)
   spaces = streams.spaces(opened)
   exp = experiment.build(
@@ -81,7 +80,7 @@ def open_run(
     )
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
-  _set_incomplete_aside(workdir, console)
+  _set_damaged_aside(workdir, console)
   ckpt = manager.Checkpointer(
     workdir,
     keep_last=exp.config.ckpt.keep_last,
@@ -99,7 +98,7 @@ def open_run(
   restored = state is not None
   trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
-    state = start_state(exp, start, console)
+    state = _fresh_state(exp, console)
   for name, stream in opened.items():
     where = f'{stream_names.config_key(name)}.source'
     feature_map_checks.check_weights(
@@ -227,13 +226,14 @@ def _changes(
   return figures.note(data, first if changed else None, evaluators)
 
 
-def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:
+def _set_damaged_aside(workdir: str, console: writers.Console) -> None:
   """The first process does it, before any looks at the checkpoints."""
   if distributed.is_first():
-    for old, new, missing in folders.set_incomplete_aside(workdir):
+    folder = folders.of_workdir(workdir)
+    for old, new, problem in folders.set_damaged_aside(folder, console.say):
       console.say(
-        f'checkpoint {old} is incomplete (no {missing}): it is now called '
-        f'{new.name}, and the run goes on from the one before'
+        f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
+        f'called {new.name}, and the run goes on from the one before'
       )
   distributed.decide(True)  # done
 
@@ -274,6 +274,14 @@ def _restore(
     then = f'step {before[-1]}' if before else 'the start'
     error.add_note(f'without that folder the same command goes on from {then}')
     raise
+
+
+def _fresh_state(exp: Experiment, console: writers.Console) -> TrainState:
+  path = exp.config.init_from.path
+  if not path:
+    return start_state(exp, None, console)
+  with evaluate.hold(path, 'init_from.path', console, fall_back=True) as held:
+    return start_state(exp, held.path, console)
 
 
 def start_state(

@@ -14,6 +14,7 @@ import numpy as np
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
+from big_vision_like.checkpoints.leases import Lease
 from big_vision_like.config import settings
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Prediction, Task, WithMasks
@@ -36,6 +37,7 @@ class StoredModel:
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
+    lease: keeps the checkpoint where it is, as long as the model is here.
   """
 
   path: pathlib.Path
@@ -44,6 +46,7 @@ class StoredModel:
   task: Task
   step: int
   meta: Mapping[str, Any]
+  lease: Lease | None = None
 
   @property
   def space(self) -> LabelSpace:
@@ -181,14 +184,16 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
 
   Raises:
     FileNotFoundError: no checkpoint there.
+    DamagedError: it is not whole.
     ValueError: its config cannot be built here.
   """
-  path = folders.find(checkpoint_path, where)
+  lease = folders.hold(checkpoint_path, where)
+  path = lease.path
   meta = reading.read_meta(path)
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)
-  return StoredModel(path, config, spaces, task, int(path.name), meta)
+  return StoredModel(path, config, spaces, task, int(path.name), meta, lease)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:
