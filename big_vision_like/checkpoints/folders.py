@@ -78,7 +78,7 @@ def find(
   Raises:
     FileNotFoundError: there is no checkpoint.
   """
-  return _candidates(path, where)[0]
+  return candidates(path, where)[0]
 
 
 def hold(
@@ -102,7 +102,7 @@ def hold(
   say = say or _to_stderr
   damaged: dict[pathlib.Path, str] = {}
   while True:
-    for step in _candidates(path, where):
+    for step in candidates(path, where):
       if step in damaged:
         continue
       lease = leases.take(step)
@@ -127,7 +127,9 @@ def _not_whole(
   step: pathlib.Path, problem: str, before: pathlib.Path | None
 ) -> DamagedError:
   text = f'checkpoint {step} is damaged or incomplete: {problem}'
-  return DamagedError(text + (f'. Before it there is {before}' if before else ''))
+  return DamagedError(
+    text + (f'. Before it there is {before}' if before else '')
+  )
 
 
 def _before(step: pathlib.Path) -> pathlib.Path | None:
@@ -136,8 +138,12 @@ def _before(step: pathlib.Path) -> pathlib.Path | None:
   return older[0] if older else None
 
 
-def _candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
-  """What `find` chooses from, the one that it means first."""
+def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
+  """What `find` chooses from, the one that it means first.
+
+  Raises:
+    FileNotFoundError: there is no checkpoint.
+  """
   root = as_path(path)
   if root.name == BEST and not root.exists():
     found = _best(root.parent)

@@ -4,9 +4,9 @@ A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
 (step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
 the data position and fingerprint, the true number of classes and a digest of
 their names, the format, see formats.py). Saves run in the background and appear
-under their final name only when complete, with a manifest of all files (manifest.py);
-a run that is killed in a save finds the one before. Arrays are restored
-straight onto the mesh of the restarted run. What cannot be read is
+under their final name only when complete, with a manifest of all files
+(manifest.py); a run that is killed in a save finds the one before. Arrays are
+restored straight onto the mesh of the restarted run. What cannot be read is
 `folders.DamagedError`, one line that names the folder.
 """
 

@@ -85,6 +85,12 @@ def problems(folder: pathlib.Path) -> list[str] | None:
   ]
 
 
+def extent(folder: pathlib.Path) -> tuple[int, int]:
+  """(files, bytes) of a checkpoint."""
+  sizes = [size_of(path) for _, path in _files(folder)]
+  return len(sizes), sum(sizes)
+
+
 def _without(folder: pathlib.Path) -> list[str] | None:
   """The same where there is no manifest: older versions wrote none."""
   try:

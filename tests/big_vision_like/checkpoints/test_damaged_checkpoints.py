@@ -150,7 +150,7 @@ def test_a_run_goes_on_from_the_newest_whole_one(
 def test_where_none_is_whole_nothing_begins_anew(workdir):
   for step in (1, 2):
     flip_a_bit(workdir / 'checkpoints' / str(step))
-  with pytest.raises(folders.DamagedError, match='checkpoints/2 .*no other is'):
+  with pytest.raises(folders.DamagedError, match=r'checkpoints/2 .*no other'):
     train.run(tiny.config(total_steps=2, **CONFIG), str(workdir))
   assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == [
     '1', '2',
