@@ -17,6 +17,7 @@ import numpy as np
 
 from big_vision_like import evaluate, experiment
 from big_vision_like.checkpoints import (
+  best,
   compatibility,
   folders,
   manager,
@@ -47,6 +48,7 @@ class Run:
 
   exp: Experiment
   ckpt: manager.Checkpointer
+  best: best.Best
   writer: writers.MetricWriter
   evals: dict[str, evaluate.Scheduled]
   data: streams.Batches
@@ -121,6 +123,7 @@ def open_run(
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
   evals = evaluate.without_finished(evals, workdir)
+  judge = _judge(exp.config.ckpt, ckpt, workdir, step)
   data = streams.train(
     opened,
     exp.config,
@@ -136,7 +139,25 @@ def open_run(
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  return Run(exp, ckpt, writer, evals, data, state, meta, workdir)
+  return Run(exp, ckpt, judge, writer, evals, data, state, meta, workdir)
+
+
+def _judge(
+  section: Config, ckpt: manager.Checkpointer, workdir: str, step: int
+) -> best.Best:
+  """What tells the best checkpoint, knowing the figures so far."""
+  if section.best is None:
+    return best.Best(None)
+  judge = best.Best(
+    section.best,
+    section.best_mode,
+    section.patience,
+    stored=evaluate.figures_of(section.best, workdir),
+    start=step,
+    present=distributed.decide(ckpt.steps()),
+  )
+  ckpt.set_best(judge.told())
+  return judge
 
 
 def _told_of(space: LabelSpace) -> dict[str, Any]:
