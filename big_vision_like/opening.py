@@ -21,6 +21,8 @@ from big_vision_like.checkpoints import (
   compatibility,
   folders,
   manager,
+  place,
+  preflight,
   reading,
   warm_start,
 )
@@ -82,9 +84,9 @@ def open_run(
     )
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
-  _set_damaged_aside(workdir, console)
   ckpt = manager.Checkpointer(
     workdir,
+    folder=_checkpoints(exp, folder, console),
     keep_last=exp.config.ckpt.keep_last,
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
@@ -247,16 +249,29 @@ def _changes(
   return figures.note(data, first if changed else None, evaluators)
 
 
-def _set_damaged_aside(workdir: str, console: writers.Console) -> None:
-  """The first process does it, before any looks at the checkpoints."""
+def _checkpoints(
+  exp: Experiment, workdir: pathlib.Path, console: writers.Console
+) -> pathlib.Path:
+  """The folder of the checkpoints, tried, the newest of them a whole one.
+
+  The first process does it, before any looks at them.
+  """
+  directory = exp.config.ckpt.dir
+  state = exp.abstract_state
   if distributed.is_first():
-    folder = folders.of_workdir(workdir)
+    fresh = not (workdir / settings.FILE).exists()
+    folder = place.settle(workdir, directory, fresh)
+    preflight.check_folder(folder, state)
     for old, new, problem in folders.set_damaged_aside(folder, console.say):
       console.say(
         f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
         f'called {new.name}, and the run goes on from the one before'
       )
   distributed.decide(True)  # done
+  folder = folders.of_workdir(workdir)
+  if not distributed.decide(bool(folders.by_step(folder))):
+    preflight.check_saving(folder, state)
+  return folder
 
 
 def _restore(

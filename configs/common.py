@@ -68,6 +68,7 @@ def base() -> Any:
   c.init_from.ema = True  # the averages, where the checkpoint has them
 
   c.ckpt = ConfigDict()
+  c.ckpt.dir = config_dict.placeholder(str)  # None: <workdir>/checkpoints
   c.ckpt.every_steps = 1000
   c.ckpt.keep_last = 2
   c.ckpt.keep_every_steps = config_dict.placeholder(int)

@@ -36,9 +36,18 @@ class DamagedError(ValueError):
 
 
 def as_path(path: str | pathlib.Path) -> pathlib.Path:
-  """A local path, absolute, or a URL as a path of etils."""
+  """A local path, absolute, or a URL as a path of etils.
+
+  Raises:
+    ValueError: a URL of a kind that nothing here reads.
+  """
   if '://' in str(path):
-    remote: Any = epath.Path(path)
+    try:
+      remote: Any = epath.Path(path)
+    except KeyError:
+      raise ValueError(
+        f'{path} cannot be reached: gs:// and s3:// can'
+      ) from None
     return remote
   return pathlib.Path(path).expanduser().absolute()
 
@@ -153,6 +162,8 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
         'with ckpt.best'
       )
     return [found]
+  if root.parent.name == FOLDER and not root.exists():
+    root = of_workdir(root.parent.parent) / root.name  # with ckpt.dir
   steps = by_step(of_workdir(root)) or by_step(root)
   if not steps and root.name.isdigit() and root.is_dir():
     steps = [root]

@@ -12,7 +12,9 @@ from big_vision_like.runtime import writers
 from tests import tiny
 
 SCORES = [3, 5, 4, 4, 2, 1]
-SCORED = dict(type='tests.fixtures.scripted_evaluator', scores=SCORES, at_start=False)
+SCORED = dict(
+  type='tests.fixtures.scripted_evaluator', scores=SCORES, at_start=False
+)
 
 
 def config(**changes):
@@ -58,9 +60,7 @@ def test_what_goes_on_decides_as_what_was_never_stopped(stop):
   )
   better, whole = after(SCORES[:stop], patience=2)
   assert (judge.told(), judge.over) == (whole.told(), whole.over)
-  later = [
-    s for s in range(stop + 1, 7) if judge.look(s, judge.figure(s, {}))
-  ]
+  later = [s for s in range(stop + 1, 7) if judge.look(s, judge.figure(s, {}))]
   assert better + later == [1, 2]
 
 
