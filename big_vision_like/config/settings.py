@@ -199,16 +199,16 @@ def _check_best(config: Config) -> None:
   if metric is None:
     if config.ckpt.patience is not None:
       raise ValueError(
-        f'ckpt.patience={config.ckpt.patience} needs ckpt.best, the figure that '
-        'should become better'
+        f'ckpt.patience={config.ckpt.patience} needs ckpt.best, the figure '
+        'that should become better'
       )
     return
   name, slash, _ = metric.partition('/')
   if not slash or name not in config.evals:
-    known = [*config.evals]
+    known = ', '.join(config.evals) or 'none'
     raise ValueError(
       f'ckpt.best={metric!r} must be EVALUATOR/METRIC'
-      f'{plugins.suggest(name, known)}; evaluators: {", ".join(known) or "none"}'
+      f'{plugins.suggest(name, config.evals)}; evaluators: {known}'
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
 from big_vision_like.checkpoints.leases import Lease
-from big_vision_like.config import settings
+from big_vision_like.config import settings, trust
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
@@ -175,12 +175,15 @@ class StoredModel:
     return prediction.scores
 
 
-def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
+def load(
+  checkpoint_path: str | pathlib.Path, where: str, *, trusted: bool = False
+) -> StoredModel:
   """Reads what a checkpoint is of; its arrays wait for `state`.
 
   Args:
     checkpoint_path: workdir of a run, or the folder of one checkpoint.
     where: flag or key of the path, for messages.
+    trusted: whether it may name modules of others (config/trust.py).
 
   Raises:
     FileNotFoundError: no checkpoint there.
@@ -190,6 +193,7 @@ def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
   lease = folders.hold(checkpoint_path, where)
   path = lease.path
   meta = reading.read_meta(path)
+  trust.check(meta['config'], f'checkpoint {path}', trusted)
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)

@@ -121,5 +121,5 @@ def test_a_run_keeps_its_best_and_ends_early(tmp_path, capsys):
 
 
 def test_no_best_to_be_found(tmp_path):
-  with pytest.raises(FileNotFoundError, match='a run keeps one with ckpt.best'):
+  with pytest.raises(FileNotFoundError, match='a run keeps one with'):
     folders.find(tmp_path / 'best', '--checkpoint')
