@@ -243,30 +243,32 @@ def run(
   flag = '--checkpoint' if path else '--workdir'
   if path == folders.BEST:
     path = f'{workdir}/{path}'
-  with hold(path or workdir, flag, console) as held:
-    return _run_on(held.path, flag, config, workdir, console)
+  with hold(path or workdir, flag, console, later=True) as held:
+    return _run_on(held, flag, config, workdir, console)
 
 
 def hold(
   path: str, where: str, console: writers.Console, **options: Any
-) -> leases.Lease:
+) -> folders.Held:
   """`folders.hold` for all processes: one that the first has looked into."""
   if distributed.is_first():
     held = folders.hold(path, where, console.say, **options)
     distributed.decide(str(held.path))
     return held
   found = folders.as_path(distributed.decide(None))
-  return leases.take(found) or leases.Lease(found, None)
+  lease = leases.take(found) or leases.Lease(found, None)
+  return folders.Held(lease, None)
 
 
 def _run_on(
-  found: pathlib.Path,
+  held: folders.Held,
   flag: str,
   config: Config,
   workdir: str,
   console: writers.Console,
 ) -> dict[str, float]:
   """All evaluators on the checkpoint of a step."""
+  found = held.path
   meta = reading.read_meta(found)
   compatibility.check_layout(config, meta, found, flag)
   trained = settings.complete(meta['config'])
@@ -290,7 +292,8 @@ def _run_on(
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
   step = int(found.name)
-  state = ckpt.restore(exp.abstract_state, step)
+  with held.proving():
+    state = ckpt.restore(exp.abstract_state, step)
   console.say(f'evaluating {found}')
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   writer = writers.MetricWriter(

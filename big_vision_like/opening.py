@@ -262,16 +262,22 @@ def _checkpoints(
     fresh = not (workdir / settings.FILE).exists()
     folder = place.settle(workdir, directory, fresh)
     preflight.check_folder(folder, state)
-    for old, new, problem in folders.set_damaged_aside(folder, console.say):
-      console.say(
-        f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
-        f'called {new.name}, and the run goes on from the one before'
-      )
+    newest = folders.by_step(folder)[:1]
+    if any(folders.Proof(step, console.say).first for step in newest):
+      _set_damaged_aside(folder, console)
   distributed.decide(True)  # done
   folder = folders.of_workdir(workdir)
   if not distributed.decide(bool(folders.by_step(folder))):
     preflight.check_saving(folder, state)
   return folder
+
+
+def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
+  for old, new, problem in folders.set_damaged_aside(folder, console.say):
+    console.say(
+      f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
+      f'called {new.name}, and the run goes on from the one before'
+    )
 
 
 def _restore(
@@ -280,10 +286,40 @@ def _restore(
   data_id: str,
   console: writers.Console,
 ) -> TrainState | None:
-  """The state of the workdir's newest checkpoint; None if there is none."""
-  step = distributed.decide(ckpt.latest_step())
-  if step is None:
-    return None
+  """The state of the workdir's newest whole checkpoint; None without any.
+
+  The first process compares its files with the manifest while they are read.
+  """
+  while (step := distributed.decide(ckpt.latest_step())) is not None:
+    first = distributed.is_first()
+    proof = folders.Proof(ckpt.path(step), console.say) if first else None
+    state = error = None
+    try:
+      state = _restore_step(exp, ckpt, step, data_id, console)
+    except folders.DamagedError as met:
+      error = met
+    finally:
+      if proof is not None and state is error is None:
+        proof.cancel()
+    if not distributed.decide(proof.problem() if proof is not None else ''):
+      if error is not None:
+        raise error
+      return state
+    if first:
+      _set_damaged_aside(ckpt.folder, console)
+    distributed.decide(True)  # done
+    ckpt.reload()
+  return None
+
+
+def _restore_step(
+  exp: Experiment,
+  ckpt: manager.Checkpointer,
+  step: int,
+  data_id: str,
+  console: writers.Console,
+) -> TrainState:
+  """The state of a step, if it is one of this run."""
   path = ckpt.path(step)
   try:
     meta = ckpt.meta(step)

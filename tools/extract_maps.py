@@ -106,8 +106,8 @@ def extract(
   console = writers.Console()
   start = None
   if config.init_from.path:
-    lease = folders.hold(config.init_from.path, say=console.say)
-    start = lease.path
+    held = folders.hold(config.init_from.path, say=console.say)
+    start = held.path
   sections = {'train': (config.input.source, config.input.ops, 'input')}
   for name, evaluator in config.evals.items():
     if 'data' in evaluator and 'ops' in evaluator:

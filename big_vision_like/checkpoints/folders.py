@@ -6,6 +6,7 @@ too. What manifest.py finds in them is said, and they are not read. Reading is
 reading.py.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -33,6 +34,80 @@ Say = Callable[[str], None]
 
 class DamagedError(ValueError):
   """A checkpoint that is not whole, or cannot be read."""
+
+
+class Proof:
+  """Whether a checkpoint is whole, see `manifest.Check`.
+
+  Older versions wrote no manifest: `say` is told so.
+
+  Attributes:
+    first: what is wrong as far as it is known at once; '' where nothing is.
+  """
+
+  def __init__(self, step: pathlib.Path, say: Say):
+    self.step = step
+    self._check = manifest.Check(step)
+    missing = next((n for n in _FILES if not (step / n).is_file()), '')
+    if missing and not self._check.found:
+      self._check.found.append(f'no {missing}')
+    self.first = self._line(self._check.found)
+    if not self.first and not self._check.proved:
+      _say_once(
+        say,
+        f'checkpoint {step} has no manifest, as those of older versions: that '
+        'its arrays are what was written cannot be proved',
+      )
+
+  def _line(self, found: list[str]) -> str:
+    more = f', and {len(found) - 1} more' if len(found) > 1 else ''
+    return f'{found[0]}{more}' if found else ''
+
+  def problem(self) -> str:
+    """What is wrong in all; '' where nothing is. Waits until it is known."""
+    return self._line(self._check.finish())
+
+  def cancel(self) -> None:
+    self._check.cancel()
+
+
+class Held:
+  """A checkpoint that stays while it is read.
+
+  Attributes:
+    path: its folder.
+  """
+
+  def __init__(self, lease: Lease, proof: Proof | None):
+    self.path = lease.path
+    self._lease, self._proof = lease, proof
+
+  def prove(self) -> None:
+    """Raises DamagedError where what was read is not what was written."""
+    problem = self._proof.problem() if self._proof is not None else ''
+    if problem:
+      raise _not_whole(self.path, problem, _before(self.path))
+
+  @contextlib.contextmanager
+  def proving(self) -> Iterator[None]:
+    """For a block that reads: what it meets comes with the name of the file."""
+    try:
+      yield
+    except DamagedError:
+      self.prove()
+      raise
+    self.prove()
+
+  def close(self) -> None:
+    if self._proof is not None:
+      self._proof.cancel()
+    self._lease.close()
+
+  def __enter__(self) -> 'Held':
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    self.close()
 
 
 def as_path(path: str | pathlib.Path) -> pathlib.Path:
@@ -96,13 +171,16 @@ def hold(
   say: Say | None = None,
   *,
   fall_back: bool = False,
-) -> Lease:
+  later: bool = False,
+) -> Held:
   """The checkpoint that a path means, whole, and there while it is read.
 
   Args:
     path, where: see `find`.
     say: is told what was passed over, and what cannot be proved.
     fall_back: take the newest whole one where the newest is not.
+    later: the arrays are compared while they are read; `Held.prove` has to be
+      called before they are used.
 
   Raises:
     FileNotFoundError: there is no checkpoint.
@@ -118,11 +196,12 @@ def hold(
       if lease is None:  # deleted meanwhile: a newer one is there
         time.sleep(_DELETION_S)
         break
-      problem = damage(step, say)
+      proof = Proof(step, say)
+      problem = proof.first if later else proof.problem()
       if not problem:
         for other, what in damaged.items():
           say(f'checkpoint {other} is damaged ({what}): passed over')
-        return lease
+        return Held(lease, proof)
       lease.close()
       damaged[step] = problem
       if not fall_back:
@@ -205,27 +284,6 @@ def read_best(folder: pathlib.Path) -> dict[str, Any] | None:
   return found
 
 
-def damage(step: pathlib.Path, say: Say) -> str:
-  """What is wrong with a checkpoint, in a line; '' where nothing is.
-
-  Reads all of it. Older versions wrote no manifest: `say` is told so.
-  """
-  found = manifest.problems(step)
-  if found:
-    more = f', and {len(found) - 1} more' if len(found) > 1 else ''
-    return f'{found[0]}{more}'
-  missing = next((n for n in _FILES if not (step / n).is_file()), '')
-  if missing:
-    return f'no {missing}'
-  if found is None:
-    _say_once(
-      say,
-      f'checkpoint {step} has no manifest, as those of older versions: that '
-      'its arrays are what was written cannot be proved',
-    )
-  return ''
-
-
 def _say_once(say: Say, text: str) -> None:
   if text not in _said():
     _said().add(text)
@@ -251,7 +309,7 @@ def set_damaged_aside(
 
   Args:
     folder: of the checkpoints.
-    say: see `damage`.
+    say: see `Proof`.
 
   Yields:
     (old path, new path, what is wrong) of each.
@@ -261,7 +319,7 @@ def set_damaged_aside(
   """
   damaged: list[tuple[pathlib.Path, str]] = []
   for step in by_step(folder):
-    problem = damage(step, say)
+    problem = Proof(step, say).problem()
     if not problem:
       break
     damaged.append((step, problem))

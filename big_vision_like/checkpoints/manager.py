@@ -187,6 +187,10 @@ class Checkpointer:
       params=items['params'], extra=items.get('extra', abstract.extra), **train
     )
 
+  def reload(self) -> None:
+    """Looks again which checkpoints are there."""
+    self._manager.reload()
+
   def meta(self, step: int) -> dict[str, Any]:
     """What was stored beside the arrays of a step."""
     return reading.read_meta(self.path(step))

@@ -31,6 +31,7 @@ _COMMIT_TIME = 'commit_timestamp_nsecs'
 _LATEST = (_STEP_METADATA, _COMMITTED)  # written after the manifest
 _DAY_NS = 86_400 * 10**9  # clocks step
 _METADATA_TIMEOUT_S = 300.0
+_SMALL = 2**20  # bytes
 _THREADS = min(os.cpu_count() or 1, 8)
 
 
@@ -60,29 +61,94 @@ def write(folder: pathlib.Path, step: int, name: pathlib.Path) -> None:
       os.fsync(file.fileno())
 
 
+class Check:
+  """Compares a checkpoint with its manifest; large files in the background.
+
+  Names, sizes and small files are compared at once, so that metadata can be
+  trusted when this is made; the arrays while they are read.
+
+  Args:
+    folder: of the checkpoint; local, or a path of etils.
+
+  Attributes:
+    found: problems so far, a line a file, which starts with its name.
+    proved: whether there is a manifest to compare with.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    self.found: list[str] = []
+    self._large: dict[str, concurrent.futures.Future[tuple[int, str]]] = {}
+    self._told: Mapping[str, Mapping[str, Any]] = {}
+    self._pool: concurrent.futures.Executor | None = None
+    content = self._content(folder)
+    self.proved = content is not None
+    if content is not None and not self.found:
+      self._begin(folder, content)
+
+  def _content(self, folder: pathlib.Path) -> dict[str, Any] | None:
+    try:
+      stored = (folder / FILE).read_bytes()
+    except FileNotFoundError:
+      self.found = _without(folder)
+      return None
+    try:
+      content = json.loads(stored)['content']
+      intact = _text(content) == stored
+    except (ValueError, KeyError, TypeError):
+      content, intact = {}, False
+    if not intact:
+      self.found = [f'{FILE} {"has changed" if stored else "is empty"}']
+    elif content['step'] != int(folder.name):
+      step = content['step']
+      self.found = [f'{FILE} is of step {step}: the folder was renamed']
+    return content
+
+  def _begin(self, folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+    self._told, there = content['files'], dict(_files(folder))
+    sizes = {name: size_of(path) for name, path in there.items()}
+    self.found += _wrong_sizes(self._told, sizes)
+    self.found += _changed_since(folder, content, there)
+    right = {
+      name: there[name]
+      for name, entry in self._told.items()
+      if sizes.get(name) == entry['size']
+    }
+    small = {n: p for n, p in right.items() if sizes[n] <= _SMALL}
+    self._compare(_hashes(small))
+    if not self.found and len(small) < len(right):
+      self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
+      self._large = {
+        name: self._pool.submit(_hash, path)
+        for name, path in right.items()
+        if name not in small
+      }
+      self._pool.shutdown(wait=False)
+
+  def _compare(self, hashes: Mapping[str, tuple[int, str]]) -> None:
+    for name, (_, digest) in hashes.items():
+      if digest != self._told[name]['sha256']:
+        self.found.append(f'{name} has other bytes than were written')
+
+  def finish(self) -> list[str]:
+    """All problems; waits for the background."""
+    large, self._large = self._large, {}
+    self._compare({name: future.result() for name, future in large.items()})
+    return self.found
+
+  def cancel(self) -> None:
+    """Nobody will ask any more: what has not begun is not done."""
+    for future in self._large.values():
+      future.cancel()
+
+
 def problems(folder: pathlib.Path) -> list[str] | None:
   """What is wrong with a checkpoint, a line a file; None: it has no manifest.
 
   Reads all of its files. A line starts with the name of the file.
   """
-  try:
-    stored = (folder / FILE).read_bytes()
-  except FileNotFoundError:
-    return _without(folder)
-  try:
-    content = json.loads(stored)['content']
-    intact = _text(content) == stored
-  except (ValueError, KeyError, TypeError):
-    intact = False
-  if not intact:
-    return [f'{FILE} {"is empty" if not stored else "has changed"}']
-  if content['step'] != int(folder.name):
-    return [f'{FILE} is of step {content["step"]}: the folder was renamed']
-  found = dict(_files(folder))
-  return [
-    *_changed(content['files'], found),
-    *_changed_since(folder, content, found),
-  ]
+  check = Check(folder)
+  found = check.finish()
+  return found if found or check.proved else None
 
 
 def extent(folder: pathlib.Path) -> tuple[int, int]:
@@ -91,41 +157,34 @@ def extent(folder: pathlib.Path) -> tuple[int, int]:
   return len(sizes), sum(sizes)
 
 
-def _without(folder: pathlib.Path) -> list[str] | None:
-  """The same where there is no manifest: older versions wrote none."""
+def _without(folder: pathlib.Path) -> list[str]:
+  """Problems where there is no manifest: older versions wrote none."""
   try:
     meta = json.loads((folder / _META).read_bytes())
   except (OSError, ValueError):
-    return None  # its reader will say it
+    return []  # its reader will say it
   if not isinstance(meta, dict):
-    return None
+    return []
   if KEY in meta:
     return [f'{FILE} is missing']
   if meta.get('step', int(folder.name)) != int(folder.name):
     return [f'{_META} is of step {meta["step"]}: the folder was renamed']
-  return None
+  return []
 
 
-def _changed(
-  told: Mapping[str, Mapping[str, Any]], found: Mapping[str, pathlib.Path]
+def _wrong_sizes(
+  told: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]
 ) -> Iterator[str]:
-  """Lines on what differs from the manifest."""
-  right_size = {}
+  """Lines on files that are missing, cut, empty or were added."""
   for name, entry in told.items():
-    if name not in found:
+    size = sizes.get(name)
+    if size is None:
       yield f'{name} is missing'
-      continue
-    size = size_of(found[name])
-    if size == entry['size']:
-      right_size[name] = found[name]
-    elif not size:
+    elif not size and entry['size']:
       yield f'{name} is empty'
-    else:
+    elif size != entry['size']:
       yield f'{name} has {size:,} bytes, {entry["size"]:,} were written'
-  for name, (_, digest) in _hashes(right_size).items():
-    if digest != told[name]['sha256']:
-      yield f'{name} has other bytes than were written'
-  for name in found.keys() - told.keys() - {*_LATEST, FILE}:
+  for name in sizes.keys() - told.keys() - {*_LATEST, FILE}:
     yield f'{name} was not there when the checkpoint was written'
 
 

@@ -4,6 +4,7 @@ All that reads a checkpoint for predictions starts here. Model and preprocessing
 come from the config inside the checkpoint, which is data, not code.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -14,7 +15,6 @@ import numpy as np
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
-from big_vision_like.checkpoints.leases import Lease
 from big_vision_like.config import settings, trust
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Prediction, Task, WithMasks
@@ -37,7 +37,7 @@ class StoredModel:
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
-    lease: keeps the checkpoint where it is, as long as the model is here.
+    held: keeps the checkpoint where it is, as long as the model is here.
   """
 
   path: pathlib.Path
@@ -46,7 +46,7 @@ class StoredModel:
   task: Task
   step: int
   meta: Mapping[str, Any]
-  lease: Lease | None = None
+  held: folders.Held | None = None
 
   @property
   def space(self) -> LabelSpace:
@@ -59,7 +59,8 @@ class StoredModel:
     Args:
       sharding: where each array goes.
     """
-    params, extra = reading.read_weights(self.path, sharding)
+    with self.held.proving() if self.held else contextlib.nullcontext():
+      params, extra = reading.read_weights(self.path, sharding)
     unused: Any = None
     return TrainState(
       step=unused,
@@ -190,14 +191,14 @@ def load(
     DamagedError: it is not whole.
     ValueError: its config cannot be built here.
   """
-  lease = folders.hold(checkpoint_path, where)
-  path = lease.path
+  held = folders.hold(checkpoint_path, where, later=True)
+  path = held.path
   meta = reading.read_meta(path)
   trust.check(meta['config'], f'checkpoint {path}', trusted)
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)
-  return StoredModel(path, config, spaces, task, int(path.name), meta, lease)
+  return StoredModel(path, config, spaces, task, int(path.name), meta, held)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from big_vision_like import train
-from big_vision_like.checkpoints import folders, reading
+from big_vision_like.checkpoints import folders, manifest, reading
 from tests import tiny
 from tools import export, extract_features, predict
 
@@ -119,17 +119,19 @@ def test_without_a_manifest_resuming_stops_and_names_the_way_on(
 
 
 @pytest.mark.parametrize(
-  ('damage', 'what'),
+  ('damage', 'what', 'small'),
   [
-    (flip_a_bit, 'params/ocdbt.process_0/d/.* has other bytes than were'),
-    (lambda step: shutil.rmtree(step / 'meta'), 'meta/.* is missing'),
-    (lambda step: step.rename(step.with_name('7')), 'is of step 2'),
+    # Found while the arrays are read, as of files of a real size.
+    (flip_a_bit, 'params/ocdbt.process_0/d/.* has other bytes than were', 0),
+    (lambda step: shutil.rmtree(step / 'meta'), 'meta/.* is missing', 2**20),
+    (lambda step: step.rename(step.with_name('7')), 'is of step 2', 2**20),
   ],
   ids=['bit', 'missing', 'renamed'],
 )
 def test_a_run_goes_on_from_the_newest_whole_one(
-  trained, workdir, capsys, damage, what
+  trained, workdir, capsys, monkeypatch, damage, what, small
 ):
+  monkeypatch.setattr(manifest, '_SMALL', small)
   root = workdir / 'checkpoints'
   damage(root / '2')
   [newest] = [p for p in root.iterdir() if p.name in ('2', '7')]
@@ -191,7 +193,7 @@ def test_tools_end_with_2_and_one_line(workdir, tmp_path, capsys):
   for tool, arguments in (
     (predict, [f'--input={photos}/of/a.png', output]),
     (export, ['--format=safetensors', output]),
-    (extract_features, [f'--data=folder:{photos}', output]),
+    (extract_features, [f'--data=folder:{photos}:all', output]),
   ):
     assert tool.main([f'--checkpoint={workdir}', *arguments]) == 2
     said = capsys.readouterr().err

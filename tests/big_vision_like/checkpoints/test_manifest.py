@@ -136,6 +136,28 @@ def test_every_bit_of_what_orbax_writes_last(saved, tmp_path):
   assert manifest.problems(step) == []
 
 
+def test_large_files_are_compared_while_they_are_read(
+  saved, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(manifest, '_SMALL', 0)
+  step = shutil.copytree(saved, tmp_path / '7')
+  name = files_of(step)[-1]
+  with folders.hold(step, later=True) as held:
+    held.prove()
+  flip(step / name, np.random.default_rng(0))
+  check = manifest.Check(step)
+  assert check.found == []
+  assert check.finish() == [f'{name} has other bytes than were written']
+  with folders.hold(step, later=True) as held:
+    with pytest.raises(folders.DamagedError, match=name):
+      held.prove()
+    # What a reader says of it gives way to the name of the file.
+    with pytest.raises(folders.DamagedError, match=name), held.proving():
+      raise folders.DamagedError('cannot be decoded')
+  with pytest.raises(folders.DamagedError, match=name):
+    folders.hold(step)
+
+
 def test_the_wrong_folder_and_older_versions(saved, tmp_path):
   renamed = shutil.copytree(saved, tmp_path / '8')
   text = 'manifest.json is of step 7: the folder was renamed'

@@ -71,7 +71,7 @@ def test_paths_of_etils_are_read_and_written_as_others(tmp_path):
   manifest.write(step, 3, step)
   assert manifest.problems(root / '3') == []
   [found] = folders.by_step(epath.Path(root))
-  assert folders.damage(found, print) == ''
+  assert folders.Proof(found, print).problem() == ''
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
