@@ -62,7 +62,7 @@ def steps_of(given: Any) -> Callable[[], float]:
     num_examples=len(opened[''].source),
   )
   path = given.init_from.path
-  start = folders.find(path) if path else None
+  start = folders.hold(path).path if path else None
   state = opening.start_state(exp, start, writers.Console(silent=True))
   data = streams.train(opened, given, start_step=0)
 

@@ -17,7 +17,13 @@ from typing import Any
 import jax
 
 from big_vision_like import experiment
-from big_vision_like.checkpoints import compatibility, folders, manager, reading
+from big_vision_like.checkpoints import (
+  compatibility,
+  folders,
+  leases,
+  manager,
+  reading,
+)
 from big_vision_like.config import option_types, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
@@ -45,10 +51,17 @@ class Scheduled:
   on_error: str
   done: frozenset[int] = frozenset()
 
-  def due(self, step: int) -> bool:
-    """Whether it has to run after this many steps."""
+  def due(self, step: int, ending: bool = False) -> bool:
+    """Whether it has to run after this many steps.
+
+    Args:
+      step: of training.
+      ending: training turns out to end here: whether it has to run once more.
+    """
     if step in self.done:
       return False
+    if ending:
+      return self.at_end and not self.due(step)
     if step == 0:
       return self.at_start
     if step == self.total_steps:
@@ -141,11 +154,19 @@ def run_due(
   state: TrainState,
   writer: writers.MetricWriter,
   console: writers.Console,
-) -> None:
-  """Runs the evaluators that are due and writes their figures."""
-  for scheduled in evals.values():
-    if scheduled.due(step):
-      run_one(scheduled, step, state, writer, console)
+  ending: bool = False,
+) -> dict[str, float]:
+  """Runs the evaluators that are due and writes their figures.
+
+  Returns:
+    '<name>/<metric>' -> figure, of those that ran.
+  """
+  found: dict[str, float] = {}
+  for name, scheduled in evals.items():
+    if scheduled.due(step, ending):
+      result = run_one(scheduled, step, state, writer, console)
+      found |= {f'{name}/{k}': v for k, v in result.items()}
+  return found
 
 
 def run_one(
@@ -204,7 +225,7 @@ def run(
   Args:
     config: model, data and evaluators.
     workdir: folder of the run.
-    path: another workdir or checkpoint to evaluate.
+    path: another workdir or checkpoint to evaluate; 'best': that of this one.
 
   Returns:
     '<name>/<metric>' -> figure.
@@ -220,7 +241,34 @@ def run(
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
-  found = folders.find(path or workdir, flag, console.say)
+  if path == folders.BEST:
+    path = f'{workdir}/{path}'
+  with hold(path or workdir, flag, console, later=True) as held:
+    return _run_on(held, flag, config, workdir, console)
+
+
+def hold(
+  path: str, where: str, console: writers.Console, **options: Any
+) -> folders.Held:
+  """`folders.hold` for all processes: one that the first has looked into."""
+  if distributed.is_first():
+    held = folders.hold(path, where, console.say, **options)
+    distributed.decide(str(held.path))
+    return held
+  found = folders.as_path(distributed.decide(None))
+  lease = leases.take(found) or leases.Lease(found, None)
+  return folders.Held(lease, None)
+
+
+def _run_on(
+  held: folders.Held,
+  flag: str,
+  config: Config,
+  workdir: str,
+  console: writers.Console,
+) -> dict[str, float]:
+  """All evaluators on the checkpoint of a step."""
+  found = held.path
   meta = reading.read_meta(found)
   compatibility.check_layout(config, meta, found, flag)
   trained = settings.complete(meta['config'])
@@ -244,7 +292,8 @@ def run(
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
   step = int(found.name)
-  state = ckpt.restore(exp.abstract_state, step)
+  with held.proving():
+    state = ckpt.restore(exp.abstract_state, step)
   console.say(f'evaluating {found}')
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
   writer = writers.MetricWriter(
@@ -281,3 +330,16 @@ def without_finished(
     name: dataclasses.replace(scheduled, done=frozenset(done[name]))
     for name, scheduled in evals.items()
   }
+
+
+def figures_of(metric: str, workdir: str) -> dict[int, float]:
+  """Step -> figure '<name>/<metric>', as far as metrics.jsonl has it."""
+  lines = list(figures.read(workdir))
+  steps = figures.evaluated(lines).get(metric.partition('/')[0], set())
+  found = {
+    line['step']: line[metric]
+    for line in figures.counting(lines)
+    if line.get(metric) is not None and line['step'] in steps
+  }
+  told = distributed.decide([[s, v] for s, v in sorted(found.items())])
+  return {step: value for step, value in told}

@@ -17,9 +17,12 @@ import numpy as np
 
 from big_vision_like import evaluate, experiment
 from big_vision_like.checkpoints import (
+  best,
   compatibility,
   folders,
   manager,
+  place,
+  preflight,
   reading,
   warm_start,
 )
@@ -47,6 +50,7 @@ class Run:
 
   exp: Experiment
   ckpt: manager.Checkpointer
+  best: best.Best
   writer: writers.MetricWriter
   evals: dict[str, evaluate.Scheduled]
   data: streams.Batches
@@ -64,9 +68,8 @@ def open_run(
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
   distributed.check_platform(config.device)
-  start = None
   if config.init_from.path:
-    start = folders.find(config.init_from.path, say=console.say)
+    folders.find(config.init_from.path)  # it is there
   opened = streams.open_all(config)
   spaces = streams.spaces(opened)
   exp = experiment.build(
@@ -81,9 +84,9 @@ def open_run(
     )
   folder = _prepare(workdir, exp.config, stack)
   evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
-  _set_incomplete_aside(workdir, console)
   ckpt = manager.Checkpointer(
     workdir,
+    folder=_checkpoints(exp, folder, console),
     keep_last=exp.config.ckpt.keep_last,
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
@@ -99,7 +102,7 @@ def open_run(
   restored = state is not None
   trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
-    state = start_state(exp, start, console)
+    state = _fresh_state(exp, console)
   for name, stream in opened.items():
     where = f'{stream_names.config_key(name)}.source'
     feature_map_checks.check_weights(
@@ -122,6 +125,7 @@ def open_run(
   if distributed.is_first():
     _store_config(folder / settings.FILE, exp.config)
   evals = evaluate.without_finished(evals, workdir)
+  judge = _judge(exp.config.ckpt, ckpt, workdir, step)
   data = streams.train(
     opened,
     exp.config,
@@ -137,7 +141,25 @@ def open_run(
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  return Run(exp, ckpt, writer, evals, data, state, meta, workdir)
+  return Run(exp, ckpt, judge, writer, evals, data, state, meta, workdir)
+
+
+def _judge(
+  section: Config, ckpt: manager.Checkpointer, workdir: str, step: int
+) -> best.Best:
+  """What tells the best checkpoint, knowing the figures so far."""
+  if section.best is None:
+    return best.Best(None)
+  judge = best.Best(
+    section.best,
+    section.best_mode,
+    section.patience,
+    stored=evaluate.figures_of(section.best, workdir),
+    start=step,
+    present=distributed.decide(ckpt.steps()),
+  )
+  ckpt.set_best(judge.told())
+  return judge
 
 
 def _told_of(space: LabelSpace) -> dict[str, Any]:
@@ -227,15 +249,35 @@ def _changes(
   return figures.note(data, first if changed else None, evaluators)
 
 
-def _set_incomplete_aside(workdir: str, console: writers.Console) -> None:
-  """The first process does it, before any looks at the checkpoints."""
+def _checkpoints(
+  exp: Experiment, workdir: pathlib.Path, console: writers.Console
+) -> pathlib.Path:
+  """The folder of the checkpoints, tried, the newest of them a whole one.
+
+  The first process does it, before any looks at them.
+  """
+  directory = exp.config.ckpt.dir
+  state = exp.abstract_state
   if distributed.is_first():
-    for old, new, missing in folders.set_incomplete_aside(workdir):
-      console.say(
-        f'checkpoint {old} is incomplete (no {missing}): it is now called '
-        f'{new.name}, and the run goes on from the one before'
-      )
+    fresh = not (workdir / settings.FILE).exists()
+    folder = place.settle(workdir, directory, fresh)
+    preflight.check_folder(folder, state)
+    newest = folders.by_step(folder)[:1]
+    if any(folders.Proof(step, console.say).first for step in newest):
+      _set_damaged_aside(folder, console)
   distributed.decide(True)  # done
+  folder = folders.of_workdir(workdir)
+  if not distributed.decide(bool(folders.by_step(folder))):
+    preflight.check_saving(folder, state)
+  return folder
+
+
+def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
+  for old, new, problem in folders.set_damaged_aside(folder, console.say):
+    console.say(
+      f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
+      f'called {new.name}, and the run goes on from the one before'
+    )
 
 
 def _restore(
@@ -244,10 +286,40 @@ def _restore(
   data_id: str,
   console: writers.Console,
 ) -> TrainState | None:
-  """The state of the workdir's newest checkpoint; None if there is none."""
-  step = distributed.decide(ckpt.latest_step())
-  if step is None:
-    return None
+  """The state of the workdir's newest whole checkpoint; None without any.
+
+  The first process compares its files with the manifest while they are read.
+  """
+  while (step := distributed.decide(ckpt.latest_step())) is not None:
+    first = distributed.is_first()
+    proof = folders.Proof(ckpt.path(step), console.say) if first else None
+    state = error = None
+    try:
+      state = _restore_step(exp, ckpt, step, data_id, console)
+    except folders.DamagedError as met:
+      error = met
+    finally:
+      if proof is not None and state is error is None:
+        proof.cancel()
+    if not distributed.decide(proof.problem() if proof is not None else ''):
+      if error is not None:
+        raise error
+      return state
+    if first:
+      _set_damaged_aside(ckpt.folder, console)
+    distributed.decide(True)  # done
+    ckpt.reload()
+  return None
+
+
+def _restore_step(
+  exp: Experiment,
+  ckpt: manager.Checkpointer,
+  step: int,
+  data_id: str,
+  console: writers.Console,
+) -> TrainState:
+  """The state of a step, if it is one of this run."""
   path = ckpt.path(step)
   try:
     meta = ckpt.meta(step)
@@ -274,6 +346,14 @@ def _restore(
     then = f'step {before[-1]}' if before else 'the start'
     error.add_note(f'without that folder the same command goes on from {then}')
     raise
+
+
+def _fresh_state(exp: Experiment, console: writers.Console) -> TrainState:
+  path = exp.config.init_from.path
+  if not path:
+    return start_state(exp, None, console)
+  with evaluate.hold(path, 'init_from.path', console, fall_back=True) as held:
+    return start_state(exp, held.path, console)
 
 
 def start_state(

@@ -19,6 +19,7 @@ MODES = ('train', 'eval', 'plan')
 
 CONFIG = loading.define_flag(flags.FLAGS)
 flags.declare_key_flag('config')
+flags.declare_key_flag('trust')
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder of the run')
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None, 'with --mode=eval: evaluate this checkpoint instead'

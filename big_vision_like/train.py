@@ -97,13 +97,34 @@ def _loop(
     run.ckpt.wait()
     raise Preempted(f'asked to stop: saved step {step}')
 
-  def run_evals(step: int) -> None:
+  def run_evals(step: int, ending: bool = False) -> dict[str, float]:
     try:
       with clock.pause(), guard.interruptible():
-        evaluate.run_due(run.evals, step, state, run.writer, console)
+        return evaluate.run_due(
+          run.evals, step, state, run.writer, console, ending
+        )
     except Preempted:
       stop_if_asked(step)
       raise
+
+  def evaluated(step: int) -> bool:
+    """Evaluates, keeps the best; whether training ends here, before its end."""
+    found = run_evals(step)
+    value = run.best.figure(step, found)
+    if value is not None and run.best.look(step, distributed.decide(value)):
+      with clock.timed('save'), dog.phase('step'):
+        save(step)
+      run.ckpt.set_best(run.best.told())
+    if not run.best.over or step == exp.total_steps:
+      return False
+    run_evals(step, ending=True)
+    with clock.timed('save'), dog.phase('step'):
+      save(step)
+    console.say(
+      f'{run.best.metric} has not become better for '
+      f'{exp.config.ckpt.patience} evaluations: training ends at step {step}'
+    )
+    return True
 
   def fetch(step: int, running: Any) -> dict[str, jax.Array]:
     """The batch of a step, on its way to the device.
@@ -122,9 +143,10 @@ def _loop(
 
   starving = _Starving(exp.config.input.workers)
   tracer = profiling.Tracer(run.workdir, exp.config.profile.steps, console.say)
-  run_evals(start)  # before the first step, or those that a stop cut short
+  # Before the first step, or those that a stop cut short.
+  last = start if evaluated(start) else exp.total_steps
   batch = None
-  for step in range(start + 1, exp.total_steps + 1):
+  for step in range(start + 1, last + 1):
     stop_if_asked(step - 1)
     dog.at(step - 1)
     batch = fetch(step, None) if batch is None else batch
@@ -154,7 +176,8 @@ def _loop(
     if due(step, save_every):
       with clock.timed('save'), dog.phase('step'):
         save(step)
-    run_evals(step)
+    if evaluated(step):
+      break
   _finish(run, start, console)
   return state
 

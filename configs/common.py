@@ -68,9 +68,14 @@ def base() -> Any:
   c.init_from.ema = True  # the averages, where the checkpoint has them
 
   c.ckpt = ConfigDict()
+  c.ckpt.dir = config_dict.placeholder(str)  # None: <workdir>/checkpoints
   c.ckpt.every_steps = 1000
   c.ckpt.keep_last = 2
   c.ckpt.keep_every_steps = config_dict.placeholder(int)
+  # Kept besides: the best by a figure, such as 'val/map@100'.
+  c.ckpt.best = config_dict.placeholder(str)
+  c.ckpt.best_mode = 'max'  # or 'min'
+  c.ckpt.patience = config_dict.placeholder(int)  # evaluations; then it ends
 
   c.evals = ConfigDict()
   c.on_eval_error = 'raise'  # or 'log': name it and go on

@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
       help='every candidate counts, no image is compared')  # fmt: skip
   add('--report_pairs', type=int, default=24,
       help='pairs shown of each kind; default: %(default)s')  # fmt: skip
+  command.add_trust(p)
   return p
 
 

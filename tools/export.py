@@ -48,18 +48,30 @@ def parser() -> argparse.ArgumentParser:
     help='names of the classes (.jsonl, .txt); default: those of the training '
     'data, where these are here',
   )  # fmt: skip
+  command.add_trust(p)
   return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = parser().parse_args(argv)
   return command.run(
-    lambda: export(args.checkpoint, args.output, args.format, args.vocabulary)
+    lambda: export(
+      args.checkpoint,
+      args.output,
+      args.format,
+      args.vocabulary,
+      trusted=args.trust,
+    )
   )
 
 
 def export(
-  checkpoint: str, output: str, kind: str, vocabulary: str | None = None
+  checkpoint: str,
+  output: str,
+  kind: str,
+  vocabulary: str | None = None,
+  *,
+  trusted: bool = False,
 ) -> dict[str, Any]:
   """Writes one format; returns the content of model.FORMAT.json.
 
@@ -68,6 +80,7 @@ def export(
     output: folder; files of the same names in it are replaced.
     kind: one of FORMATS.
     vocabulary: file of the classes' names.
+    trusted: whether the checkpoint may name modules of others.
 
   Raises:
     FileNotFoundError: no checkpoint there.
@@ -89,7 +102,7 @@ def export(
   from .weights import export_safetensors, export_stablehlo
 
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
-  model = stored_model.load(checkpoint, '--checkpoint')
+  model = stored_model.load(checkpoint, '--checkpoint', trusted=trusted)
   classes = model.classes(vocabulary, '--vocabulary')
   ops = _ops(model)
   spec = pipeline.example_spec(example_ops.build(ops, OpContext()))

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     '--verify', action='store_true',
     help='only compare the files of --output with their checksums',
   )  # fmt: skip
+  command.add_trust(p)
   return p
 
 
@@ -97,13 +98,14 @@ def extract(args: argparse.Namespace) -> None:
 
   from .embedding import feature_folder
 
-  described = _source_config(args.data)
+  described = _source_config(args.data, args.trust)
   places = output_folder.places(described)
   output_folder.refuse_inside(args.output, places, of='--data')
   source = data_argument.open_source(described)
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   embedder = features.Embedder(
     args.checkpoint,
+    trusted=args.trust,
     batch_size=args.batch_size,
     threads=args.threads,
     workers=args.workers,
@@ -137,11 +139,11 @@ def extract(args: argparse.Namespace) -> None:
   print(folder.finish(source.vocabulary))
 
 
-def _source_config(text: str) -> dict[str, Any]:
+def _source_config(text: str, trusted: bool) -> dict[str, Any]:
   """The source config of --data; an existing path is any kind of data set."""
   if os.path.exists(text) and not text.endswith(('.py', '.json')):
     return dict(type='detect', path=text, split='train')
-  return data_argument.parse(text)
+  return data_argument.parse(text, trusted=trusted)
 
 
 if __name__ == '__main__':

@@ -106,7 +106,8 @@ def extract(
   console = writers.Console()
   start = None
   if config.init_from.path:
-    start = folders.find(config.init_from.path, say=console.say)
+    held = folders.hold(config.init_from.path, say=console.say)
+    start = held.path
   sections = {'train': (config.input.source, config.input.ops, 'input')}
   for name, evaluator in config.evals.items():
     if 'data' in evaluator and 'ops' in evaluator:

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
   group.add_argument(
     '--rows', metavar='COLUMN=VALUE', help='read only such rows'
   )
+  command.add_trust(p)
   return p
 
 
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> list[label_comparison.Estimate]:
     for name in ('data', 'clean'):
       text, flag = getattr(args, name), f'--{name}'
       if not label_lists.is_file(text):
-        given = output_folder.places(data_argument.parse(text, flag))
+        source = data_argument.parse(text, flag, trusted=args.trust)
+        given = output_folder.places(source)
         output_folder.refuse_inside(args.output, given, of=flag)
     output_folder.make(args.output)
   pairs = label_comparison.read_pairs(args)

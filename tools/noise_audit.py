@@ -254,16 +254,17 @@ def run(args: argparse.Namespace) -> list[Audit]:
 
   _check(args)
   if args.data is not None:
-    given = data_argument.parse(args.data)
+    given = data_argument.parse(args.data, trusted=args.trust)
     _check_output(args.output, given, '--data')
   embedder = features.Embedder(
     args.checkpoint,
+    trusted=args.trust,
     batch_size=args.batch_size,
     threads=args.threads,
     workers=args.workers,
   )
   if args.data is not None:
-    source = data_argument.open_data(args.data)
+    source = data_argument.open_data(args.data, trusted=args.trust)
   else:
     where = "the run's input.source"
     _check_output(args.output, embedder.config.input.source, where)
@@ -400,6 +401,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
       f'--{name}', type=int, default=default, help=f'{what}; default: {default}'
     )
+  command.add_trust(p)
   return p
 
 

@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
   )  # fmt: skip
+  command.add_trust(p)
   return p
 
 
@@ -147,7 +148,7 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   from big_vision_like.inference import stored_model
   from big_vision_like.pages import prediction_sheet
 
-  model = stored_model.load(args.checkpoint, '--checkpoint')
+  model = stored_model.load(args.checkpoint, '--checkpoint', trusted=args.trust)
   classes = model.classes(args.vocabulary, '--vocabulary')
   if classes is None:
     print(f'{model.why_unnamed}: give --vocabulary')

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     '--inclusive', action='store_true',
     help='voc: corners are pixels that belong to the box, as in its devkit',
   )  # fmt: skip
+  command.add_trust(p)
   return p
 
 
@@ -74,7 +75,9 @@ def score(args: argparse.Namespace) -> dict[str, float]:
   if of_file:
     known = coco_files.truth(args.truth)
   else:
-    known = record_boxes.truth(args.truth, ignored, '--truth')
+    known = record_boxes.truth(
+      args.truth, ignored, '--truth', trusted=args.trust
+    )
   found = coco_files.results(args.detections, known, by_name=not of_file)
   if args.type == 'boxes':
     figures = coco_detection.figures(known.truth, found, known.names)

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
   add('--jobs', type=int, default=1, help='runs at a time; default: 1')
   add('--only', nargs='+', default=(), metavar='RUN', help='names of runs')
   add('--dry_run', action='store_true', help='only say what would run')
+  command.add_trust(p)
   return p
 
 
@@ -53,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
   if args.jobs < 1:
     raise ValueError(f'--jobs={args.jobs} must be at least 1')
   folder = pathlib.Path(args.workdir)
-  config = loading.load(args.config, '--config')
-  study = plan.build(config, args.config, folder)
+  config = loading.load(args.config, '--config', trusted=args.trust)
+  study = plan.build(config, args.config, folder, trusted=args.trust)
   jobs = plan.chosen(study, args.only)
   _refuse_changed(jobs)
   needed = records.to_do(jobs)

@@ -4,9 +4,10 @@ A checkpoint holds four items: `params`, `extra` (batch statistics), `train`
 (step, optimizer slots, key, averages) and `meta` (JSON: the resolved config,
 the data position and fingerprint, the true number of classes and a digest of
 their names, the format, see formats.py). Saves run in the background and appear
-under their final name only when complete; a run that is killed in a save finds
-the one before. Arrays are restored straight onto the mesh of the restarted run.
-What cannot be read is `folders.DamagedError`, one line that names the folder.
+under their final name only when complete, with a manifest of all files
+(manifest.py); a run that is killed in a save finds the one before. Arrays are
+restored straight onto the mesh of the restarted run. What cannot be read is
+`folders.DamagedError`, one line that names the folder.
 """
 
 import pathlib
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from big_vision_like.checkpoints import formats, reading
-from big_vision_like.checkpoints.folders import FOLDER
+from big_vision_like.checkpoints import folders, formats, manifest, reading
+from big_vision_like.checkpoints.retention import Keeper
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.training.state import TrainState
 
@@ -31,10 +32,11 @@ class Checkpointer:
 
   Args:
     workdir: folder of the run; checkpoints go to `<workdir>/checkpoints`.
-    keep_last: number of newest checkpoints to keep.
+    keep_last: number of newest checkpoints to keep; while a save is under way,
+      and until the next `check`, one more is there.
     keep_every_steps: also keep those whose step is a multiple of it.
     read_only: never write, delete or create anything.
-    folder: the checkpoints, if not there.
+    folder: the checkpoints, if not there; local, or a path of etils.
   """
 
   def __init__(
@@ -48,30 +50,34 @@ class Checkpointer:
   ):
     if keep_last < 1:
       raise ValueError(f'ckpt.keep_last={keep_last} must be at least 1')
-    self.folder = folder or pathlib.Path(workdir).absolute() / FOLDER
-    policies: list[Any] = [managers.LatestN(keep_last)]
-    if keep_every_steps:
-      policies.append(managers.EveryNSteps(keep_every_steps))
+    self.folder = folder or folders.of_workdir(workdir)
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=managers.AnyPreservationPolicy(policies),
+        preservation_policy=managers.EveryNSteps(1),  # all: Keeper deletes
         cleanup_tmp_directories=not read_only,
         create=not read_only,
         read_only=read_only,
         enable_async_checkpointing=not read_only,
+        async_options=ocp.options.AsyncOptions(
+          post_finalization_callback=None if read_only else self._write_manifest
+        ),
         # The loop decides when to save; a save never falls to a busy writer.
         enable_should_save_is_saving_in_progress_check=False,
       ),
     )
+    self._saving: int | None = None  # the step, or that of the last save
+    self._keeper: Keeper | None = None
+    if not read_only and jax.process_index() == 0:
+      self._keeper = Keeper(self.folder, keep_last, keep_every_steps)
 
   def latest_step(self) -> int | None:
     """Step of the newest complete checkpoint."""
-    return self._manager.latest_step()
+    return next((int(p.name) for p in folders.by_step(self.folder)), None)
 
   def steps(self) -> list[int]:
     """Steps of all complete checkpoints, ascending."""
-    return sorted(self._manager.all_steps())
+    return [int(p.name) for p in folders.by_step(self.folder)][::-1]
 
   def path(self, step: int) -> pathlib.Path:
     """Folder of the checkpoint of a step."""
@@ -82,28 +88,53 @@ class Checkpointer:
     self.check()
     if step in self._manager.all_steps():
       return
+    self._manager.wait_until_finished()  # the manifest is of one save
+    self._saving = step
+    if self._keeper is not None:
+      self._keeper.expect(step)
     train = _train_item(state)
+    told = {formats.KEY: formats.NUMBER, manifest.KEY: manifest.FILE}
     saved = self._manager.save(
       step,
       args=ocp.args.Composite(
         params=ocp.args.StandardSave(state.params),
         extra=ocp.args.StandardSave(formats.with_marker(state.extra)),
         train=ocp.args.StandardSave(train),
-        meta=ocp.args.JsonSave({**meta, formats.KEY: formats.NUMBER}),
+        meta=ocp.args.JsonSave({**meta, **told}),
       ),
       force=True,
     )
     if not saved:
       raise RuntimeError(f'checkpoint of step {step} was not started')
 
+  def _write_manifest(self) -> None:
+    """Called by Orbax, in the first process, when all files are complete."""
+    assert self._saving is not None
+    name = self.path(self._saving)
+    folder = next(
+      p
+      for p in self.folder.iterdir()
+      if p.name.partition('.orbax-checkpoint-tmp')[0] == name.name
+    )
+    manifest.write(folder, self._saving, name)
+
+  def set_best(self, best: dict[str, Any] | None) -> None:
+    """Which checkpoint is the best now, as `folders.read_best` tells it."""
+    if self._keeper is not None:
+      self._keeper.set_best(best)
+
   def check(self) -> None:
     """Raises what a save in the background has met."""
     self._manager.check_for_errors()
+    if self._keeper is not None:
+      self._keeper.start()
 
   def wait(self) -> None:
     """Blocks until the save under way is complete; raises if it failed."""
     self._manager.wait_until_finished()
-    self.check()
+    self._manager.check_for_errors()
+    if self._keeper is not None:
+      self._keeper.finish()
 
   def restore(self, abstract: TrainState, step: int) -> TrainState:
     """The state of a step, placed as `abstract` (shapes and shardings) says.
@@ -156,6 +187,10 @@ class Checkpointer:
       params=items['params'], extra=items.get('extra', abstract.extra), **train
     )
 
+  def reload(self) -> None:
+    """Looks again which checkpoints are there."""
+    self._manager.reload()
+
   def meta(self, step: int) -> dict[str, Any]:
     """What was stored beside the arrays of a step."""
     return reading.read_meta(self.path(step))
@@ -163,6 +198,8 @@ class Checkpointer:
   def close(self) -> None:
     """Waits for the save under way and stops the background threads."""
     self._manager.close()
+    if self._keeper is not None:
+      self._keeper.close()
 
 
 def _differences(

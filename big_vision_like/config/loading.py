@@ -7,6 +7,7 @@ as data: no code of it runs.
 import importlib.util
 import os
 import pathlib
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +15,16 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from big_vision_like.config import settings, shipped
+from big_vision_like.config import settings, shipped, trust
 
 
-def load(text: str, where: str) -> Any:
+def load(text: str, where: str, *, trusted: bool = False) -> Any:
   """What get_config of a file returns, or the config that a .json holds.
 
   Args:
     text: 'file.py', 'file.py:arguments', or the config.json of a workdir.
     where: flag or key that holds the text, for messages.
+    trusted: whether a .json may name modules of others (trust.py).
 
   Raises:
     FileNotFoundError: no such file, here or among the shipped configs.
@@ -35,7 +37,9 @@ def load(text: str, where: str) -> Any:
   if path.endswith('.json'):
     if not pathlib.Path(path).is_file():
       raise FileNotFoundError(f'{where}={text}: no such file')
-    return settings.from_json(path)
+    config = settings.from_json(path)
+    trust.check(config.to_dict(), f'{where}={text}', trusted)
+    return config
   if not path.endswith('.py'):
     raise ValueError(
       f'{where}={text!r} must be file.py, file.py:arguments or a config.json'
@@ -92,11 +96,22 @@ class RefusedError(Exception):
 
 
 class Parser(flags.ArgumentParser):
-  """The parser of the flag --config: `load`, and a locked config."""
+  """The parser of the flag --config: `load`, and a locked config.
+
+  Args:
+    argv: the command line, if it is not that of the process; the flag --trust
+      may stand behind --config.
+  """
+
+  def __init__(self, argv: Sequence[str] | None = None):
+    super().__init__()
+    self._argv = argv
 
   def parse(self, argument: str) -> ConfigDict:
     try:
-      return load(argument, '--config').lock()
+      argv = sys.argv if self._argv is None else self._argv
+      trusted = trust.in_arguments(argv)
+      return load(argument, '--config', trusted=trusted).lock()
     except (ValueError, OSError) as error:
       raise RefusedError(str(error)) from None
 
@@ -107,7 +122,7 @@ class Parser(flags.ArgumentParser):
 def define_flag(
   values: flags.FlagValues, argv: Sequence[str] | None = None
 ) -> flags.FlagHolder:
-  """Defines --config, read by `load`, with --config.KEY=VALUE overrides.
+  """Defines --config, read by `load`, with its overrides, and --trust.
 
   Args:
     values: where to.
@@ -120,5 +135,6 @@ def define_flag(
     flag_values=values,
     sys_argv=None if argv is None else list(argv),
   )
-  values['config'].parser = Parser()
+  values['config'].parser = Parser(argv)
+  flags.DEFINE_boolean('trust', False, trust.HELP, flag_values=values)
   return holder

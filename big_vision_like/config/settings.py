@@ -62,6 +62,8 @@ VALID: dict[str, Any] = {
   'ckpt.every_steps': Count,
   'ckpt.keep_last': Count,
   'ckpt.keep_every_steps': Annotated[int | None, AtLeast(1)],
+  'ckpt.best_mode': Literal['max', 'min'],
+  'ckpt.patience': Annotated[int | None, AtLeast(1)],
   'on_eval_error': Literal['raise', 'log'],
   'plan.num_devices': Annotated[int | None, Between(1, 4096)],
   'plan.num_examples': Annotated[int | None, AtLeast(1)],
@@ -175,6 +177,7 @@ def _check_values(config: Config) -> None:
   for name, section in stream_names.sections(config).items():
     _check_stream(stream_names.config_key(name), section, config)
   _check_profile(config.profile.steps)
+  _check_best(config)
   expected.check(config.expected)
   _check_patterns('init_from.reinit', config.init_from.reinit)
 
@@ -188,6 +191,24 @@ def _check_stream(key: str, section: Config, config: Config) -> None:
   if size % accum:
     raise ValueError(
       f'train.accum_steps={accum} does not divide {key}.batch_size={size}'
+    )
+
+
+def _check_best(config: Config) -> None:
+  metric = config.ckpt.best
+  if metric is None:
+    if config.ckpt.patience is not None:
+      raise ValueError(
+        f'ckpt.patience={config.ckpt.patience} needs ckpt.best, the figure '
+        'that should become better'
+      )
+    return
+  name, slash, _ = metric.partition('/')
+  if not slash or name not in config.evals:
+    known = ', '.join(config.evals) or 'none'
+    raise ValueError(
+      f'ckpt.best={metric!r} must be EVALUATOR/METRIC'
+      f'{plugins.suggest(name, config.evals)}; evaluators: {known}'
     )
 
 

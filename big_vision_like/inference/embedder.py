@@ -22,7 +22,8 @@ class Embedder(StoredPredictor):
   """Images -> feature vectors, by the model of a checkpoint.
 
   Args:
-    checkpoint_path: workdir of a run, or the folder of one checkpoint.
+    checkpoint_path: workdir of a run, or the folder of one checkpoint; or what
+      was loaded from there.
     batch_size: images at a time, rounded up to a multiple of the devices.
     predict_fn: prediction of the run's task; it must give one array [B, D].
     ops: op configs from an encoded image to 'image'; None: those that the run
@@ -30,6 +31,7 @@ class Embedder(StoredPredictor):
     threads: reading threads, of this process or of every worker.
     workers: decode processes; 0 reads in threads of this process.
     where: flag or key of the path, for messages.
+    trusted: whether it may name modules of others (config/trust.py).
 
   Attributes:
     path: folder of the checkpoint.
@@ -44,7 +46,7 @@ class Embedder(StoredPredictor):
 
   def __init__(
     self,
-    checkpoint_path: str | pathlib.Path,
+    checkpoint_path: str | pathlib.Path | stored_model.StoredModel,
     *,
     batch_size: int = 64,
     predict_fn: str = 'features',
@@ -52,8 +54,12 @@ class Embedder(StoredPredictor):
     threads: int = 2,
     workers: int = 0,
     where: str = '--checkpoint',
+    trusted: bool = False,
   ):
-    model = stored_model.load(checkpoint_path, where)
+    if isinstance(checkpoint_path, stored_model.StoredModel):
+      model = checkpoint_path
+    else:
+      model = stored_model.load(checkpoint_path, where, trusted=trusted)
     self.path, self.config = model.path, model.config
     if ops is None:
       ops = deterministic_ops(model.config.input.ops)

@@ -4,6 +4,7 @@ All that reads a checkpoint for predictions starts here. Model and preprocessing
 come from the config inside the checkpoint, which is data, not code.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -14,7 +15,7 @@ import numpy as np
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
-from big_vision_like.config import settings
+from big_vision_like.config import settings, trust
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Prediction, Task, WithMasks
 from big_vision_like.training.state import TrainState
@@ -36,6 +37,7 @@ class StoredModel:
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
+    held: keeps the checkpoint where it is, as long as the model is here.
   """
 
   path: pathlib.Path
@@ -44,6 +46,7 @@ class StoredModel:
   task: Task
   step: int
   meta: Mapping[str, Any]
+  held: folders.Held | None = None
 
   @property
   def space(self) -> LabelSpace:
@@ -56,7 +59,8 @@ class StoredModel:
     Args:
       sharding: where each array goes.
     """
-    params, extra = reading.read_weights(self.path, sharding)
+    with self.held.proving() if self.held else contextlib.nullcontext():
+      params, extra = reading.read_weights(self.path, sharding)
     unused: Any = None
     return TrainState(
       step=unused,
@@ -172,23 +176,29 @@ class StoredModel:
     return prediction.scores
 
 
-def load(checkpoint_path: str | pathlib.Path, where: str) -> StoredModel:
+def load(
+  checkpoint_path: str | pathlib.Path, where: str, *, trusted: bool = False
+) -> StoredModel:
   """Reads what a checkpoint is of; its arrays wait for `state`.
 
   Args:
     checkpoint_path: workdir of a run, or the folder of one checkpoint.
     where: flag or key of the path, for messages.
+    trusted: whether it may name modules of others (config/trust.py).
 
   Raises:
     FileNotFoundError: no checkpoint there.
+    DamagedError: it is not whole.
     ValueError: its config cannot be built here.
   """
-  path = folders.find(checkpoint_path, where)
+  held = folders.hold(checkpoint_path, where, later=True)
+  path = held.path
   meta = reading.read_meta(path)
+  trust.check(meta['config'], f'checkpoint {path}', trusted)
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)
-  return StoredModel(path, config, spaces, task, int(path.name), meta)
+  return StoredModel(path, config, spaces, task, int(path.name), meta, held)
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

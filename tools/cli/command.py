@@ -4,12 +4,14 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted
 (Ctrl-C); 141 nobody reads the output any more, as after `... | head`.
 """
 
+import argparse
 import os
 import select
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from big_vision_like.config import trust
 from big_vision_like.runtime import compile_cache
 
 # How users call the tools; `bvl`, the command of an installed package, sets it.
@@ -19,6 +21,11 @@ PREFIX = 'python -m tools.'
 def as_called(text: str | None) -> str:
   """A usage text with the commands as the user calls them."""
   return (text or '').replace('python -m tools.', PREFIX)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+  """Adds the flag --trust of commands that read checkpoints."""
+  parser.add_argument(trust.FLAG, action='store_true', help=trust.HELP)
 
 
 def run(

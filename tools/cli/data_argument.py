@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from big_vision_like.config import loading
+from big_vision_like.config import loading, trust
 from big_vision_like.protocols import Source
 
 HELP = (
@@ -19,8 +19,15 @@ HELP = (
 )
 
 
-def parse(text: str, flag: str = '--data') -> dict[str, Any]:
+def parse(
+  text: str, flag: str = '--data', *, trusted: bool = False
+) -> dict[str, Any]:
   """The source config dict(type=..., ...) that the argument stands for.
+
+  Args:
+    text: see above.
+    flag: it was given with, for messages.
+    trusted: whether a config.json may name modules of others.
 
   Raises:
     FileNotFoundError: no such config, or neither a file nor of the form above.
@@ -35,9 +42,11 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
     return config.input.source.to_dict()
   if text.endswith('.json'):
     try:
-      return settings.from_json(text).input.source.to_dict()
+      source = settings.from_json(text).input.source.to_dict()
     except OSError as error:
       raise FileNotFoundError(f'{flag}={text}: {error.strerror}') from None
+    trust.check(source, f'{flag}={text}', trusted)
+    return source
   kind, colon, rest = text.partition(':')
   if not (kind and colon and rest) or os.sep in kind:
     if os.path.exists(text):
@@ -54,9 +63,11 @@ def parse(text: str, flag: str = '--data') -> dict[str, Any]:
   return dict(type=kind, path=path, split=split)
 
 
-def open_data(text: str, flag: str = '--data') -> Source:
+def open_data(
+  text: str, flag: str = '--data', *, trusted: bool = False
+) -> Source:
   """The source itself; a mistake names the flag."""
-  return open_source(parse(text, flag), flag)
+  return open_source(parse(text, flag, trusted=trusted), flag)
 
 
 def open_source(config: dict[str, Any], flag: str = '--data') -> Source:

@@ -38,17 +38,20 @@ class Mirrored:
     return f'{self._source.fingerprint()}|mirrored'
 
 
-def vectors(checkpoint: str, sources: Sequence[Source]) -> Vectors:
+def vectors(
+  checkpoint: str, sources: Sequence[Source], *, trusted: bool = False
+) -> Vectors:
   """Vectors by the model of a checkpoint.
 
   Args:
     checkpoint: workdir of a run, or the folder of one checkpoint.
     sources: the sets of the call.
+    trusted: whether the checkpoint may name modules of others.
 
   Raises:
     FileNotFoundError, ValueError: no checkpoint there that gives features.
   """
-  embedder = Embedder(checkpoint)
+  embedder = Embedder(checkpoint, trusted=trusted)
 
   def embed(
     set_index: int, rows: np.ndarray, mirrored: bool

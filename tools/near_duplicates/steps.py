@@ -183,7 +183,7 @@ def _vectors(args: argparse.Namespace, sets: Sequence[NamedSet]) -> Vectors:
   from . import features  # loads jax
 
   sources = [named.source for named in sets]
-  return features.vectors(args.checkpoint, sources)
+  return features.vectors(args.checkpoint, sources, trusted=args.trust)
 
 
 def _crops(

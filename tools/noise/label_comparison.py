@@ -115,8 +115,8 @@ def read_pairs(args: argparse.Namespace) -> Pairs:
     for column in (args.labels_column, args.clean_column)
   ]
   bad: dict[str, str] = {}
-  given, given_source = _labelling(args.data, columns[0], '--data', bad)
-  clean, _ = _labelling(args.clean, columns[1], '--clean', bad)
+  given, given_source = _labelling(args, 'data', columns[0], bad)
+  clean, _ = _labelling(args, 'clean', columns[1], bad)
   clean = _unique(_keyed(clean, args.match), f'--clean={args.clean}')
   vocabulary, hierarchy = _labels_of(args, given_source, given, clean)
   for key, names in clean.items():
@@ -152,12 +152,13 @@ def read_pairs(args: argparse.Namespace) -> Pairs:
 
 
 def _labelling(
-  text: str, columns: label_lists.Columns, flag: str, bad: dict[str, str]
+  args: Any, name: str, columns: label_lists.Columns, bad: dict[str, str]
 ) -> tuple[Any, Any]:
   """(rows, source); rows of a file are a list, its source is None."""
+  text, flag = getattr(args, name), f'--{name}'
   if label_lists.is_file(text):
     return list(label_lists.read_file(text, columns).items()), None
-  source = data_argument.open_data(text, flag)
+  source = data_argument.open_data(text, flag, trusted=args.trust)
   return label_lists.read_source(source, bad), source
 
 

@@ -40,9 +40,7 @@ class Labels:
     on_sheet: frozenset[int],
     **reading: Any,
   ):
-    self._embedder = embedder.Embedder(
-      model.path, predict_fn='logits', **reading
-    )
+    self._embedder = embedder.Embedder(model, predict_fn='logits', **reading)
     self._model = model
     self._top = top
     self._on_sheet = on_sheet

@@ -10,19 +10,22 @@ from .coco_files import Annotated, stem
 _WITH_MASKS_TOO = ('detect', 'voc')
 
 
-def truth(place: str, ignored: str, flag: str) -> Annotated:
+def truth(
+  place: str, ignored: str, flag: str, *, trusted: bool = False
+) -> Annotated:
   """Reads all records of a data set.
 
   Args:
     place: KIND:PATH:SPLIT, as tools take data sets.
     ignored: field of the boxes that count neither way.
     flag: for messages.
+    trusted: whether a config.json may name modules of others.
 
   Raises:
     FileNotFoundError, ValueError: no such data set, one without boxes, or two
       images of one name.
   """
-  options = data_argument.parse(place, flag)
+  options = data_argument.parse(place, flag, trusted=trusted)
   if options['type'] in _WITH_MASKS_TOO:
     options.setdefault('task', 'detection')
   source = data_argument.open_source(options, flag)

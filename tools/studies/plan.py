@@ -115,8 +115,16 @@ def within(key: str, sections: Iterable[str]) -> bool:
   return any(key == s or key.startswith(f'{s}.') for s in sections)
 
 
-def build(config: Any, source: str, folder: pathlib.Path) -> Study:
+def build(
+  config: Any, source: str, folder: pathlib.Path, *, trusted: bool = False
+) -> Study:
   """Checks a study's config and plans its jobs; opens no data.
+
+  Args:
+    config: of the study.
+    source: where it comes from, for messages.
+    folder: of the study.
+    trusted: whether a config.json among its configs may name modules of others.
 
   Raises:
     ValueError, FileNotFoundError: naming the key of the study's config.
@@ -139,7 +147,7 @@ def build(config: Any, source: str, folder: pathlib.Path) -> Study:
     raise ValueError(f'{source}: runs is empty')
   jobs: dict[str, list[Job]] = {}
   for name in _in_order(runs):
-    jobs[name] = _jobs(runs[name], given['seeds'], jobs, folder)
+    jobs[name] = _jobs(runs[name], given['seeds'], jobs, folder, trusted)
   read = lambda kind, make: [
     make(entry, f'{kind}[{i}]') for i, entry in enumerate(given[kind])
   ]
@@ -222,9 +230,10 @@ def _jobs(
   seeds: Sequence[int],
   jobs: Mapping[str, Sequence[Job]],
   folder: pathlib.Path,
+  trusted: bool,
 ) -> list[Job]:
   where = f'runs, {run.name!r}'
-  config = loading.load(run.config, f'{where}: config')
+  config = loading.load(run.config, f'{where}: config', trusted=trusted)
   config = overrides.apply(config, run.overrides, where)
   planned = []
   for seed in seeds if run.seeds is None else run.seeds:

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
+from big_vision_like.checkpoints import folders
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from input_pipeline.files import atomic
@@ -115,8 +116,7 @@ def to_do(jobs: Sequence[Job]) -> set[str]:
 
 
 def _has_checkpoint(job: Job) -> bool:
-  folder = job.workdir / 'checkpoints'
-  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+  return bool(folders.by_step(folders.of_workdir(job.workdir)))
 
 
 def changes(job: Job, record: Record) -> list[str]:

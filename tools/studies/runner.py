@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from big_vision_like.config import shipped
+from big_vision_like.config import shipped, trust
 
 from . import record as records
 from .plan import Job
@@ -82,6 +82,7 @@ def command(job: Job) -> list[str]:
     *PROGRAM,
     '--config', str(job.workdir / records.CONFIG),
     '--workdir', str(job.workdir),
+    *([trust.FLAG] if any(trust.foreign(job.config)) else ()),
   ]  # fmt: skip
 
 

@@ -36,7 +36,8 @@ def test_state_comes_back_equal_on_any_mesh(tmp_path):
   meta = {'step': 0, 'config': {}, 'num_classes': 13, 'note': 'x'}
   ckpt.save(0, state, meta)
   ckpt.wait()
-  assert ckpt.meta(0) == {**meta, 'format': formats.NUMBER}
+  told = {'format': formats.NUMBER, 'manifest': 'manifest.json'}
+  assert ckpt.meta(0) == {**meta, **told}
   ckpt.close()
   for data, model in [(2, 4), (8, 1), (1, 8), (1, 1)]:
     other = make(data, model, **{'train.ema_decay': 0.9})
@@ -68,20 +69,24 @@ def test_find(tmp_path):
   assert folders.find(newest.parent / '20').name == '20'
 
 
-def test_find_passes_over_incomplete_checkpoints_and_says_so(tmp_path, capsys):
+def test_an_incomplete_one_is_refused_or_passed_over(tmp_path):
   root = tmp_path / 'checkpoints'
   for missing in ('meta/metadata', 'params/_METADATA', 'train/_METADATA'):
+    folders._said.cache_clear()
+    said = []
     write_empty(root / '20', missing)
-    with pytest.raises(folders.DamagedError, match=f'20 is.*no {missing}'):
-      folders.find(tmp_path)
+    for path in (tmp_path, root / '20'):  # the only one; that was asked for
+      for fall_back in (False, True):
+        with pytest.raises(folders.DamagedError, match=f'20 is.*no {missing}'):
+          folders.hold(path, say=said.append, fall_back=fall_back)
     write_empty(root / '3')
-    assert folders.find(tmp_path) == root / '3'
-    said = capsys.readouterr().err
-    assert said == (
-      f'checkpoint {root / "20"} is incomplete (no {missing}): passed over\n'
-    )
+    with pytest.raises(folders.DamagedError, match=f'Before it .*{root / "3"}'):
+      folders.hold(tmp_path, say=said.append)
+    with folders.hold(tmp_path, say=said.append, fall_back=True) as held:
+      assert held.path == root / '3'
+    assert said == [
+      f'checkpoint {root / "3"} has no manifest, as those of older versions: '
+      'that its arrays are what was written cannot be proved',
+      f'checkpoint {root / "20"} is damaged (no {missing}): passed over',
+    ]
     shutil.rmtree(root)
-  write_empty(root / '20', 'meta/metadata')
-  write_empty(root / '3')
-  with pytest.raises(folders.DamagedError, match='no meta/metadata'):
-    folders.find(root / '20')  # it is the one that was asked for

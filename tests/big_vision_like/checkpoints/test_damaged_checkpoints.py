@@ -1,9 +1,12 @@
 """Checkpoints that are damaged or cut short: one line, or the one before.
 
-The damage is what happens to files: cut, deleted, overwritten.
+The damage is what happens to files: cut, deleted, overwritten. What no manifest
+tells of, in checkpoints of older versions, is found by what reads the arrays.
 """
 
+import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -12,9 +15,9 @@ import pytest
 from PIL import Image
 
 from big_vision_like import train
-from big_vision_like.checkpoints import folders, reading
+from big_vision_like.checkpoints import folders, manifest, reading
 from tests import tiny
-from tools import predict
+from tools import export, extract_features, predict
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +35,24 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def workdir(trained, tmp_path):
   return shutil.copytree(trained[0], tmp_path / 'run')
+
+
+def without_manifest(step: pathlib.Path) -> None:
+  """As an older version wrote it."""
+  (step / 'manifest.json').unlink()
+  file = step / 'meta' / 'metadata'
+  meta = json.loads(file.read_text())
+  del meta['manifest']
+  file.write_text(json.dumps(meta))
+
+
+def flip_a_bit(step: pathlib.Path) -> None:
+  """In the largest array file, where nothing but a digest shows it."""
+  files = step.glob('params/ocdbt.process_0/d/*')
+  file = max(files, key=lambda f: f.stat().st_size)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 4
+  file.write_bytes(data)
 
 
 def cut_arrays(step: pathlib.Path) -> None:
@@ -59,7 +80,7 @@ DAMAGES = {
 
 
 def read(workdir):
-  path = folders.find(workdir)
+  path = folders.hold(workdir).path
   reading.read_meta(path)
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   reading.read_weights(path, where)
@@ -68,6 +89,7 @@ def read(workdir):
 @pytest.mark.parametrize('name', DAMAGES)
 def test_reading_is_one_line_that_names_the_folder(name, workdir):
   damage, reason = DAMAGES[name]
+  without_manifest(workdir / 'checkpoints' / '2')
   damage(workdir / 'checkpoints' / '2')
   folder = workdir / 'checkpoints' / '2'
   with pytest.raises(folders.DamagedError, match=reason) as error:
@@ -78,9 +100,10 @@ def test_reading_is_one_line_that_names_the_folder(name, workdir):
   assert len(text) < 500
 
 
-def test_resuming_from_damaged_arrays_stops_and_names_the_way_on(
+def test_without_a_manifest_resuming_stops_and_names_the_way_on(
   workdir, capsys
 ):
+  without_manifest(workdir / 'checkpoints' / '2')
   cut_arrays(workdir / 'checkpoints' / '2')
   config = tiny.config(total_steps=3, **CONFIG)
   with pytest.raises(folders.DamagedError) as error:
@@ -88,18 +111,36 @@ def test_resuming_from_damaged_arrays_stops_and_names_the_way_on(
   assert error.value.__notes__ == [
     'without that folder the same command goes on from step 1'
   ]
+  said = capsys.readouterr().out
+  assert said.count('has no manifest, as those of older versions') == 1
   shutil.rmtree(workdir / 'checkpoints' / '2')
   train.run(config, str(workdir))
   assert 'resuming from step 1 ' in capsys.readouterr().out
 
 
-def test_an_incomplete_newest_checkpoint_is_set_aside(trained, workdir, capsys):
-  shutil.rmtree(workdir / 'checkpoints' / '2' / 'meta')
-  (workdir / 'checkpoints' / '2.incomplete').mkdir()  # of an earlier time
+@pytest.mark.parametrize(
+  ('damage', 'what', 'small'),
+  [
+    # Found while the arrays are read, as of files of a real size.
+    (flip_a_bit, 'params/ocdbt.process_0/d/.* has other bytes than were', 0),
+    (lambda step: shutil.rmtree(step / 'meta'), 'meta/.* is missing', 2**20),
+    (lambda step: step.rename(step.with_name('7')), 'is of step 2', 2**20),
+  ],
+  ids=['bit', 'missing', 'renamed'],
+)
+def test_a_run_goes_on_from_the_newest_whole_one(
+  trained, workdir, capsys, monkeypatch, damage, what, small
+):
+  monkeypatch.setattr(manifest, '_SMALL', small)
+  root = workdir / 'checkpoints'
+  damage(root / '2')
+  [newest] = [p for p in root.iterdir() if p.name in ('2', '7')]
+  aside = f'{newest.name}.damaged'
+  (root / aside).mkdir()  # of an earlier time
   state = train.run(tiny.config(total_steps=2, **CONFIG), str(workdir))
   said = capsys.readouterr().out
-  assert 'checkpoints/2 is incomplete (no meta/metadata)' in said
-  assert 'now called 2.incomplete-2' in said
+  assert re.search(f'{newest} is damaged or incomplete \\(.*{what}', said)
+  assert f'now called {aside}-2' in said
   assert 'resuming from step 1 ' in said
   jax.tree.map(
     np.testing.assert_array_equal, jax.device_get(state.params), trained[1]
@@ -108,41 +149,54 @@ def test_an_incomplete_newest_checkpoint_is_set_aside(trained, workdir, capsys):
   assert folders.find(workdir).name == '2'
 
 
+def test_where_none_is_whole_nothing_begins_anew(workdir):
+  for step in (1, 2):
+    flip_a_bit(workdir / 'checkpoints' / str(step))
+  with pytest.raises(folders.DamagedError, match=r'checkpoints/2 .*no other'):
+    train.run(tiny.config(total_steps=2, **CONFIG), str(workdir))
+  assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == [
+    '1', '2',
+  ]  # fmt: skip
+
+
 def test_a_warm_start_takes_the_newest_complete_one(workdir, tmp_path, capsys):
   (workdir / 'checkpoints' / '2' / 'meta' / 'metadata').unlink()
   changes = {**CONFIG, 'init_from.path': str(workdir)}
   train.run(tiny.config(total_steps=1, **changes), str(tmp_path / 'new'))
   said = capsys.readouterr().out
   assert said.count('passed over') == 1
+  assert 'meta/metadata is missing' in said
   assert f'warm start from {workdir}/checkpoints/1\n' in said
 
 
 def test_commands_end_with_2_and_one_line(workdir, tmp_path, command_line):
-  cut_arrays(workdir / 'checkpoints' / '2')
+  for step in (1, 2):
+    cut_arrays(workdir / 'checkpoints' / str(step))
   config = f'--config={workdir}/config.json'
   said = f'error: checkpoint {workdir}/checkpoints/2 is damaged or incomplete: '
-  for arguments, num_lines in (
-    ((f'--workdir={workdir}', '--config.total_steps=3'), 2),
-    ((f'--workdir={tmp_path}/x', f'--config.init_from.path={workdir}'), 1),
+  for arguments in (
+    (f'--workdir={workdir}', '--config.total_steps=3'),
+    (f'--workdir={tmp_path}/x', f'--config.init_from.path={workdir}'),
   ):
     result = command_line(config, *arguments)
     assert result['code'] == 2, result['err']
-    lines = result['err'].splitlines()
-    assert len(lines) == num_lines, result['err']
-    assert lines[0].startswith(said)
+    [line] = result['err'].splitlines()
+    assert line.startswith(said)
 
 
 def test_tools_end_with_2_and_one_line(workdir, tmp_path, capsys):
-  cut_arrays(workdir / 'checkpoints' / '2')
-  Image.new('RGB', (20, 20)).save(tmp_path / 'a.png')
-  code = predict.main(
-    [
-      f'--checkpoint={workdir}',
-      f'--input={tmp_path}/a.png',
-      f'--output={tmp_path}/out',
-    ]
-  )
-  assert code == 2
-  said = capsys.readouterr().err
-  assert 'checkpoints/2 is damaged or incomplete: ' in said
-  assert said.count('\n') == 1
+  flip_a_bit(workdir / 'checkpoints' / '2')
+  photos = tmp_path / 'photos'
+  (photos / 'of').mkdir(parents=True)
+  Image.new('RGB', (20, 20)).save(photos / 'of' / 'a.png')
+  output = f'--output={tmp_path}/out'
+  for tool, arguments in (
+    (predict, [f'--input={photos}/of/a.png', output]),
+    (export, ['--format=safetensors', output]),
+    (extract_features, [f'--data=folder:{photos}:all', output]),
+  ):
+    assert tool.main([f'--checkpoint={workdir}', *arguments]) == 2
+    said = capsys.readouterr().err
+    assert 'checkpoints/2 is damaged or incomplete: params/' in said
+    assert f'Before it there is {workdir}/checkpoints/1' in said
+    assert said.count('\n') == 1

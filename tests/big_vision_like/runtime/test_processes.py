@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from big_vision_like.checkpoints import folders, reading
+from big_vision_like.checkpoints import folders, manifest, reading
 from big_vision_like.config import settings
 from big_vision_like.parallel import mesh
 from big_vision_like.runtime import distributed, writers
@@ -161,6 +162,35 @@ def test_two_processes_train_as_one_does(one_process, tmp_path):
   lines = (world.workdir / 'metrics.jsonl').read_text().splitlines()
   steps = [m['step'] for m in map(json.loads, lines) if 'train/loss' in m]
   assert steps == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_the_newest_whole_one(one_process, tmp_path):
+  """And every file of both is in the manifest of what they save."""
+  shutil.copytree(one_process.workdir, tmp_path / 'run')
+  root = tmp_path / 'run' / 'checkpoints'
+  next(root.glob('6/params/ocdbt.process_0/d/*')).unlink()
+  with World(2, 4, tmp_path) as world:
+    assert world.wait() == {0: 0, 1: 0}, world.output(0) + world.output(1)
+  said = world.output(0)
+  assert re.search(r'6 is damaged or incomplete \(params/.* is missing\)', said)
+  assert 'resuming from step 4 ' in said
+  np.testing.assert_array_equal(world.ids(), one_process.ids()[4:])
+  whole, ours = params_of(one_process.workdir), params_of(world.workdir)
+  for name in whole:
+    np.testing.assert_allclose(ours[name], whole[name], rtol=1e-4, atol=1e-5)
+  step = root / '6'
+  assert manifest.problems(step) == []
+  told = json.loads((step / manifest.FILE).read_text())['content']['files']
+  found = {p.relative_to(step).as_posix() for p in step.rglob('*')}
+  assert told.keys() <= found
+  assert {p.rpartition('_')[2][0] for p in told if 'ocdbt.process' in p} == {
+    '0', '1',
+  }  # fmt: skip
+  file = next(step.glob('params/ocdbt.process_1/d/*'))
+  file.write_bytes(file.read_bytes()[:-1] + b'!')
+  [problem] = manifest.problems(step)
+  assert problem.startswith('params/ocdbt.process_1/d/')
 
 
 def order_of_records(num_steps):

@@ -1,0 +1,82 @@
+"""Where a run keeps its checkpoints: in its workdir, or where ckpt.dir says.
+
+A pointer in the workdir and a file beside the checkpoints hold the same id, so
+that whoever has the workdir finds them, and no run takes those of another.
+"""
+
+import json
+import pathlib
+import uuid
+from typing import Any
+
+from big_vision_like.checkpoints import folders
+from input_pipeline.files import atomic
+
+_RUN_FILE = 'run.json'  # beside checkpoints that are not in their workdir
+
+
+def settle(
+  workdir: str | pathlib.Path, directory: str | None, fresh: bool
+) -> pathlib.Path:
+  """The folder of a run's checkpoints, which is known to the workdir by now.
+
+  Args:
+    workdir: of the run; it exists.
+    directory: ckpt.dir.
+    fresh: nothing was trained in the workdir yet.
+
+  Raises:
+    ValueError: the checkpoints of the run are elsewhere, those of another run
+      are there, or it cannot be reached.
+  """
+  workdir = pathlib.Path(workdir).absolute()
+  pointer = workdir / folders.POINTER
+  before = folders.of_workdir(workdir)
+  if directory is None:
+    wanted = workdir / folders.FOLDER
+  else:
+    wanted = folders.as_path(directory)
+  there = _steps(wanted, directory)
+  if str(before) != str(wanted) and _steps(before, directory):
+    raise ValueError(
+      f'ckpt.dir={directory!r}: the checkpoints of --workdir={str(workdir)!r} '
+      f'are in {before}; leave ckpt.dir as it was, or move them first'
+    )
+  if directory is None:
+    pointer.unlink(missing_ok=True)
+    return wanted
+  number = _id(pointer)
+  owner = _id(wanted / _RUN_FILE)
+  if (owner or number) != number or (there and fresh):
+    raise ValueError(
+      f'ckpt.dir={directory!r} holds the checkpoints of another run than that '
+      f'of --workdir={str(workdir)!r}; take another folder'
+    )
+  number = number or uuid.uuid4().hex
+  atomic.write_json(pointer, {'dir': str(wanted), 'run': number})
+  if owner is None:
+    wanted.mkdir(parents=True, exist_ok=True)
+    (wanted / _RUN_FILE).write_text(json.dumps({'run': number}))
+  return wanted
+
+
+def _steps(folder: pathlib.Path, directory: str | None) -> list[pathlib.Path]:
+  try:
+    return folders.by_step(folder)
+  except (ImportError, OSError) as error:  # ImportError: what to install
+    raise ValueError(
+      f'ckpt.dir={directory!r}: {folder} cannot be reached: {error}'
+    ) from error
+
+
+def _id(path: pathlib.Path) -> str | None:
+  """The id in a file; None without the file."""
+  try:
+    found: Any = json.loads(path.read_bytes())
+  except FileNotFoundError:
+    return None
+  except ValueError:
+    found = None
+  if not isinstance(found, dict) or not isinstance(found.get('run'), str):
+    raise ValueError(f'{path} is damaged: it has no key "run"')
+  return found['run']
