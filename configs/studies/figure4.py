@@ -96,7 +96,7 @@ def _synthetic_runs(arg):
     f'images={arg.images},steps={arg.steps}'
   )
   of = {'tuned': target, 'frozen': f'{target},freeze=conv4'}
-  runs = [pretraining.arm(arg, 'scratch', '', target, 'scratch')]
+  runs: list[dict] = [pretraining.arm(arg, 'scratch', '', target, 'scratch')]
   sizes = [n for n in pretraining.SYNTHETIC_SIZES if n < arg.jft_images]
   for num in (*sizes, arg.jft_images):
     name = 'jft' if num == arg.jft_images else f'jft_{num}'
@@ -113,7 +113,7 @@ def _synthetic_runs(arg):
 
 def _real_runs(arg, targets):
   """The paper's recipes; names of runs on a target begin with its name."""
-  runs = []
+  runs: list[dict] = []
   sizes = {
     **{f'jft_{size}': n for size, n in pretraining.REAL_SIZES.items()},
     'jft': pretraining.ALL_IMAGES,

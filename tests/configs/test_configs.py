@@ -77,8 +77,8 @@ def test_loading_configs_imports_nothing_heavy():
 
 # Their paths through the program are those of the others.
 NIGHTLY = (
-  'downpour_study', 'imagenet21k_resnet', 'jft_resnet_large_batch',
-  'noise_study', 'voc_detection',
+  'coco_detection', 'downpour_study', 'imagenet21k_resnet',
+  'jft_resnet_large_batch', 'noise_study', 'own_detection', 'voc_detection',
 )  # fmt: skip
 
 
