@@ -32,7 +32,7 @@ ENVIRONMENT = {
   'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
 }
 _COLLECTIVE = re.compile(
-  r' = \S+ (all-gather|all-reduce|reduce-scatter|all-to-all|'
+  r' = .*? (all-gather|all-reduce|reduce-scatter|all-to-all|'
   r'collective-permute)(?:-start)?\('
 )
 
