@@ -81,7 +81,7 @@ def test_pixels_are_those_of_the_checkpoint():
   c = coco_detection.get_config(SMALL)
   c.unlock()
   c.task.pixels = 'caffe'
-  with pytest.raises(ValueError, match=r"task\.pixels='caffe'; valid: inception"):
+  with pytest.raises(ValueError, match=r"task\.pixels='caffe'; valid: inc"):
     built(c)
 
 
