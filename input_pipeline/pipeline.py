@@ -28,6 +28,7 @@ from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
+from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
@@ -114,7 +115,7 @@ def open_train(config: Any, where: str = 'input.source') -> Source:
   Raises:
     ValueError: see `open_source`; or the masks of the source have a background
       where the task expects none, or the reverse; or it is a list of images
-      without annotations.
+      without annotations, or without the boxes that the ops take.
   """
   source = open_source(
     config.input.source, where, fraction=config.input.fraction
@@ -124,6 +125,8 @@ def open_train(config: Any, where: str = 'input.source') -> Source:
       f'{where}: a list of {len(source):,} images without truth is nothing to '
       f'learn from; choose another split'
     )
+  if any(spec.get('op') == 'boxes' for spec in config.input.ops):
+    true_boxes.check_any(source, where)
   found = LabelSpace.of_source(source).background
   if found is not None:
     task_class = plugins.get('task', config.task.type)

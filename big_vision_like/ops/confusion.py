@@ -7,6 +7,8 @@ where scatters are slow (TPU). Both are exact.
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.parallel import constraints
+
 METHODS = ('auto', 'scatter', 'product')
 
 
@@ -29,7 +31,7 @@ def matrix(
     int32 [C, C]: true classes down, predicted ones across.
   """
   if method == 'auto':
-    method = 'product' if jax.default_backend() == 'tpu' else 'scatter'
+    method = 'product' if constraints.platform() == 'tpu' else 'scatter'
   labels, predicted = labels.astype(jnp.int32), predicted.astype(jnp.int32)
   count = _by_scatter if method == 'scatter' else _by_product
   return count(labels, predicted, num_classes)

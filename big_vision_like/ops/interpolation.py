@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from big_vision_like.parallel import constraints
+
 
 def stride_between(image: Sequence[int], grid: Sequence[int]) -> int:
   """Stride of a net that turns an input (H, W) into a map (h, w).
@@ -125,7 +127,7 @@ def class_ids(
     for axis, n in enumerate(shape)
   )
   if method == 'auto':
-    method = 'rows' if jax.default_backend() == 'cpu' else 'product'
+    method = 'rows' if constraints.platform() == 'cpu' else 'product'
   best = _best_by_rows if method == 'rows' else _best_by_product
   return best(logits, rows, columns)
 

@@ -31,6 +31,15 @@ def mesh_axes() -> dict[str, int]:
   }
 
 
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': that of the context mesh, else JAX's default.
+
+  A program may be compiled for devices that this machine does not have.
+  """
+  device = getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None)
+  return getattr(device, 'platform', None) or jax.default_backend()
+
+
 def check_divisible(
   shape: tuple[int, ...], spec: tuple[str | tuple[str, ...] | None, ...]
 ) -> None:

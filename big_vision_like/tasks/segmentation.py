@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from big_vision_like.config.option_types import Count, Distinct, NonEmpty
-from big_vision_like.models.parts import deeplab, layers
+from big_vision_like.models.parts import deeplab
 from big_vision_like.ops import interpolation
 from big_vision_like.protocols import Backbone, WithConv
 from big_vision_like.tasks.parts import backbone_contract, backbone_task
@@ -69,9 +69,7 @@ class Task(backbone_task.BackboneTask):
     head = deeplab.AtrousPyramid(
       num_classes=num_outputs,
       rates=tuple(rates),
-      method=layers.resolve_conv(
-        backbone.conv if isinstance(backbone, WithConv) else 'native'
-      ),
+      method=backbone.conv if isinstance(backbone, WithConv) else 'native',
       dtype=backbone_contract.compute_dtype(backbone),
     )
     super().__init__(

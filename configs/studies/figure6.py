@@ -56,9 +56,6 @@ _ARMS = (
 )  # fmt: skip
 _SEARCHED = _METRIC, 'mean IoU'
 _RATES = dict.fromkeys(('scratch', *pretraining.STARTS), 0.01)
-# Runs on fewer images: name of the size -> images.
-_REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
-_SYNTHETIC_SIZES = (2000, 8000, 32_000)
 _EQUAL = '_equal'  # ends the names of runs of the control
 _TINY = (
   'jft', 'jft_2000', 'scratch', 'tuned_jft', 'tuned_jft_2000',
@@ -147,7 +144,7 @@ def _synthetic_runs(arg):
 def _sizes(arg, target):
   """300M of fewer images: for as many epochs, and all for as many steps."""
   planned = []
-  for num in (*_SYNTHETIC_SIZES, arg.jft_images):
+  for num in (*pretraining.SYNTHETIC_SIZES, arg.jft_images):
     if num > arg.jft_images:
       continue
     steps = pretraining.jft_steps(arg, num)
@@ -182,7 +179,9 @@ def _real_runs(arg):
   if arg.jft:
     runs += [
       dict(name='jft', config=pretraining.jft(arg), seeds=(0,)),
-      dict(pretraining.tuned('jft', warm), axes={_AXIS: 3 * 10**8}),
+      dict(
+        pretraining.tuned('jft', warm), axes={_AXIS: pretraining.ALL_IMAGES}
+      ),
     ]
     runs += _both(arg, warm)
   for name in ('imagenet', 'jft'):
@@ -194,7 +193,7 @@ def _real_runs(arg):
     init = f'{pretraining.as_path(arg.weights)},layout=torch'
     runs.append(dict(name='tuned_weights', config=f'{target},init={init}'))
   if arg.jft and arg.sweep:
-    for size, num in _REAL_SIZES.items():
+    for size, num in pretraining.REAL_SIZES.items():
       config = pretraining.jft(arg, f',num_images={num}')
       runs += [
         dict(name=f'jft_{size}', config=config, seeds=(0,)),

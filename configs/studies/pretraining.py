@@ -19,6 +19,10 @@ RATES = (0.003, 0.01, 0.03)
 SEARCHED_ON = 'fasteval'  # the split; figures are those of 'val'
 SEARCH_SEEDS = (100,)  # not those that are reported
 BATCH_SIZE = 32  # of pretraining
+# Images of runs on fewer than all, nested: in the synthetic world, and of 300M.
+SYNTHETIC_SIZES = (2000, 8000, 32_000)
+REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
+ALL_IMAGES = 3 * 10**8
 # Arguments of the studies of the synthetic world. Rates are by start; they are
 # what the search of a former run found, or a guess where there was none.
 ARGUMENTS = dict(
@@ -47,11 +51,10 @@ TITLES = {
 
 def study(arg, what, real):
   """A study without its runs: title and seeds, by the arguments of both."""
-  common.at_least_one(
-    images=arg.images, steps=arg.steps, val_images=arg.val_images,
-    imagenet_images=arg.imagenet_images, imagenet_steps=arg.imagenet_steps,
-    jft_images=arg.jft_images,
-  )  # fmt: skip
+  counts = ('images', 'steps', 'val_images', 'jft_images')
+  if 'imagenet_images' in arg:
+    counts += 'imagenet_images', 'imagenet_steps'
+  common.at_least_one(**{name: arg[name] for name in counts})
   if arg.jft_epochs <= 0:
     raise ValueError(f'config argument jft_epochs={arg.jft_epochs} must be > 0')
   if real and arg.search:

@@ -1,11 +1,14 @@
 """The annotated boxes of all records of a source as flat arrays."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples.errors import record_named
+from input_pipeline.examples.errors import BadExample, record_named
+
+_NUM_LOOKED_AT = 20  # records
 
 
 def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
@@ -30,12 +33,34 @@ def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
     with record_named(source, index, where):
       example = source[index]
     if 'boxes' not in example:
-      raise ValueError(
-        f'{where}: {source.key(index)} has no boxes; it must be a data set of '
-        'detection'
-      )
+      raise ValueError(_boxless(source, index, where))
     parts.append(_of(example, index, ignored))
   return tuple(np.concatenate(column) for column in zip(*parts))
+
+
+def check_any(source: Any, where: str) -> None:
+  """Refuses data whose first records say nothing of boxes.
+
+  One without a box has them all the same: an array of none.
+
+  Raises:
+    ValueError: naming the first of them.
+  """
+  without = None
+  for index in range(min(len(source), _NUM_LOOKED_AT)):
+    with contextlib.suppress(BadExample):
+      if 'boxes' in source[index]:
+        return
+      without = index if without is None else without
+  if without is not None:
+    raise ValueError(_boxless(source, without, where))
+
+
+def _boxless(source: Any, index: int, where: str) -> str:
+  return (
+    f'{where}: {source.key(index)} has no boxes; it must be a data set of '
+    'detection'
+  )
 
 
 def _of(

@@ -141,10 +141,11 @@ def test_mistakes(name, arguments, words):
     module.get_config(arguments.format(target))
 
 
+# tests/configs/test_table1.py has the same way, test_detection_recipes.py the
+# start of a detector from a classifier.
+@pytest.mark.nightly
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  'name', ['table2', pytest.param('table3', marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize('name', STUDIES)
 def test_tiny_runs_one_arm_end_to_end(name, tmp_path, capfd):
   """Pretraining, then detection from it; test_table1.py runs all."""
   folder = tmp_path / name

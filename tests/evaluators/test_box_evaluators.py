@@ -76,9 +76,14 @@ PREDICT = {
 }
 
 
-def build(kind, boxes, *, names=NAMES, trained=NAMES, workdir=None, **options):
-  """(evaluator, source options) of a set, of a model of classes `trained`."""
-  ctx = harness.context(3, name='val', workdir=workdir)
+def build(
+  kind, boxes, *, names=NAMES, trained=NAMES, workdir=None, mesh=None,
+  process_index=0, **options,
+):  # fmt: skip
+  """The evaluator of a set, of a model of classes `trained`."""
+  ctx = harness.context(
+    3, name='val', workdir=workdir, mesh=mesh, process_index=process_index
+  )
   ctx = type(ctx)(
     **{**vars(ctx), 'space': LabelSpace(Vocabulary(tuple(trained)))}
   )
@@ -86,7 +91,7 @@ def build(kind, boxes, *, names=NAMES, trained=NAMES, workdir=None, **options):
     type='tests.fixtures.box_source', boxes=boxes, names=names,
     external_ids=IDS, **options.pop('data', {}),
   )  # fmt: skip
-  entry = dict(type=kind, data=data, ops=OPS, batch_size=5, **options)
+  entry = dict(type=kind, data=data, ops=OPS, **{'batch_size': 5, **options})
   return building.from_config({'val': entry}, PREDICT, lambda name: ctx)['val']
 
 

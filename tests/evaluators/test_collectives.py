@@ -93,5 +93,7 @@ def test_two_processes_give_the_figures_of_one(project_root):
       worker.kill()
   expected = two_processes.figures(None, 0)
   assert expected['num_images'] == 21
+  assert expected['boxes/num_images'] == 13
+  assert 10 < expected['boxes/ap'] < 90
   for output in outputs:
     assert json.loads(output.strip().splitlines()[-1]) == expected

@@ -8,10 +8,11 @@ import numpy as np
 from absl import flags
 
 from tests.evaluators import harness
+from tests.evaluators import test_box_evaluators as boxes
 
 
 def figures(mesh, process_index: int) -> dict[str, float]:
-  """mAP@3 of 21 random images."""
+  """mAP@3 of 21 random images, and average precisions of the boxes of 13."""
   rng = np.random.default_rng(0)
   scores = rng.standard_normal((21, 9)).astype(np.float32)
   labels = [rng.choice(9, 2, replace=False).tolist() for _ in range(21)]
@@ -25,7 +26,13 @@ def figures(mesh, process_index: int) -> dict[str, float]:
     k=3,
   )
   ctx = harness.context(9, mesh=mesh, process_index=process_index)
-  return harness.build(entry, ctx).run(harness.pad_classes(scores, 4))
+  found = harness.build(entry, ctx).run(harness.pad_classes(scores, 4))
+  truth = boxes.truth(num=13)
+  detected = boxes.build(
+    'coco_detection', truth, mesh=mesh, process_index=process_index,
+    batch_size=8,
+  ).run(boxes.guesses(truth))  # fmt: skip
+  return found | {f'boxes/{name}': value for name, value in detected.items()}
 
 
 def main() -> None:

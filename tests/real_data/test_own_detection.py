@@ -11,10 +11,10 @@ pytestmark = [
   pytest.mark.slow,
   pytest.mark.nightly,
   pytest.mark.real_data,
-  pytest.mark.usual_compiling,
 ]
 
 
+@pytest.mark.usual_compiling
 def test_eight_photographs_are_learnt_by_heart(real_data, tmp_path):
   photos, prepared = real_data / 'voc2012_slice/VOCdevkit', tmp_path / 'eight'
   code = prepare_images.main(
@@ -40,3 +40,26 @@ def test_eight_photographs_are_learnt_by_heart(real_data, tmp_path):
   }
   assert scores[0] < 5
   assert scores[240] > 95
+
+
+@pytest.mark.parametrize(
+  ('data', 'arguments'),
+  [
+    ('voc2012_slice/VOCdevkit', 'split=all,eval_split=all,metric=voc'),
+    ('coco_tiny', 'metric=coco'),
+  ],
+)
+def test_fifty_photographs_are_trained_on_and_scored(
+  real_data, tmp_path, data, arguments
+):
+  """An epoch; one bad example of fifty would end the run."""
+  config = own_detection.get_config(
+    f'path={real_data / data},{arguments},size=128,depth=14,width=24,'
+    'output_stride=8,regions=few,epochs=1,batch=8,workers=0'
+  )
+  config.unlock()
+  config.evals.val.every_percent = 100
+  state = train.run(config, str(tmp_path / 'run'))
+  assert int(state.step) == 6 and int(state.nonfinite_step) == -1
+  last = list(writers.read_metrics(tmp_path / 'run'))[-1]
+  assert last['val/num_images'] == 50 and 0 <= last['val/ap50'] <= 100

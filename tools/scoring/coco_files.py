@@ -60,8 +60,8 @@ def truth(path: str) -> Annotated:
   for entry, where in annotations:
     rows.append(_places(entry, where, positions, classes))
     boxes.append(_box(entry, where))
-    area.append(_finite(entry.get('area', boxes[-1][2] * boxes[-1][3]), where))
-    crowd.append(bool(entry.get('iscrowd', 0)))
+    area.append(_area(entry, boxes[-1], where))
+    crowd.append(_crowd(entry, where))
   places = np.array(rows, np.int64).reshape(-1, 2)
   return Annotated(
     path,
@@ -100,7 +100,7 @@ def results(path: str, of: Annotated, *, by_name: bool = False) -> Detections:
       entry = _named(entry)
     rows.append(_places(entry, where, of.images, of.categories, of.origin))
     boxes.append(_box(entry, where))
-    scores.append(_finite(_get(entry, 'score', where), where))
+    scores.append(_finite(_get(entry, 'score', where), f'{where}: score'))
   places = np.array(rows, np.int64).reshape(-1, 2)
   return Detections(
     places[:, 0],
@@ -193,7 +193,24 @@ def _box(entry: Mapping[str, Any], where: str) -> list[float]:
     raise ValueError(
       f'{where}: bbox must be [x, y, width, height], got {box!r:.80}'
     )
-  return [_finite(value, f'{where}: bbox') for value in box]
+  values = [_finite(value, f'{where}: bbox') for value in box]
+  if min(values[2:]) < 0:
+    raise ValueError(f'{where}: bbox {box} has a negative width or height')
+  return values
+
+
+def _area(entry: Mapping[str, Any], box: Sequence[float], where: str) -> float:
+  area = _finite(entry.get('area', box[2] * box[3]), f'{where}: area')
+  if area < 0:
+    raise ValueError(f'{where}: area must be at least 0, got {area:g}')
+  return area
+
+
+def _crowd(entry: Mapping[str, Any], where: str) -> bool:
+  crowd = entry.get('iscrowd', 0)
+  if crowd not in (0, 1):  # true and false are
+    raise ValueError(f'{where}: iscrowd must be 0 or 1, got {crowd!r:.40}')
+  return bool(crowd)
 
 
 def _finite(value: Any, where: str) -> float:

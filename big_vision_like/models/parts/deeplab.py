@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from big_vision_like.models.parts import layers
+
 RATES = (6, 12, 18, 24)  # of ASPP-L, for features of stride 8
 _SIZE = 3
 _OFFSETS = (-1, 0, 1)  # of the taps of a 3x3 kernel, in rates
@@ -34,7 +36,7 @@ class AtrousPyramid(nn.Module):
     method: 'native' convolutions, or 'matmul': the features times the kernels
       of all taps at once, then shifted and added. A convolution to a handful
       of channels uses little of a processor, one product to 36 times as many
-      does; see models/layers.py.
+      does; 'auto' as in layers.py.
     dtype: type of the products' operands; sums are float32.
   """
 
@@ -46,7 +48,7 @@ class AtrousPyramid(nn.Module):
   @nn.compact
   def __call__(self, features: jax.Array) -> jax.Array:
     branch = _branch_of_convolution
-    if self.method == 'matmul':
+    if layers.resolve_conv(self.method) == 'matmul':
       branch = _branch_of_product
     features = features.astype(self.dtype)
     logits = jnp.float32(0)

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from big_vision_like.parallel import constraints
+
 ConvMethod = Literal['auto', 'native', 'matmul']
 PoolPadding = Literal['same', 'symmetric']
 BatchNormMode = Literal['batch', 'ghost', 'frozen']
@@ -33,7 +35,7 @@ def resolve_conv(method: str) -> str:
   """'native' or 'matmul'; 'auto' is 'matmul' on CPU, 'native' elsewhere."""
   if method != 'auto':
     return method
-  return 'matmul' if jax.default_backend() == 'cpu' else 'native'
+  return 'matmul' if constraints.platform() == 'cpu' else 'native'
 
 
 def subsample(x: jax.Array, stride: int) -> jax.Array:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from big_vision_like.ops import interpolation
 from big_vision_like.ops.boxes import own_images
+from big_vision_like.parallel import constraints
 
 METHODS = ('auto', 'gather', 'matmul')
 
@@ -38,7 +39,7 @@ def resolve(method: str) -> str:
     )
   if method != 'auto':
     return method
-  return 'gather' if jax.default_backend() == 'cpu' else 'matmul'
+  return 'gather' if constraints.platform() == 'cpu' else 'matmul'
 
 
 def crop_and_resize(

@@ -193,13 +193,15 @@ class _Reader:
 
   def _image(self, entry: dict[str, Any], offset: int) -> None:
     name = text_lines.check_name(entry['file_name'], 'file_name')
-    height, width = _whole(entry['height']), _whole(entry['width'])
-    self._images.append((_whole(entry['id']), name, height, width))
+    number, height, width = (
+      _whole(entry[k], k) for k in ('id', 'height', 'width')
+    )
+    self._images.append((number, name, height, width))
     self._image_offsets.append(offset)
 
   def _category(self, entry: dict[str, Any], _: int) -> None:
     name = text_lines.check_name(entry['name'], 'name')
-    number = _whole(entry['id'])
+    number = _whole(entry['id'], 'id')
     if number in self._categories or name in self._categories.values():
       raise ValueError(f'category {number} ({name!r}) occurs twice')
     self._categories[number] = name
@@ -207,22 +209,23 @@ class _Reader:
   def _annotation(self, entry: dict[str, Any], offset: int) -> None:
     for name in self._filled_in:
       self._filled_in[name] += name not in entry
-    crowd = _whole(entry.get('iscrowd', 0))
-    if crowd > 1:
-      raise ValueError(f'iscrowd must be 0 or 1, got {crowd}')
-    ids = (_whole(entry[k]) for k in ('id', 'image_id', 'category_id'))
+    crowd = entry.get('iscrowd', 0)
+    if crowd not in (0, 1):  # true and false are
+      raise ValueError(f'iscrowd must be 0 or 1, got {crowd!r:.40}')
+    ids = [_whole(entry[k], k) for k in ('id', 'image_id', 'category_id')]
     box = _numbers(entry['bbox'], 4, 'bbox [x, y, width, height]')
     if box[2] < 0 or box[3] < 0:
       raise ValueError(f'bbox {box} has a negative width or height')
     area = entry.get('area', box[2] * box[3])
-    _numbers([area], 1, 'area')
+    if _numbers([area], 1, 'area')[0] < 0:
+      raise ValueError(f'area must be at least 0, got {area}')
     if 'keypoints' in entry:
       self._add_keypoints(entry['keypoints'])
     elif self._keypoint_numbers:
       raise ValueError('has no keypoints, which those before have')
     self._outlines += _packed_outline(entry.get('segmentation', []))
     self._outline_ends.append(len(self._outlines))
-    self._rows.extend((offset, *ids, crowd))
+    self._rows.extend((offset, *ids, int(crowd)))
     self._measures.extend((*box, area))
 
   def _add_keypoints(self, values: Any) -> None:
@@ -333,9 +336,9 @@ def _which(entry: Any) -> str:
   return f' (annotation {entry["id"]!r:.20} of image {entry["image_id"]!r:.20})'
 
 
-def _whole(value: Any) -> int:
+def _whole(value: Any, name: str) -> int:
   if type(value) is not int or not 0 <= value < _MAX_ID:
-    raise ValueError(f'expected a whole number >= 0, got {value!r:.40}')
+    raise ValueError(f'{name} must be a whole number >= 0, got {value!r:.40}')
   return value
 
 

@@ -240,6 +240,18 @@ def test_detections_are_in_pixels_of_the_original(task, variables):
   assert (np.diff(np.where(kept, found['scores'], 0), axis=1) <= 0).all()
 
 
+def test_padding_is_felt_near_the_border_only(task, variables):
+  """benchmarks/canvas_border.py measures how much."""
+  image = np.random.default_rng(2).integers(0, 256, (1, 96, 96, 3), np.uint8)
+  wide = np.full((1, 120, 128, 3), 128, np.uint8)
+  wide[:, :96, :96] = image
+  see = jax.jit(lambda image: task.frozen_map(*variables, {'image': image}))
+  alone, padded = np.asarray(see(image)), np.asarray(see(wide))[:, :12, :12]
+  change = np.abs(padded - alone).max((0, 3))
+  assert change[:8, :8].max() < 1e-5 * np.abs(alone).max()
+  assert change[11].max() > 0 and change[:, 11].max() > 0
+
+
 def test_a_model_without_stages_is_named():
   from flax import linen as nn
 

@@ -125,6 +125,9 @@ def test_what_is_not_said_is_filled_in_and_told_once(tmp_path):
   example = opened(tmp_path)[0]
   assert example['box_crowd'].tolist() == [True, False]
   assert example['box_area'].tolist() == [3.5, 40]
+  boxes[1] |= {'iscrowd': True}
+  made(tmp_path, train=content('ab', annotations=boxes))
+  assert opened(tmp_path)[0]['box_crowd'].tolist() == [True, True]
 
 
 def prepare(root, out, *args):
@@ -293,13 +296,17 @@ def altered(name, **change):
     (content('', images=[], annotations=[]), r'train2017\.json: no images in'),
     (content('aa'), 'image id 7 occurs twice'),
     (altered('images', file_name='b.jpg'), r"two images of the name 'b\.jpg'"),
-    (altered('images', height=None), 'expected a whole number'),
+    (altered('images', height=None), 'height must be a whole number.* None'),
     (altered('annotations', category_id=1), 'category_id 1 is not in the file'),
     (altered('annotations', image_id=1), 'image_id 1 is not in the file'),
     (altered('annotations', bbox=[3, 3, -1, 4]),
      r'bbox \[3, 3, -1, 4\] has a negative .* \(annotation 1 of image 7\)'),
     (altered('annotations', bbox=[3, 3, float('nan'), 4]), 'NaN is not a JSON'),
     (altered('annotations', bbox=[3, 3, 4]), 'must be 4 finite numbers'),
+    (altered('annotations', bbox=None), r'4 finite numbers, got None .*tion 1'),
+    (altered('annotations', area=-3), 'area must be at least 0, got -3'),
+    (altered('annotations', iscrowd=2), 'iscrowd must be 0 or 1, got 2'),
+    (altered('annotations', image_id='7'), "image_id must be a whole .* '7'"),
     (altered('categories', id=99), 'category_id 24 is not in the file'),
   ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from configs import own_detection
 from input_pipeline import pipeline
 from input_pipeline.sources import detect
 from tests.input_pipeline.publishers import voc_made
@@ -85,6 +86,70 @@ def test_an_option_that_does_not_fit(tmp_path):
     opened(tmp_path, task='segmentation')
   with pytest.raises(ValueError, match=r"unknown option 'backg"):
     opened(tmp_path, background=False)
+
+
+def test_data_without_boxes_are_no_training_data_of_a_detector(tmp_path):
+  for name in ('cat', 'dog'):
+    write(tmp_path, {f'train/{name}/a.jpg': jpeg(1)})
+  config = own_detection.get_config(f'path={tmp_path}')
+  with pytest.raises(
+    ValueError, match=r'^input\.source: cat/a\.jpg has no boxes; it must be a d'
+  ):
+    pipeline.open_train(config)
+
+
+def train_on(path, **options):
+  """Reads a batch of two, at most two boxes an image."""
+  source = opened(path, **options)
+  ops = [
+    dict(op='decode'), dict(op='resize', size=8), dict(op='image_size'),
+    dict(op='boxes', max_boxes=2),
+  ]  # fmt: skip
+  data = pipeline.train(
+    source, pipeline.build_ops(ops, source), batch_size=2, seed=0
+  )
+  try:
+    return next(data)
+  finally:
+    data.close()
+
+
+THREE = {
+  'coco': lambda root: test_coco.made(
+    root,
+    train=test_coco.content(
+      'ab', annotations=test_coco.changed_boxes(*[[1, 1, 4, 4]] * 3)
+    ),
+  ),
+  'voc': lambda root: test_own_xml.made(
+    root, 'lists', a=xml(*[('zebra', 1, 1, 4, 4)] * 3)
+  ),
+  'yolo': lambda root: test_yolo.made(root, a='0 .5 .5 .5 .5\n' * 3),
+}
+FOLDERS = {'coco': 'train2017', 'voc': 'JPEGImages', 'yolo': 'train/images'}
+
+
+@pytest.mark.parametrize('form', THREE)
+def test_images_that_cannot_be_used_are_named(tmp_path, form):
+  """More boxes than there is room for, a damaged file, none at all."""
+  THREE[form](tmp_path)
+  name = f'{FOLDERS[form]}/a.jpg'
+  with pytest.raises(
+    ValueError, match=rf'{name}: 3 boxes do not fit into max_boxes=2 of input'
+  ):
+    train_on(tmp_path)
+  (tmp_path / name).write_bytes(b'?')
+  with pytest.raises(ValueError, match=rf'{name}: .*(no size|not an image)'):
+    train_on(tmp_path)
+  (tmp_path / name).unlink()
+  if form == 'yolo':  # whose images say what the records are
+    lines = opened(tmp_path).report_lines()
+    assert 'labels/a.txt: passed over' in lines[0]
+    return
+  with pytest.raises(
+    ValueError, match=r'a\.\w+: (the image is missing|not in)'
+  ):
+    train_on(tmp_path)
 
 
 def test_prepared_by_what_lies_there(tmp_path):

@@ -310,7 +310,7 @@ def cut_short(root):
     (set_first(image_id=77), 'image_id 77 is not in the file'),
     (set_first(category_id=2), 'category_id 2 is not in the file'),
     (set_first(id=102), 'annotation id 102 occurs twice'),
-    (set_first(id='1'), "expected a whole number >= 0, got '1'"),
+    (set_first(id='1'), "id must be a whole number >= 0, got '1'"),
     (set_first(segmentation=[[1, 2, 3]]), 'lists of x0, y0, x1, y1'),
     (set_first(segmentation={'size': [1, 2]}), 'an RLE needs "counts"'),
     (edited(lambda c: c['annotations'][1].pop('bbox')), "has no 'bbox'"),
