@@ -29,7 +29,7 @@ from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
 from big_vision_like.protocols import Evaluator, Source
-from big_vision_like.runtime import distributed, figures, writers
+from big_vision_like.runtime import distributed, figures, logs, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
 from evaluators.harness import building, context
@@ -74,6 +74,7 @@ def from_config(
   workdir: str,
   train_source: Callable[[str], Source],
   classes: str | None = None,
+  stop_here: Callable[[], None] = lambda: None,
 ) -> dict[str, Scheduled]:
   """Builds the evaluators of a config; every argument is checked now.
 
@@ -83,6 +84,7 @@ def from_config(
     train_source: opens the training source of a stream.
     classes: fingerprint of the names that a checkpoint was trained with, in
       the main stream.
+    stop_here: see `EvalContext`.
   """
   evals = exp.config.evals
   for name in evals:
@@ -106,6 +108,8 @@ def from_config(
         source, exp.config, where
       ),
       stream=stream,
+      timeout_s=exp.config.input.timeout_s,
+      stop_here=stop_here,
     )
 
   built = building.from_config(evals, exp.predict, ctx_for)
@@ -296,6 +300,8 @@ def _run_on(
     state = ckpt.restore(exp.abstract_state, step)
   console.say(f'evaluating {found}')
   pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  if distributed.is_first():
+    logs.open_in(pathlib.Path(workdir))
   writer = writers.MetricWriter(
     workdir,
     writers.EVALUATIONS,

@@ -9,6 +9,7 @@ import functools
 import json
 import pathlib
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -34,12 +35,19 @@ from big_vision_like.protocols import NeedingStart
 from big_vision_like.runtime import (
   distributed,
   figures,
+  logs,
   workdirs,
   writers,
 )
 from big_vision_like.training import downpour
 from big_vision_like.training.state import TrainState
-from input_pipeline import canvases, device, feature_map_checks, streams
+from input_pipeline import (
+  canvases,
+  device,
+  feature_map_checks,
+  streams,
+  workers,
+)
 from input_pipeline.files import atomic
 from input_pipeline.labels.space import LabelSpace
 
@@ -64,6 +72,7 @@ def open_run(
   workdir: str,
   console: writers.Console,
   stack: contextlib.ExitStack,
+  stop_here: Callable[[], None],
 ) -> Run:
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
@@ -83,7 +92,9 @@ def open_run(
       stream.source, exp.config, f'{stream_names.config_key(name)}.source'
     )
   folder = _prepare(workdir, exp.config, stack)
-  evals = evaluate.from_config(exp, workdir, lambda name: opened[name].source)
+  evals = evaluate.from_config(
+    exp, workdir, lambda name: opened[name].source, stop_here=stop_here
+  )
   ckpt = manager.Checkpointer(
     workdir,
     folder=_checkpoints(exp, folder, console),
@@ -179,6 +190,10 @@ def _prepare(
   if distributed.is_first():
     stack.enter_context(workdirs.locked(folder))
   distributed.decide(True)  # the folder is there
+  if distributed.is_first():
+    logs.open_in(folder)
+  workers.own(f'{folder.resolve()} {jax.process_index()}')
+  stack.callback(workers.disown)
   stored = folder / settings.FILE
   if stored.exists() and not config.resume.accept_config_change:
     changes = settings.differences(settings.from_json(stored), config)

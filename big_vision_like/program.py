@@ -1,12 +1,13 @@
 """The program: flags, modes, messages and exit codes of `python -m main`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (one message says what to change),
-143 stopped by a signal after saving.
+143 stopped by a signal after saving, 75 by one where nothing was saved.
 """
 
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -14,6 +15,8 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from big_vision_like.config import loading, option_types, settings, shipped
+from input_pipeline import workers
+from input_pipeline.waiting import DataError
 
 MODES = ('train', 'eval', 'plan')
 
@@ -66,12 +69,17 @@ def main(argv: list[str]) -> None:
   )
   if MODE.value == 'eval':
     from big_vision_like import evaluate
+    from big_vision_like.runtime import preemption
 
-    evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
+    with preemption.Guard() as guard, guard.interruptible():
+      evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
   else:
     from big_vision_like import train
 
     train.run(CONFIG.value, workdir)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+      if signal.getsignal(number) == _leave_before_anything:
+        signal.signal(number, signal.SIG_DFL)  # all is saved
     if distributed.is_first():
       _show_results(pathlib.Path(workdir))
 
@@ -170,12 +178,36 @@ def _guarded(argv: list[str]) -> None:
     message = getattr(stop, 'message', None)
     if message:
       print(message, file=sys.stderr)
+      _exit_at_once(stop.code)
     raise
   except (FloatingPointError, TimeoutError) as error:
     print(f'error: {error}', file=sys.stderr)
     _exit(1)
+  except DataError as error:
+    text = '; '.join([str(error), *getattr(error, '__notes__', [])])
+    print(f'error: {text}', file=sys.stderr)
+    _exit_at_once(1)
   except Exception as error:
     _fail(error)
+
+
+def _leave_before_anything(number: int, frame: Any) -> None:
+  """SIGTERM or SIGHUP before a mode that listens to it."""
+  del number, frame
+  os.write(2, b'asked to stop: nothing to save\n')
+  os._exit(75)
+
+
+def _exit_at_once(code: Any) -> None:
+  """Ends a run of one process, whatever its threads still wait for."""
+  from big_vision_like.runtime import distributed
+
+  if distributed.store() is None:
+    workers.clear_up()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code) if code != 1 else _exit(code)
 
 
 def _fail(error: Exception) -> NoReturn:
@@ -193,8 +225,12 @@ def _exit(code: int) -> NoReturn:
 
 def run() -> None:
   """Entry point: tuned environment first, then flags, then the mode."""
-  from big_vision_like.runtime import compile_cache, cpu_tuning
+  from big_vision_like.runtime import compile_cache, cpu_tuning, logs
 
+  logs.capture()
+  for number in (signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_DFL:
+      signal.signal(number, _leave_before_anything)
   try:
     compile_cache.use()
     cpu_tuning.reexec()

@@ -26,7 +26,7 @@ from big_vision_like.runtime import (
 from big_vision_like.runtime.clock import Clock, duration
 from big_vision_like.runtime.preemption import Guard, Preempted
 from big_vision_like.training.state import TrainState
-from input_pipeline import device
+from input_pipeline import device, waiting, workers
 
 _MAX_BATCHES_REMEMBERED = 10_000
 _NUM_KEYS_SHOWN = 10
@@ -51,18 +51,29 @@ def run(config: Config, workdir: str) -> TrainState:
   """
   console = writers.Console(silent=not distributed.is_first())
   with Guard() as guard, contextlib.ExitStack() as stack:
-    run = opening.open_run(config, workdir, console, stack)
+    with guard.nothing_to_lose():
+      run = opening.open_run(config, workdir, console, stack, guard.stop_here)
+    guard.saved = int(run.state.step) > 0  # restored
+    data = waiting.Patient(
+      run.data,
+      run.exp.config.input.timeout_s,
+      'a data worker hangs or storage is too slow (input.timeout_s)',
+    )
+    stack.push(lambda *error: _let_go(data, failed=error[0] is not None))
     with _watchdog(run.exp.config) as dog:
-      return _loop(run, console, guard, dog)
+      return _loop(run, console, guard, dog, data)
+
+
+def _let_go(data: waiting.Patient, *, failed: bool) -> None:
+  """Nobody waits for the data any more; what hangs must not hold the end up."""
+  if failed:
+    workers.kill()
+  data.close()
 
 
 def _watchdog(config: Config) -> watchdog.Watchdog:
   return watchdog.Watchdog(
     {
-      'data': (
-        config.input.timeout_s,
-        'a data worker hangs or storage is too slow (input.timeout_s)',
-      ),
       'step': (
         config.train.step_timeout_s,
         'a device or another process hangs (train.step_timeout_s)',
@@ -76,6 +87,7 @@ def _loop(
   console: writers.Console,
   guard: Guard,
   dog: watchdog.Watchdog,
+  data: waiting.Patient,
 ) -> TrainState:
   exp, state = run.exp, run.state
   start = int(state.step)
@@ -89,13 +101,27 @@ def _loop(
     run.ckpt.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
-    if not guard.must_stop(step):
+    if not guard.must_stop():
       return
     if step == start:
-      raise Preempted(f'asked to stop before step {start + 1}: nothing to save')
+      there = f'step {start} is saved' if guard.saved else 'nothing to save'
+      raise Preempted(
+        f'asked to stop before step {start + 1}: {there}', saved=guard.saved
+      )
+    guard.saved = False
     save(step)
     run.ckpt.wait()
+    guard.saved = True
     raise Preempted(f'asked to stop: saved step {step}')
+
+  def save_after(error: Exception, step: int) -> None:
+    """What is done must not be lost with the data; one of several cannot."""
+    if isinstance(error, waiting.DataError) and error.hung:
+      error.add_note(watchdog.write_stacks(run.workdir))
+    if step > start and jax.process_count() == 1:
+      save(step)
+      run.ckpt.wait()
+      error.add_note(f'saved step {step}')
 
   def run_evals(step: int, ending: bool = False) -> dict[str, float]:
     try:
@@ -105,6 +131,9 @@ def _loop(
         )
     except Preempted:
       stop_if_asked(step)
+      raise
+    except waiting.DataError as error:
+      save_after(error, step)
       raise
 
   def evaluated(step: int) -> bool:
@@ -132,8 +161,14 @@ def _loop(
     Time counts as waiting for data if the device has nothing left to do.
     """
     begun = time.monotonic()
-    with dog.phase('data'):
-      host = next(run.data)
+    try:
+      host = data.next(f'the data of step {step}', guard.may_stop_now)
+    except waiting.Stopped:
+      stop_if_asked(step - 1)
+      raise
+    except Exception as error:
+      save_after(error, step - 1)
+      raise
     ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
     recent.append(_Step(step, ids))
     batch = device.to_global(host, exp.batch_sharding)
@@ -155,12 +190,15 @@ def _loop(
       console.progress('compiling the train step')
     tracer.before(step)
     with dog.phase('step', watchdog.FIRST_STEP_FACTOR if first else 1):
-      with clock.timed('dispatch'):
-        state, metrics = exp.train_step(state, batch)
-        recent[-1].figures = metrics
-      if first:
-        jax.block_until_ready(metrics)  # compiled; rates start after it
-        clock.restart(step)
+      to_come = guard.nothing_to_lose() if first else contextlib.nullcontext()
+      with to_come:
+        with clock.timed('dispatch'):
+          state, metrics = exp.train_step(state, batch)
+          recent[-1].figures = metrics
+        if first:
+          jax.block_until_ready(metrics)  # compiled; rates start after it
+          clock.restart(step)
+    guard.saved = False
     # While the device computes, the next batch comes.
     batch = fetch(step + 1, metrics['loss']) if step < exp.total_steps else None
     tracer.after(step, metrics)

@@ -13,7 +13,6 @@ the run stops above `max_bad_fraction`.
 
 import itertools
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from big_vision_like.config import plugins, stream_names
 from big_vision_like.protocols import Records, Source, WithTruth
 from input_pipeline import canvases
 from input_pipeline import ops as example_ops
+from input_pipeline import workers as data_workers
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
@@ -422,15 +422,9 @@ def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:
       grain.MultiprocessingOptions(
         num_workers=workers, per_worker_buffer_size=prefetch
       ),
-      worker_init_fn=_leave_signals_to_the_parent,
+      worker_init_fn=data_workers.start_up(),
     )
   return iter(dataset)
-
-
-def _leave_signals_to_the_parent(index: int, count: int) -> None:
-  """Ctrl-C reaches a whole process group; the trainer ends its workers."""
-  del index, count
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _mark_flags_parsed() -> None:

@@ -1,20 +1,27 @@
-"""SIGTERM and SIGINT: finish the step, save, leave with a documented code.
+"""SIGTERM, SIGINT and SIGHUP: finish the step, save, leave with a known code.
 
 The first signal is noted and the loop acts on it between two steps; inside
-`interruptible` (an evaluation, which changes nothing) it raises at once. A
-second signal ends the process immediately.
+`interruptible` (an evaluation, which changes nothing) it raises at once, and
+while there is `nothing_to_lose` (before the first step is done) the process
+ends soon even from within a compiler. Schedulers and terminals send several
+signals for one: those of two seconds count as one. A later one ends the process
+at once, with a code that tells whether anything was saved.
 
-With several processes a signal to one stops all of them at the same step: a
-thread of each publishes the last step that its loop has begun, holds the loop
-before the next, and takes the latest step of all as the one to stop after. The
-loops never wait for a process that waits for them, as the threads answer even
-while a loop is inside a collective operation. Evaluations are then finished
-first.
+With several processes a signal to one stops all of them at the same place. The
+loop of each counts the places where it may stop: before every step, before
+every batch of an evaluation, the same on all. A thread of each publishes the
+last place that its loop has passed, holds the loop before the next, and takes
+the latest of all as the one to stop after. The loops never wait for a process
+that waits for them, as the threads answer even while a loop is inside a
+collective operation.
 """
 
+import contextlib
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -24,6 +31,10 @@ import jax
 from big_vision_like.runtime import distributed
 
 EXIT_CODE = 143  # 128 + SIGTERM; also used after Ctrl-C
+NOTHING_SAVED = 75  # EX_TEMPFAIL of sysexits.h
+_REPEATS_S = 2.0  # in which several signals are one
+_SOON_S = 5.0
+_MANY = 4096  # bytes, one a signal
 _POLL_S = 0.5
 _ANSWER_S = 120.0
 
@@ -31,25 +42,42 @@ _ANSWER_S = 120.0
 class Preempted(SystemExit):
   """The run was asked to stop; `code` is the exit code of the process."""
 
-  def __init__(self, message: str):
-    super().__init__(EXIT_CODE)
+  def __init__(self, message: str, *, saved: bool = True):
+    super().__init__(EXIT_CODE if saved else NOTHING_SAVED)
     self.message = message
 
 
 class Guard:
-  """Context manager that turns the first signal into a request to stop."""
+  """Context manager that turns the first signal into a request to stop.
 
-  SIGNALS = (signal.SIGTERM, signal.SIGINT)
+  Attributes:
+    requested: whether there was one.
+    saved: whether all that was done is saved; set by the loop.
+  """
+
+  SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
   def __init__(self) -> None:
     self.requested = False
+    self.saved = False
     self._interruptible = False
+    self._nothing_to_lose = False
     self._old: dict[int, object] = {}
     self._agreement = _Agreement(self) if jax.process_count() > 1 else None
+    self._wake: tuple[socket.socket, socket.socket] | None = None
+    self._old_wake = -1
 
   def __enter__(self) -> 'Guard':
     for number in self.SIGNALS:
-      self._old[number] = signal.signal(number, self._handle)
+      if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+        self._old[number] = signal.signal(number, self._handle)
+    # The main thread hears a signal only when it is back in Python.
+    self._wake = socket.socketpair()
+    self._wake[1].setblocking(False)
+    self._old_wake = signal.set_wakeup_fd(
+      self._wake[1].fileno(), warn_on_full_buffer=False
+    )
+    threading.Thread(target=self._listen, daemon=True).start()
     if self._agreement:
       self._agreement.start()
     return self
@@ -62,47 +90,114 @@ class Guard:
   ) -> None:
     if self._agreement:
       self._agreement.stop()
+    signal.set_wakeup_fd(self._old_wake)
+    if self._wake:
+      self._wake[1].close()  # ends the thread
     for number, handler in self._old.items():
       signal.signal(number, handler)  # type: ignore[arg-type]
 
-  def must_stop(self, step: int) -> bool:
-    """Whether to stop after `step`, on all processes; asked before each next.
+  def must_stop(self) -> bool:
+    """Whether to stop here, on all processes; asked at the same places.
 
-    A loop that gets False begins step + 1.
+    A loop that gets False goes on to the next place.
     """
     if self._agreement:
-      return self._agreement.reached(step)
+      return self._agreement.reached()
     return self.requested
+
+  def may_stop_now(self) -> bool:
+    """Whether to stop wherever this process stands; never one of several."""
+    return self.requested and self._agreement is None
+
+  def stop_here(self) -> None:
+    """Raises `Preempted` inside what is `interruptible`, on all processes."""
+    if self._agreement and self._interruptible and self._agreement.reached():
+      raise Preempted('asked to stop', saved=self.saved)
 
   @contextmanager
   def interruptible(self) -> Iterator[None]:
-    """Inside, a signal raises `Preempted` where the program stands."""
-    if self._agreement:
-      yield
-      return
+    """Inside, a signal raises `Preempted` where the program stands.
+
+    With several processes where it calls `stop_here`.
+    """
     self._interruptible = True
     try:
-      if self.requested:
-        raise Preempted('asked to stop')
+      if self.may_stop_now():
+        raise Preempted(self._why(), saved=self.saved)
       yield
     finally:
       self._interruptible = False
 
+  @contextmanager
+  def nothing_to_lose(self) -> Iterator[None]:
+    """Inside, a signal ends the run soon: a step that is not yet done is lost.
+
+    Of one process: several could be left waiting for each other.
+    """
+    if self._agreement:
+      yield
+      return
+    self._nothing_to_lose = True
+    try:
+      with self.interruptible():
+        yield
+    finally:
+      self._nothing_to_lose = False
+
   def _handle(self, number: int, frame: FrameType | None) -> None:
-    if self.requested:
-      os._exit(EXIT_CODE)
     self.requested = True
-    if self._interruptible:
-      raise Preempted('asked to stop')
+    if self._interruptible and not self._agreement:
+      self._interruptible = False  # a repeat must not break into the ending
+      raise Preempted(self._why(), saved=self.saved)
+
+  def _why(self) -> str:
+    if not self._nothing_to_lose:
+      return 'asked to stop'
+    what = 'all was saved before' if self.saved else 'nothing to save'
+    return f'asked to stop before the first step was done: {what}'
+
+  def _listen(self) -> None:
+    """Hears signals while the main thread is inside a library."""
+    assert self._wake
+    with self._wake[0] as ear:
+      if not self._hear(ear):
+        return
+      self.requested = True
+      if self._nothing_to_lose:
+        threading.Thread(target=self._end_soon, daemon=True).start()
+      # Repeats, also those that come late to a thread which had no turn.
+      time.sleep(_REPEATS_S)
+      with contextlib.suppress(BlockingIOError):
+        ear.recv(_MANY, socket.MSG_DONTWAIT)
+      if self._hear(ear):
+        done = 'saved' if self.saved else 'the last steps are not saved'
+        self._end(f'asked to stop again: {done}')
+
+  def _hear(self, ear: socket.socket) -> bool:
+    """Waits for a signal; False: the guard has gone."""
+    while numbers := ear.recv(_MANY):
+      if set(numbers) & set(self._old):
+        return True
+    return False
+
+  def _end_soon(self) -> None:
+    time.sleep(_SOON_S)
+    if self._nothing_to_lose:  # and has not heard the signal since
+      self._end(self._why())
+
+  def _end(self, why: str) -> None:
+    with contextlib.suppress(OSError):
+      os.write(2, f'{why}\n'.encode())
+    os._exit(EXIT_CODE if self.saved else NOTHING_SAVED)
 
 
 class _Agreement:
-  """Finds the step after which all processes stop; see the module docstring."""
+  """Finds the place where all processes stop; see the module docstring."""
 
   def __init__(self, guard: Guard):
     self._guard = guard
     self._lock = threading.Lock()
-    self._begun = -1  # the last step that the loop has begun
+    self._passed = 0  # places where the loop might have stopped
     self._target: int | None = None
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -111,17 +206,17 @@ class _Agreement:
     self._thread.start()
 
   def stop(self) -> None:
-    """The loop has ended; who still asks is told its last step."""
+    """The loop has ended; who still asks is told its last place."""
     self._closed.set()
     self._thread.join(_ANSWER_S)
     if self._target is None:
-      distributed.put(f'stop/{jax.process_index()}', str(self._begun))
+      distributed.put(f'stop/{jax.process_index()}', str(self._passed))
 
-  def reached(self, step: int) -> bool:
+  def reached(self) -> bool:
     with self._lock:  # held while the processes agree
-      if self._target is not None and step >= self._target:
+      if self._target is not None and self._passed >= self._target:
         return True
-      self._begun = step + 1
+      self._passed += 1
       return False
 
   def _watch(self) -> None:
@@ -134,7 +229,7 @@ class _Agreement:
 
   def _agree(self) -> None:
     with self._lock:
-      distributed.put(f'stop/{jax.process_index()}', str(self._begun))
+      distributed.put(f'stop/{jax.process_index()}', str(self._passed))
       self._target = max(
         int(distributed.wait_for(f'stop/{process}', _ANSWER_S))
         for process in range(jax.process_count())

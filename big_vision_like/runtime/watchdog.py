@@ -6,9 +6,11 @@ the phase, the step and, with several processes, those that are behind, and the
 process ends with code 1. A phase without a limit is not watched.
 """
 
+import contextlib
 import faulthandler
 import multiprocessing
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ import jax
 from big_vision_like.runtime import distributed
 
 EXIT_CODE = 1
+STACKS = 'stacks.txt'
 _POLL_S = 0.5
 _SIGN_OF_LIFE_S = 2.0
 # The first step compiles: it may take this many times the limit.
@@ -110,6 +113,15 @@ class Watchdog:
     for worker in multiprocessing.active_children():
       worker.kill()  # they would outlive this process
     os._exit(EXIT_CODE)
+
+
+def write_stacks(workdir: str) -> str:
+  """Writes the stacks of all threads; returns where, for a message."""
+  path = pathlib.Path(workdir) / STACKS
+  with contextlib.suppress(OSError), path.open('w', encoding='utf-8') as file:
+    faulthandler.dump_traceback(file=file)
+    return f'the stacks of all threads are in {path}'
+  return f'{path} for the stacks of all threads cannot be written'
 
 
 def _others() -> str:

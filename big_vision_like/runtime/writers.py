@@ -5,10 +5,12 @@ line, `step` and flat names. It is append-only; after a resume a step may stand
 in it twice, and the later line counts (figures.py).
 """
 
+import contextlib
 import json
 import math
 import pathlib
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
@@ -69,7 +71,8 @@ class MetricWriter:
     if self._file is not None:
       self._file.close()
     if self._board is not None:
-      self._board.close()
+      with contextlib.suppress(OSError):
+        self._board.close()
 
   def _write_line(self, step: int, values: Mapping[str, Any]) -> None:
     assert self._file is not None
@@ -80,11 +83,7 @@ class MetricWriter:
     if self._board is None:
       return
     try:
-      for name, value in values.items():
-        if value is not None:
-          # TensorBoard has no '@' in names.
-          self._board.add_scalar(name.replace('@', '_at_'), value, step)
-      self._board.flush()
+      self._board.write(step, values)
     except OSError as error:
       warnings.warn(f'TensorBoard is off from here: {error}', stacklevel=2)
       self._board = None
@@ -140,11 +139,49 @@ def _end_torn_line(path: pathlib.Path) -> None:
         file.write(b'\n')
 
 
+class _Board:
+  """An event file. It is written here and now, not by a thread.
+
+  That of tensorboardX's SummaryWriter ends at its first error, as on a full
+  disk, and whoever writes then waits for ever.
+  """
+
+  def __init__(self, folder: pathlib.Path, anew_from: int | None):
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    self._events: Any = event_pb2
+    self._summaries: Any = summary_pb2
+    folder.mkdir(parents=True, exist_ok=True)
+    self._file = event_file_writer.EventsWriter(str(folder / 'events'))
+    if anew_from is not None:
+      start = self._events.SessionLog(status=self._events.SessionLog.START)
+      self._add(step=anew_from, file_version='brain.Event:2')
+      self._add(step=anew_from, session_log=start)
+
+  def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
+    """One event of all figures, on the disk when it returns."""
+    # TensorBoard has no '@' in names.
+    shown = [
+      self._summaries.Summary.Value(
+        tag=name.replace('@', '_at_'), simple_value=value
+      )
+      for name, value in values.items()
+      if value is not None
+    ]
+    self._add(step=step, summary=self._summaries.Summary(value=shown))
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _add(self, **fields: Any) -> None:
+    self._file.write_event(self._events.Event(wall_time=time.time(), **fields))
+
+
 def _open_board(folder: pathlib.Path, anew_from: int | None) -> Any:
   try:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=anew_from)
+    return _Board(folder, anew_from)
   except (OSError, ImportError) as error:
     warnings.warn(f'no TensorBoard files: {error}', stacklevel=3)
     return None

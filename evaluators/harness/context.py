@@ -31,6 +31,9 @@ class EvalContext:
       than the run's.
     stream: the stream of training data whose labels it scores; '' is the main
       one.
+    timeout_s: for a batch of its data; 0: no limit.
+    stop_here: called where an evaluation may end because the run is asked to,
+      which all processes do at the same call.
   """
 
   mesh: Mesh | None
@@ -42,6 +45,8 @@ class EvalContext:
   process_index: int = 0
   check_source: Callable[[Source, str], None] = lambda source, where: None
   stream: str = ''
+  timeout_s: float = 0.0
+  stop_here: Callable[[], None] = lambda: None
 
   @property
   def num_classes(self) -> int:

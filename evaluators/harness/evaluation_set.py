@@ -6,7 +6,7 @@ devices or hosts.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from input_pipeline import (
   device,
   feature_map_checks,
   pipeline,
+  waiting,
 )
 from input_pipeline import ops as example_ops
 from input_pipeline.examples.errors import record_named
@@ -29,6 +30,7 @@ from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 
 _SHOWN = 5  # keys in a message
+_LABELS_A_TIME = 1000
 
 
 class EvalData:
@@ -219,8 +221,30 @@ class EvalData:
     self._agrees = True  # what is frozen stays as it is
 
   def batches(self) -> Iterator[dict[str, np.ndarray]]:
-    """This process's host batches, from the start."""
-    return iter(self._batches)
+    """This process's host batches, from the start.
+
+    Raises:
+      DataError: one does not come in time.
+    """
+    yield from self._patiently(iter(self._batches), 'batch')
+
+  def _patiently(self, items: Iterator[Any], what: str) -> Iterator[Any]:
+    patient = waiting.Patient(
+      items,
+      self.ctx.timeout_s,
+      'storage hangs or is too slow (input.timeout_s)',
+    )
+    try:
+      while True:
+        self.ctx.stop_here()
+        try:
+          item = patient.next(f'the next {what} of {self.ctx.where}')
+        except StopIteration:
+          return
+        yield item
+    finally:
+      if patient.close() and isinstance(items, Generator):
+        items.close()
 
   def compile(
     self, fn: PredictFn, fields: Sequence[str] = ()
@@ -262,16 +286,26 @@ class EvalData:
     read = None
     if enough and isinstance(self.source, LabelReader):
       read = self.source.labels
-    for index in range(len(self.source)):
-      with record_named(self.source, index, f'{self.ctx.where}.data'):
-        example = {'labels': read(index)} if read else self.source[index]
-        example = {'key': self.source.key(index), **example}
-        rng = batch_fields.record_rng(0, 0, index)
-        example = batch_fields.apply(ops, example, rng)
-      if 'label_ids' in example:
-        yield example['label_ids'][example['label_ids'] >= 0]
-      else:
-        yield np.atleast_1d(example['label'])
+    one = functools.partial(self._label_ids_of, ops, read)
+    num = len(self.source)
+    parts = (
+      [one(i) for i in range(first, min(first + _LABELS_A_TIME, num))]
+      for first in range(0, num, _LABELS_A_TIME)
+    )
+    for part in self._patiently(parts, 'labels'):
+      yield from part
+
+  def _label_ids_of(
+    self, ops: Any, read: Callable[[int], Any] | None, index: int
+  ) -> np.ndarray:
+    with record_named(self.source, index, f'{self.ctx.where}.data'):
+      example = {'labels': read(index)} if read else self.source[index]
+      example = {'key': self.source.key(index), **example}
+      rng = batch_fields.record_rng(0, 0, index)
+      example = batch_fields.apply(ops, example, rng)
+    if 'label_ids' in example:
+      return example['label_ids'][example['label_ids'] >= 0]
+    return np.atleast_1d(example['label'])
 
 
 def run_over(

@@ -58,7 +58,7 @@ srun --wait=120 --kill-on-bad-exit=0 bash -c '
     --process_id="$SLURM_PROCID"
 ' main "$@" || code=$?
 
-if ((code == 143)) && [[ ${REQUEUE:-1} == 1 ]]; then
+if ((code == 143 || code == 75)) && [[ ${REQUEUE:-1} == 1 ]]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

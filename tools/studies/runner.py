@@ -22,6 +22,7 @@ from .plan import Job
 # What every job runs, before its arguments.
 PROGRAM: Sequence[str] = tuple(shipped.command('train'))
 STOPPED = 143  # exit code of main after a signal, and of this tool
+NOTHING_SAVED = 75  # that of main where it had nothing to save yet
 _POLL_S = 0.1
 
 
@@ -203,7 +204,8 @@ def _close(item: _Running, stopped: bool) -> Outcome:
   records.write(item.job, item.record)
   if code == 0:
     return Outcome('finished', seconds=seconds)
-  if stopped and code in (STOPPED, -signal.SIGTERM, -signal.SIGKILL):
+  ends = (STOPPED, NOTHING_SAVED, -signal.SIGTERM, -signal.SIGKILL)
+  if stopped and code in ends:
     return Outcome('stopped', 'goes on with the next command', seconds)
   how = f'exit code {code}' if code > 0 else f'killed by signal {-code}'
   return Outcome('failed', how, seconds)
