@@ -94,7 +94,7 @@ def _decompress(path: str, size: int, target: str) -> None:
           f'needed for {path}, {free / 1e9:,.1f} GB are free'
         )
       written += len(chunk)
-      if written > MAX_RATIO * max(at, _CHUNK):
+      if written > max(MAX_RATIO * at, 4 * _CHUNK):
         raise ValueError(
           f'{path}: {written:,} bytes from {at:,}, above {MAX_RATIO}:1: refused'
         )

@@ -13,10 +13,17 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 MAX_BYTES = 1 << 32  # of the text, after decompression
 MAX_LINE = 1 << 20  # characters
+MAX_RATIO = 200  # of text: below 20; deflate can reach 1,000
+_RATIO_FROM = 16 << 20  # bytes of text from which on the ratio is looked at
+_MAX_LINE_BYTES = 4 * MAX_LINE  # UTF-8 has up to four a character
+_CHUNK = 1 << 20
+# What spreadsheets run when a file with the name in it is opened; a sign alone,
+# such as '=' or '@home', is none.
+_FORMULA = re.compile(r'=[+\-@]*\w|[+\-@]+\w[\w.]*[(|!]')
 _FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
@@ -31,15 +38,12 @@ def read(path: str | os.PathLike[str]) -> list[str]:
   path = os.fspath(path)
   try:
     with open(path, 'rb') as raw:
-      file = gzip.GzipFile(fileobj=raw) if path.endswith('.gz') else raw
-      data = file.read(MAX_BYTES + 1)
+      data = _bytes(path, raw)
   except FileNotFoundError:
     raise FileNotFoundError(f'{path}: no such file') from None
-  except (OSError, EOFError, zlib.error, ValueError) as error:
+  except (OSError, EOFError, zlib.error) as error:
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'{path}: cannot be read: {reason}') from None
-  if len(data) > MAX_BYTES:
-    raise ValueError(f'{path}: more than {MAX_BYTES:,} bytes of text')
   try:
     text = data.decode('utf-8')
   except UnicodeDecodeError as error:
@@ -54,6 +58,43 @@ def read(path: str | os.PathLike[str]) -> list[str]:
   if '\r' in text:
     lines = [line.removesuffix('\r') for line in lines]
   return lines
+
+
+def _bytes(path: str, raw: BinaryIO) -> bytearray:
+  """The content, decompressed; a bomb is refused while it is still small."""
+  zipped = path.endswith('.gz')
+  file = gzip.GzipFile(fileobj=raw) if zipped else raw
+  data = bytearray()
+  last_end = 0  # of the last whole line
+  while chunk := file.read(_CHUNK):
+    if (end := chunk.rfind(b'\n')) >= 0:
+      last_end = len(data) + end + 1
+    data += chunk
+    if len(data) > MAX_BYTES:
+      raise ValueError(f'{path}: more than {MAX_BYTES:,} bytes of text')
+    if len(data) - last_end > _MAX_LINE_BYTES:
+      line = data.count(b'\n') + 1
+      raise ValueError(f'{path}:{line}: longer than {MAX_LINE:,} characters')
+    if zipped and len(data) > max(_RATIO_FROM, MAX_RATIO * raw.tell()):
+      raise ValueError(
+        f'{path}: {len(data):,} bytes from {raw.tell():,}, above {MAX_RATIO}:1:'
+        ' refused'
+      )
+  return data
+
+
+def bounded(path: str, file: TextIO) -> Iterator[str]:
+  """The lines of an open text, for files too large for `read`.
+
+  Raises:
+    ValueError: a line longer than MAX_LINE, before it is read whole.
+  """
+  number = 0
+  while line := file.readline(MAX_LINE + 1):
+    number += 1
+    if len(line) > MAX_LINE:
+      raise ValueError(f'{path}:{number}: longer than {MAX_LINE:,} characters')
+    yield line
 
 
 def rows(
@@ -120,17 +161,41 @@ def parse_json(text: str, where: str, *, constants: bool = False) -> Any:
     place = f'line {error.lineno} column {error.colno}'
     raise ValueError(f'{where}: not JSON: {error.msg} at {place}') from None
   except RecursionError:
-    raise ValueError(f'{where}: JSON nested too deeply') from None
+    place = f'line {_line_of_deepest(text)}'
+    raise ValueError(f'{where}: JSON nested too deeply at {place}') from None
   except ValueError as error:
-    raise ValueError(f'{where}: {error}') from None
+    raise ValueError(f'{where}: {error}{_at_constant(text, error)}') from None
+
+
+_STRINGS_OR = r'"(?:[^"\\]|\\.)*"|'
+_BRACKETS = re.compile(_STRINGS_OR + r'([\[{])|([\]}])', re.DOTALL)
+_CONSTANTS = re.compile(_STRINGS_OR + r'(NaN|-?Infinity)', re.DOTALL)
+
+
+def _line_of_deepest(text: str) -> int:
+  """The line on which JSON is nested most deeply."""
+  depth = deepest = at = 0
+  for found in _BRACKETS.finditer(text):
+    depth += bool(found[1]) - bool(found[2])
+    if depth > deepest:
+      deepest, at = depth, found.start()
+  return text.count('\n', 0, at) + 1
+
+
+def _at_constant(text: str, error: ValueError) -> str:
+  """Where the first number stands that is none, if that was refused."""
+  if not str(error).endswith('is not a JSON number'):
+    return ''
+  places = (m.start(1) for m in _CONSTANTS.finditer(text) if m[1])
+  return f' at line {text.count(chr(10), 0, next(places, 0)) + 1}'
 
 
 def check_name(name: Any, where: str) -> str:
   """`name`, if it can stand as one field of any of the project's files.
 
   Raises:
-    ValueError: not a string, empty, surrounded by white space, or with
-      control characters, line separators or lone surrogates in it.
+    ValueError: not a string, empty, surrounded by white space, with control
+      characters, line separators or lone surrogates in it, or a formula.
   """
   if not isinstance(name, str):
     raise ValueError(f'{where}: a name must be a string, got {name!r:.80}')
@@ -142,5 +207,10 @@ def check_name(name: Any, where: str) -> str:
   if not name.isprintable() and (bad := _FORBIDDEN.search(name)):
     raise ValueError(
       f'{where}: character {bad[0]!a} is not allowed in the name {name!a:.80}'
+    )
+  if _FORMULA.match(name):
+    raise ValueError(
+      f'{where}: the name {name!r:.80} is a formula, which a spreadsheet would '
+      'run: refused'
     )
   return name

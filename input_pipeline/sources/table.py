@@ -3,8 +3,9 @@
   path,labels,split                   {"path": "a/1.jpg", "labels": ["cat"]}
   a/1.jpg,cat;indoor,train            {"path": "a/2.jpg", "labels": []}
 
-Nothing in a table is interpreted: names that look like formulas or commands
-are names. A row without labels is an image on which no label applies.
+Nothing in a table is interpreted: names that look like commands are names;
+formulas, which spreadsheets would run, are refused. A row without labels is an
+image on which no label applies.
 """
 
 import array

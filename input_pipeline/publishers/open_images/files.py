@@ -21,6 +21,7 @@ from PIL import Image
 
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files.archives import Files
+from input_pipeline.labels import text_lines
 
 _NAME = re.compile(r'(?:.*/)?([0-9a-f]{16})\.jpg')
 _ID = re.compile(r'[0-9a-fA-F]{16}')
@@ -154,7 +155,7 @@ def _rotations(path: str) -> Iterator[tuple[int, str, str]]:
   line = 1
   try:
     with opened(path, 'rt', encoding='utf-8-sig', newline='') as file:
-      reader = csv.reader(file, strict=True)
+      reader = csv.reader(text_lines.bounded(path, file), strict=True)
       header = next(reader, [])
       if not {'ImageID', 'Rotation'} <= set(header):
         raise ValueError(

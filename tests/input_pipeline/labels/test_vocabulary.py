@@ -47,13 +47,13 @@ def test_reads_every_field(tmp_path):
 
 @pytest.mark.parametrize('name', ['a.txt', 'a.txt.gz', 'a.jsonl.gz'])
 def test_plain_text_crlf_bom_and_gzip(tmp_path, name):
-  lines = ['=cmd|calc!A1', '+1', '@x', '$\\frac{1}{0}$']
+  lines = ['=> cmd|calc', '+1', '@x', '$\\frac{1}{0}$']
   if 'jsonl' in name:
     lines = [json.dumps({'name': line}) for line in lines]
   path = write(tmp_path, '\ufeff' + '\r\n'.join(lines) + '\r\n', name)
   labels = vocabulary.load(path)
   # Formula-like names are data, kept as they are.
-  assert labels.names == ('=cmd|calc!A1', '+1', '@x', '$\\frac{1}{0}$')
+  assert labels.names == ('=> cmd|calc', '+1', '@x', '$\\frac{1}{0}$')
   assert labels.counts is labels.weights is labels.parents is None
 
 

@@ -14,12 +14,12 @@ from input_pipeline.sources import table
 
 CSV = """path,labels,split
 b.jpg,dog; cat ;,train
-a b/ä.jpg,"=cmd|'/C calc'!A1",train
+a b/ä.jpg,"=> '$(x)'",train
 c.jpg,,train
 v.jpg,cat;cat,val
 """
 JSONL = """{"path": "b.jpg", "labels": ["dog", "cat"], "split": "train"}
-{"path": "a b/ä.jpg", "labels": "=cmd|'/C calc'!A1", "split": "train"}
+{"path": "a b/ä.jpg", "labels": "=> '$(x)'", "split": "train"}
 
 {"path": "c.jpg", "labels": [], "split": "train"}
 {"path": "v.jpg", "labels": ["cat", "cat"], "split": "val"}
@@ -58,11 +58,11 @@ def contents(source):
 @pytest.mark.parametrize('name', TABLES)
 def test_formats_agree(root, name):
   source = table.Source(path=write(root, TABLES[name], name))
-  assert source.vocabulary.names == ("=cmd|'/C calc'!A1", 'cat', 'dog')
+  assert source.vocabulary.names == ("=> '$(x)'", 'cat', 'dog')
   assert source.vocabulary.counts.tolist() == [1, 1, 1]
   assert contents(source) == [
     ('b.jpg', ['cat', 'dog']),
-    ('a b/ä.jpg', ["=cmd|'/C calc'!A1"]),
+    ('a b/ä.jpg', ["=> '$(x)'"]),
     ('c.jpg', []),
   ]
   assert source[1]['image'] == 'a b/ä.jpg'.encode()
@@ -133,7 +133,7 @@ def test_vocabulary_and_hierarchy(root):
   labels = write(
     root,
     '{"name": "dog", "parents": ["pet"]}\n{"name": "pet"}\n'
-    '{"name": "cat", "parents": ["pet"]}\n{"name": "=cmd|\'/C calc\'!A1"}\n',
+    '{"name": "cat", "parents": ["pet"]}\n{"name": "=> \'$(x)\'"}\n',
     'labels.jsonl',
   )
   source = table.Source(path=path, vocabulary=labels)
@@ -141,7 +141,7 @@ def test_vocabulary_and_hierarchy(root):
   assert source.vocabulary.counts.tolist() == [1, 0, 1, 1]
   assert source.hierarchy.close(source.labels(0)).tolist() == [0, 1, 2]
   small = write(root, 'cat\ndog\n', 'small.txt')
-  with pytest.raises(ValueError, match=r't\.csv:3: label "=cmd.*small\.txt'):
+  with pytest.raises(ValueError, match=r't\.csv:3: label "=> .*small\.txt'):
     table.Source(path=path, vocabulary=small)
 
 

