@@ -92,12 +92,15 @@ def open_run(
       stream.source, exp.config, f'{stream_names.config_key(name)}.source'
     )
   folder = _prepare(workdir, exp.config, stack)
+  checkpoints, proof = _checkpoints(exp, folder, console)
+  if proof is not None:
+    stack.callback(proof.cancel)
   evals = evaluate.from_config(
     exp, workdir, lambda name: opened[name].source, stop_here=stop_here
   )
   ckpt = manager.Checkpointer(
     workdir,
-    folder=_checkpoints(exp, folder, console),
+    folder=checkpoints,
     keep_last=exp.config.ckpt.keep_last,
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
@@ -109,7 +112,7 @@ def open_run(
       console.say(f'  {name}: {line}' if name else f'  {line}')
   if exp.servers:
     console.say(exp.servers)
-  state = _restore(exp, ckpt, data_id, console)
+  state = _restore(exp, ckpt, proof, data_id, console)
   restored = state is not None
   trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
@@ -266,25 +269,28 @@ def _changes(
 
 def _checkpoints(
   exp: Experiment, workdir: pathlib.Path, console: writers.Console
-) -> pathlib.Path:
-  """The folder of the checkpoints, tried, the newest of them a whole one.
+) -> tuple[pathlib.Path, folders.Proof | None]:
+  """(folder of the checkpoints, tried; proof of the newest, under way).
 
-  The first process does it, before any looks at them.
+  The first process looks into them, before any other does. The proof goes on in
+  the background while evaluators and the state are built and arrays are read.
   """
   directory = exp.config.ckpt.dir
-  state = exp.abstract_state
+  state, proof = exp.abstract_state, None
   if distributed.is_first():
     fresh = not (workdir / settings.FILE).exists()
     folder = place.settle(workdir, directory, fresh)
     preflight.check_folder(folder, state)
-    newest = folders.by_step(folder)[:1]
-    if any(folders.Proof(step, console.say).first for step in newest):
-      _set_damaged_aside(folder, console)
+    for step in folders.by_step(folder)[:1]:
+      proof = folders.Proof(step, console.say)
+      if proof.first:
+        _set_damaged_aside(folder, console)
+        proof = None
   distributed.decide(True)  # done
   folder = folders.of_workdir(workdir)
   if not distributed.decide(bool(folders.by_step(folder))):
     preflight.check_saving(folder, state)
-  return folder
+  return folder, proof
 
 
 def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
@@ -298,16 +304,24 @@ def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
 def _restore(
   exp: Experiment,
   ckpt: manager.Checkpointer,
+  proof: folders.Proof | None,
   data_id: str,
   console: writers.Console,
 ) -> TrainState | None:
   """The state of the workdir's newest whole checkpoint; None without any.
 
   The first process compares its files with the manifest while they are read.
+
+  Args:
+    exp, ckpt: of the run.
+    proof: of the newest checkpoint, if one is under way.
+    data_id: fingerprint of the data.
+    console: of the run.
   """
   while (step := distributed.decide(ckpt.latest_step())) is not None:
     first = distributed.is_first()
-    proof = folders.Proof(ckpt.path(step), console.say) if first else None
+    if first and (proof is None or proof.step != ckpt.path(step)):
+      proof = folders.Proof(ckpt.path(step), console.say)
     state = error = None
     try:
       state = _restore_step(exp, ckpt, step, data_id, console)
@@ -324,6 +338,7 @@ def _restore(
       _set_damaged_aside(ckpt.folder, console)
     distributed.decide(True)  # done
     ckpt.reload()
+    proof = None
   return None
 
 

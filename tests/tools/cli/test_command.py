@@ -38,7 +38,7 @@ COMMANDS = {  # command -> (what does its work, arguments)
 
 @pytest.mark.parametrize('tool', COMMANDS, ids=lambda tool: tool.__name__)
 def test_ctrl_c_is_one_line_and_130(tool, monkeypatch, capsys):
-  def interrupted(*args):
+  def interrupted(*args, **options):
     raise KeyboardInterrupt
 
   name, argv = COMMANDS[tool]
