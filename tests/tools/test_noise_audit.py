@@ -266,7 +266,7 @@ def test_unusable_images_are_counted_and_named(
   whole, part = np.argsort(-found.counts(), kind='stable')[[1, 0]].tolist()
   bad = {*found.of(whole).tolist(), found.of(part)[0]}
   monkeypatch.setattr(
-    data_argument, 'open_data', lambda text: Broken(source, bad)
+    data_argument, 'open_data', lambda text, **_: Broken(source, bad)
   )
   names = [source.vocabulary.names[label] for label in (whole, part)]
   code = run(
