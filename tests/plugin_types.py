@@ -58,6 +58,7 @@ from tests.fixtures import (
   broken_evaluator,
   mask_files,
   mask_source,
+  scripted_evaluator,
   stalling_source,
   tiny_source,
 )
@@ -151,6 +152,7 @@ EVALUATORS: dict[str, EvaluatorClass] = {
   'evaluators.voc_detection': voc_detection.Evaluator,
   'tests.fixtures.broken_evaluator': broken_evaluator.Evaluator,
   'tests.fixtures.my_package.my_evaluator': my_evaluator.Evaluator,
+  'tests.fixtures.scripted_evaluator': scripted_evaluator.Evaluator,
 }
 OPS: dict[str, OpClass] = {
   'decode': decode.Decode,

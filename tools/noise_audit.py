@@ -268,6 +268,7 @@ def run(args: argparse.Namespace) -> list[Audit]:
   else:
     where = "the run's input.source"
     _check_output(args.output, embedder.config.input.source, where)
+    embedder.model.check_source()
     source = pipeline.open_train(embedder.config, where)
   found = class_images.ClassImages(source, args.filled_in)
   if args.class_name is not None:

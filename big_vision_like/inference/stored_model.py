@@ -37,6 +37,7 @@ class StoredModel:
     task: loss and predictions.
     step: training steps taken.
     meta: what the checkpoint says of itself.
+    trusted: whether it may name modules of others (config/trust.py).
     held: keeps the checkpoint where it is, as long as the model is here.
   """
 
@@ -46,6 +47,7 @@ class StoredModel:
   task: Task
   step: int
   meta: Mapping[str, Any]
+  trusted: bool = False
   held: folders.Held | None = None
 
   @property
@@ -102,6 +104,10 @@ class StoredModel:
   @property
   def why_unnamed(self) -> str:
     """Why `vocabulary` is None, in words."""
+    try:
+      self.check_source()
+    except ValueError as untrusted:
+      return f'names of the classes are not known here: {untrusted}'
     if self._data_classes is None:
       return 'names of the classes are not known here'
     return (
@@ -112,9 +118,15 @@ class StoredModel:
   def _data_classes(self) -> Vocabulary | None:
     """The classes of the training data as they are now; None without."""
     try:
+      self.check_source()
       return pipeline.open_train(self.config).vocabulary
     except (FileNotFoundError, ValueError):
       return None
+
+  def check_source(self) -> None:
+    """Refuses a source of its training data that may not be imported."""
+    source = {'input': {'source': self.config.input.source.to_dict()}}
+    trust.check(source, f'checkpoint {self.path}', self.trusted)
 
   def _differs(self, classes: Vocabulary) -> bool:
     if len(classes) != self.space.num_classes:
@@ -194,11 +206,24 @@ def load(
   held = folders.hold(checkpoint_path, where, later=True)
   path = held.path
   meta = reading.read_meta(path)
-  trust.check(meta['config'], f'checkpoint {path}', trusted)
+  trust.check(_at_work(meta['config']), f'checkpoint {path}', trusted)
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)
-  return StoredModel(path, config, spaces, task, int(path.name), meta, held)
+  return StoredModel(
+    path, config, spaces, task, int(path.name), meta, trusted, held
+  )
+
+
+def _at_work(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What of a stored config predictions are made of: net, task and ops."""
+  evals = config.get('evals', {}).items()
+  return {
+    'model': config['model'],
+    'task': config['task'],
+    'input': {'ops': config['input']['ops']},
+    'evals': {name: {'ops': entry.get('ops', ())} for name, entry in evals},
+  }
 
 
 def name_of(classes: Vocabulary | None, label: int) -> dict[str, str]:

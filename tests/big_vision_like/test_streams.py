@@ -130,7 +130,7 @@ def test_each_stream_is_whole_in_the_checkpoint(trained):
   assert found.keys() == wanted.keys() == {'', 'photos'}
   for name in found:
     assert found[name].digest() == wanted[name].digest()
-  model = stored_model.load(trained[0], '--checkpoint')
+  model = stored_model.load(trained[0], '--checkpoint', trusted=True)
   assert model.space.num_classes == 13
   assert model.spaces['photos'].names == wanted['photos'].names
   assert 'photos/logits' in model.task.predictions
@@ -395,5 +395,6 @@ def test_statistics_of_a_stream_take_its_fraction(tmp_path, capsys):
   path = tmp_path / 'config.json'
   path.write_text(settings.to_json(settings.complete(config)))
   argv = ['x', '--config', str(path), '--key', 'input.also.photos.source']
+  argv.append('--trust')
   dataset_stats.main(argv)
   assert '20' in capsys.readouterr().out

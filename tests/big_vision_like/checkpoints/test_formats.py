@@ -114,10 +114,7 @@ def test_format_1_warm_starts_and_predicts(golden, tmp_path):
   Image.new('RGB', (20, 20), (9, 9, 9)).save(image)
   out = tmp_path / 'out'
   assert not predict.main(
-    [
-      *('--checkpoint', str(folder), '--input', str(image)),
-      *('--output', str(out), '--trust'),  # its source is one of the tests
-    ]
+    ['--checkpoint', str(folder), '--input', str(image), '--output', str(out)]
   )
   line = json.loads((out / 'predictions.jsonl').read_text())
   assert len(line['predictions']) == 5
