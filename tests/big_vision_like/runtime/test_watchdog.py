@@ -80,8 +80,7 @@ def test_a_hung_data_worker_ends_the_run_with_a_message(
   c.input.workers = workers
   c.input.timeout_s = 6.0
   config.write_text(c.to_json())
-  workdir = f'--workdir={tmp_path / "w"}'
-  result = command_line(f'--config={config}', '--trust', workdir)
+  result = command_line(f'--config={config}', f'--workdir={tmp_path / "w"}')
   assert result['code'] == 1, result
   assert 'takes longer than 6 s' in result['err']
   assert 'input.timeout_s' in result['err']
