@@ -103,6 +103,7 @@ def test_sigterm_while_the_data_stall(done, runs):
   assert time.monotonic() - begun < 15
   if done:
     assert (code, runs.saved()) == (143, done), run.output()
+    assert runs.last_step() == done
   else:
     assert code == preemption.NOTHING_SAVED == 75, run.output()
     assert 'nothing to save' in run.output()
