@@ -25,7 +25,7 @@ def cases():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('row, number', cases())
+@pytest.mark.parametrize('row, number', list(cases()))
 def test_the_promise_holds(row, number, place):
   row.trial(place, number, random.Random(f'0 {row.id} {number}'))
 

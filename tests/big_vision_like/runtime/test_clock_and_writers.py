@@ -97,6 +97,7 @@ def test_a_full_disk_under_tensorboard_costs_a_warning_and_no_line(tmp_path):
   many = {f'figure{i}': float(i) for i in range(300)}
   writer.write(1, many)
   with open('/dev/full', 'wb', buffering=0) as full:
+    writer._board._file.close()
     writer._board._file._py_recordio_writer._writer = full
     with pytest.warns(UserWarning, match='TensorBoard is off') as said:
       writer.write(2, many)

@@ -52,7 +52,7 @@ class Runs:
   def start(self, *args, **options):
     path = self.folder / 'config.json'
     path.write_text(self.config.to_json())
-    given = [f'--config={path}', f'--workdir={self.workdir}', *args]
+    given = [f'--config={path}', '--trust', f'--workdir={self.workdir}', *args]
     return self.trainers.start(given, self.folder / 'out', **options)
 
   def saved(self):
