@@ -4,6 +4,7 @@ A thread watches the folder of the checkpoints and kills the process as soon as
 the point is there. It looks at files, not at the library that writes them.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -15,12 +16,12 @@ _LOOK_EVERY_S = 0.0005
 
 
 def _size(folder: pathlib.Path) -> int:
+  """Bytes of what is there; files and folders may vanish meanwhile."""
   found = 0
-  for path in folder.rglob('*'):
-    try:
-      found += path.stat().st_size if path.is_file() else 0
-    except OSError:
-      continue
+  for parent, _, names in os.walk(folder):  # which passes over its errors
+    for name in names:
+      with contextlib.suppress(OSError):
+        found += os.stat(os.path.join(parent, name)).st_size
   return found
 
 
@@ -31,7 +32,10 @@ def _steps(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _temporary(folder: pathlib.Path) -> list[pathlib.Path]:
-  return [p for p in folder.glob('*') if p.is_dir() and 'tmp' in p.name]
+  """Folders of steps that are not yet committed."""
+  return [
+    p for p in folder.glob('*') if 'tmp' in p.name and p.name[0].isdigit()
+  ]
 
 
 class _Watch:
@@ -70,10 +74,8 @@ def _arrays(watch: _Watch) -> bool:
 
 
 def _before_commit(watch: _Watch) -> bool:
-  return any(
-    (p / '_CHECKPOINT_METADATA').exists() and watch.share() > 0.9
-    for p in _temporary(watch.folder)
-  )
+  """The manifest is the last thing that is written."""
+  return any((p / 'manifest.json').exists() for p in _temporary(watch.folder))
 
 
 def _after_commit(watch: _Watch) -> bool:
