@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from input_pipeline import workers
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _POLL_S = 0.02
 
@@ -104,6 +106,7 @@ class Trainers:
       text=True,
     )
     self._started: list[Trainer] = []
+    self._workdirs: set[pathlib.Path] = set()
 
   def __enter__(self) -> 'Trainers':
     return self
@@ -113,6 +116,9 @@ class Trainers:
       if trainer.poll() is None:
         trainer.end()
     self._server.communicate()
+    for workdir in self._workdirs:  # what only its next start would remove
+      workers.own(f'{workdir} 0')
+    workers.disown()
 
   def start(
     self,
@@ -133,6 +139,10 @@ class Trainers:
       stdout: 'closed': it is, from the start; 'broken': its reader is gone.
     """
     out.write_text('')
+    for arg in args:
+      if str(arg).startswith('--workdir='):
+        name = str(arg).partition('=')[2]
+        self._workdirs.add(pathlib.Path(name).resolve())
     pid = self.ask(
       {
         'args': [str(a) for a in args],
