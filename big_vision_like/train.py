@@ -114,6 +114,13 @@ def _loop(
     guard.saved = True
     raise Preempted(f'asked to stop: saved step {step}')
 
+  lost: list[Exception] = []  # why the data do not come
+
+  def end_if_lost(step: int) -> None:
+    if lost:
+      save_after(lost[0], step)
+      raise lost[0]
+
   def save_after(error: Exception, step: int) -> None:
     """What is done must not be lost with the data; one of several cannot."""
     if isinstance(error, waiting.DataError) and error.hung:
@@ -155,8 +162,8 @@ def _loop(
     )
     return True
 
-  def fetch(step: int, running: Any) -> dict[str, jax.Array]:
-    """The batch of a step, on its way to the device.
+  def fetch(step: int, running: Any) -> dict[str, jax.Array] | None:
+    """The batch of a step, on its way to the device; None: it does not come.
 
     Time counts as waiting for data if the device has nothing left to do.
     """
@@ -164,11 +171,10 @@ def _loop(
     try:
       host = data.next(f'the data of step {step}', guard.may_stop_now)
     except waiting.Stopped:
-      stop_if_asked(step - 1)
-      raise
+      return None
     except Exception as error:
-      save_after(error, step - 1)
-      raise
+      lost.append(error)
+      return None
     ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
     recent.append(_Step(step, ids))
     batch = device.to_global(host, exp.batch_sharding)
@@ -185,6 +191,10 @@ def _loop(
     stop_if_asked(step - 1)
     dog.at(step - 1)
     batch = fetch(step, None) if batch is None else batch
+    if batch is None:
+      end_if_lost(step - 1)
+      stop_if_asked(step - 1)
+    assert batch is not None
     first = step == start + 1
     if first:
       console.progress('compiling the train step')
@@ -211,6 +221,7 @@ def _loop(
         recent.popleft()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
+    end_if_lost(step)
     if due(step, save_every):
       with clock.timed('save'), dog.phase('step'):
         save(step)

@@ -90,3 +90,19 @@ def test_console_is_live_on_a_terminal_and_plain_in_a_file():
     console.say('done')
   assert live.getvalue() == '\rstep 1 long\rstep 2     \ndone\n'
   assert plain.getvalue() == 'step 1 long\nstep 2\ndone\n'
+
+
+def test_a_full_disk_under_tensorboard_costs_a_warning_and_no_line(tmp_path):
+  writer = writers.MetricWriter(tmp_path)
+  many = {f'figure{i}': float(i) for i in range(300)}
+  writer.write(1, many)
+  with open('/dev/full', 'wb', buffering=0) as full:
+    writer._board._file.close()
+    writer._board._file._py_recordio_writer._writer = full
+    with pytest.warns(UserWarning, match='TensorBoard is off') as said:
+      writer.write(2, many)
+      writer.write(3, many)
+    writer.close()
+  assert len(said) == 1
+  expected = [{'step': step, **many} for step in (1, 2, 3)]
+  assert list(writers.read_metrics(tmp_path)) == expected

@@ -240,6 +240,28 @@ def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
+def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
+  config = quickstart.get_config('tiny')
+  with config.unlocked():
+    config.evals.fasteval.data.num_images = 20_000
+    config.evals.fasteval.every_steps = 2
+  path = tmp_path / 'config.json'
+  path.write_text(config.to_json())
+  long = ['--config.ckpt.every_steps=100000', '--config.total_steps=4000']
+  with World(2, 4, tmp_path, *long, config=path) as world:
+    world.wait_for('[eval] step 0')
+    world.wait_for('step 2/')
+    time.sleep(1)
+    world.processes[1].send_signal(signal.SIGTERM)
+    codes = world.wait(120)
+    assert codes == {0: 143, 1: 143}, world.output(0) + world.output(1)
+    for i in (0, 1):
+      assert 'saved step 2' in world.output(i)
+    assert '[eval] step 2' not in world.output(0)
+
+
+@pytest.mark.slow
 def test_a_hung_process_ends_the_other_with_its_name(tmp_path):
   long = ['--config.total_steps=4000', '--config.train.step_timeout_s=20']
   with World(2, 4, tmp_path, *long) as world:

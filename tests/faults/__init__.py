@@ -1,0 +1,1 @@
+"""Faults done to real runs, again and again: `python -m tests.faults`."""

@@ -1,0 +1,90 @@
+"""Where trials are done: a small config, its undisturbed run, folders."""
+
+import pathlib
+import random
+import time
+from typing import Any
+
+from big_vision_like.checkpoints import folders
+from tests import tiny
+from tests.faults import ledger
+from tests.faults.trainers import Trainer, Trainers
+
+STEPS, EVERY = 24, 4
+_TIMEOUT_S = 120.0
+
+
+class Run:
+  """A run that is hurt and goes on, in a workdir of its own."""
+
+  def __init__(self, field: 'Field', folder: pathlib.Path):
+    self._field = field
+    self.folder = folder
+    self.workdir = folder / 'w'
+    self.ledger = folder / 'ledger.jsonl'
+
+  def start(self, *args: str, **options: Any) -> Trainer:
+    """The same command each time, but for `args`."""
+    return self._field.trainers.start(
+      [f'--config={self._field.config}', f'--workdir={self.workdir}', *args],
+      self.folder / 'out',
+      ledger=self.ledger,
+      **options,
+    )
+
+  def saved(self) -> int:
+    """The step of the newest whole checkpoint; 0: there is none."""
+    try:
+      return int(folders.find(self.workdir).name)
+    except FileNotFoundError:
+      return 0
+
+  def last_step(self) -> int:
+    return max((line['step'] for line in ledger.read(self.ledger)), default=0)
+
+  def finish(self, *args: str) -> None:
+    """The same command again: to the end, and all as in the oracle's ledger."""
+    run = self.start(*args)
+    assert run.wait(_TIMEOUT_S) == 0, run.output()[-3000:]
+    different = ledger.differences(self._field.oracle.ledger, self.ledger)
+    assert not different, '\n'.join(different[:3])
+    assert self.saved() == STEPS
+
+
+class Field:
+  """The oracle and what trials need; `oracle_s` is how long it took."""
+
+  def __init__(self, folder: pathlib.Path, trainers: Trainers):
+    self.trainers = trainers
+    self.folder = folder
+    folder.mkdir(parents=True, exist_ok=True)
+    self.config = folder / 'config.json'
+    config = tiny.config(total_steps=STEPS)
+    config.ckpt.every_steps = EVERY
+    config.evals.fasteval.every_steps = 2 * EVERY
+    self.config.write_text(config.to_json())
+    self.oracle = self.run('oracle')
+    trainer = self.oracle.start()
+    assert trainer.wait(_TIMEOUT_S) == 0, trainer.output()
+    self.num_examples = config.input.source.num_images
+    self.batch_size = config.input.batch_size
+
+  def run(self, name: str) -> Run:
+    folder = self.folder / name
+    folder.mkdir()
+    return Run(self, folder)
+
+  def moment(self, rng: random.Random, run: Run, trainer: Trainer) -> str:
+    """Waits until some moment of the run, in its beginning or at a step."""
+    step = rng.randrange(-3, STEPS)
+    if step <= 0:
+      seconds = rng.uniform(0, 1.5)
+      time.sleep(seconds)
+      return f'{seconds:.2f} s after the start'
+    deadline = time.monotonic() + _TIMEOUT_S
+    while run.last_step() < step and trainer.poll() is None:
+      assert time.monotonic() < deadline, trainer.output()[-3000:]
+      time.sleep(0.002)
+    milliseconds = rng.uniform(0, 60)
+    time.sleep(milliseconds / 1000)
+    return f'{milliseconds:.0f} ms after step {step}'
