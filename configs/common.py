@@ -59,6 +59,11 @@ def base() -> Any:
   c.train.downpour.policy = 'round_robin'  # or 'random', 'event'
   c.train.downpour.event_sigma = 0.25
   c.train.downpour.bn_updates = 'all'  # or 'first'
+  # A step that is not finite is never applied: 'stop', 'skip' it, or
+  # 'rollback' to the newest checkpoint. 'skip' also for spikes of the loss.
+  c.train.on_nonfinite = 'stop'
+  c.train.skip_spikes_sigma = config_dict.placeholder(float)
+  c.train.max_skipped = 10  # steps; above, the run stops
   c.train.step_timeout_s = 1800.0  # without a step the run ends; 0: never
 
   # Warm start: a workdir or a checkpoint, and what stays fresh.

@@ -58,6 +58,9 @@ VALID: dict[str, Any] = {
   'train.mode': Literal['sync', 'downpour'],
   'train.downpour.servers': Count,
   'train.downpour.head_shards': Count,
+  'train.on_nonfinite': Literal['stop', 'skip', 'rollback'],
+  'train.skip_spikes_sigma': Annotated[float | None, Above(0)],
+  'train.max_skipped': Count,
   'train.step_timeout_s': _Seconds,
   'ckpt.every_steps': Count,
   'ckpt.keep_last': Count,
@@ -77,7 +80,8 @@ FREE_SECTIONS = (
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
   'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
   'train.downpour.head_shards',
-  'train.step_timeout_s', 'profile', 'ckpt', 'evals', 'on_eval_error',
+  'train.on_nonfinite', 'train.max_skipped', 'train.step_timeout_s',
+  'profile', 'ckpt', 'evals', 'on_eval_error',
   'resume', 'plan', 'expected',
 )  # fmt: skip
 
