@@ -47,6 +47,7 @@ class Recovery:
     ckpt: where checkpoints are.
     key: (field of the batch, index) -> key of a record, for messages.
     console: is told what was passed over.
+    finish_saves: waits for the save under way.
   """
 
   def __init__(
@@ -56,6 +57,7 @@ class Recovery:
     ckpt: manager.Checkpointer,
     key: Callable[[str, int], str],
     console: writers.Console,
+    finish_saves: Callable[[], None],
   ):
     self._policy = config.train.on_nonfinite
     self._max_skipped = config.train.max_skipped
@@ -66,6 +68,7 @@ class Recovery:
     self._ckpt = ckpt
     self._key = key
     self._console = console
+    self._finish_saves = finish_saves
     self._looked_at = 0  # the last step whose flag has been counted
     self.skipped = 0
     self.rollbacks = 0
@@ -132,7 +135,7 @@ class Recovery:
       raise FloatingPointError(
         f'after {MAX_ROLLBACKS} rollbacks (train.on_nonfinite) again: {text}'
       )
-    self._ckpt.wait()
+    self._finish_saves()
     stored = distributed.decide(self._ckpt.latest_step())
     if stored is None:
       raise FloatingPointError(

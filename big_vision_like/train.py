@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from big_vision_like import evaluate, opening, recovery
+from big_vision_like.checkpoints import save_attempts
 from big_vision_like.config import expected, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
@@ -92,14 +93,22 @@ def _loop(
   save_every = exp.config.ckpt.every_steps
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
+  saves = save_attempts.SaveAttempts(
+    run.ckpt, console, exp.config.ckpt.max_failed_saves
+  )
   recovered = recovery.Recovery(
-    exp.config, exp.abstract_state, run.ckpt, run.data.key, console
+    exp.config,
+    exp.abstract_state,
+    run.ckpt,
+    run.data.key,
+    console,
+    saves.finish,
   )
 
   def save(step: int) -> None:
     nonlocal state
     state = recovered.look(step, state, recent)
-    run.ckpt.save(step, state, {**run.meta, 'step': step})
+    saves.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
     if not guard.must_stop():
@@ -111,7 +120,7 @@ def _loop(
       )
     guard.saved = False
     save(step)
-    run.ckpt.wait()
+    saves.wait()
     guard.saved = True
     raise Preempted(f'asked to stop: saved step {step}')
 
@@ -121,7 +130,7 @@ def _loop(
       error.add_note(watchdog.write_stacks(run.workdir))
     if step > start and jax.process_count() == 1:
       save(step)
-      run.ckpt.wait()
+      saves.wait()
       error.add_note(f'saved step {step}')
 
   def run_evals(step: int, ending: bool = False) -> dict[str, float]:
@@ -203,22 +212,23 @@ def _loop(
     # While the device computes, the next batch comes.
     batch = fetch(step + 1, metrics['loss']) if step < exp.total_steps else None
     tracer.after(step, metrics)
+    owed = False
     if due(step, exp.config.log_every_steps):
       with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         state = recovered.look(step, state, recent)
-      run.ckpt.check()
+      owed = saves.check()
       while recent and recent[0].step <= step:
         recent.popleft()
-      values |= recovered.figures()
+      values |= recovered.figures() | saves.figures()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
-    if due(step, save_every):
+    if due(step, save_every) or owed:
       with clock.timed('save'), dog.phase('step'):
         save(step)
     if evaluated(step):
       break
-  _finish(run, start, console)
+  _finish(run, saves, start, console)
   return state
 
 
@@ -272,8 +282,13 @@ def _log(
   return breakdown.get('data_wait_share', 0.0)
 
 
-def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
-  run.ckpt.wait()
+def _finish(
+  run: opening.Run,
+  saves: save_attempts.SaveAttempts,
+  start: int,
+  console: writers.Console,
+) -> None:
+  saves.wait()
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')

@@ -76,6 +76,7 @@ def base() -> Any:
   c.ckpt.dir = config_dict.placeholder(str)  # None: <workdir>/checkpoints
   c.ckpt.every_steps = 1000
   c.ckpt.keep_last = 2
+  c.ckpt.max_failed_saves = 10  # in a row; then the run stops
   c.ckpt.keep_every_steps = config_dict.placeholder(int)
   # Kept besides: the best by a figure, such as 'val/map@100'.
   c.ckpt.best = config_dict.placeholder(str)

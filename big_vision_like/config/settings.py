@@ -64,6 +64,7 @@ VALID: dict[str, Any] = {
   'train.step_timeout_s': _Seconds,
   'ckpt.every_steps': Count,
   'ckpt.keep_last': Count,
+  'ckpt.max_failed_saves': Count,
   'ckpt.keep_every_steps': Annotated[int | None, AtLeast(1)],
   'ckpt.best_mode': Literal['max', 'min'],
   'ckpt.patience': Annotated[int | None, AtLeast(1)],

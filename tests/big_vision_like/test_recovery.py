@@ -96,9 +96,6 @@ class Checkpoints:
   def __init__(self, step):
     self.step = step
 
-  def wait(self):
-    pass
-
   def latest_step(self):
     return self.step
 
@@ -112,7 +109,9 @@ def made(policy, ckpt, **changes):
   state = TrainState(nothing, {}, {}, {}, nothing, None, jnp.int32(5))
   key = lambda field, index: f'record {index}'
   silent = writers.Console(silent=True)
-  return state, recovery.Recovery(complete, state, ckpt, key, silent)
+  return state, recovery.Recovery(
+    complete, state, ckpt, key, silent, lambda: None
+  )
 
 
 def test_rollbacks_are_bounded():
