@@ -94,7 +94,7 @@ def _loop(
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
   saves = save_attempts.SaveAttempts(
-    run.ckpt, console, exp.config.ckpt.max_failed_saves
+    run.ckpt, console.say, exp.config.ckpt.max_failed_saves
   )
   recovered = recovery.Recovery(
     exp.config,

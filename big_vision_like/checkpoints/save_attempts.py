@@ -11,14 +11,13 @@ import errno
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from big_vision_like.checkpoints.manager import Checkpointer
 from big_vision_like.checkpoints.save_failures import SaveFailed
-from big_vision_like.runtime import writers
 from big_vision_like.training.state import TrainState
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 600.0
@@ -34,15 +33,15 @@ class SaveAttempts:
 
   Args:
     ckpt: what saves.
-    console: is told of each failure.
+    say: is told of each failure.
     max_failed: failures in a row, after which the run stops.
   """
 
   def __init__(
-    self, ckpt: Checkpointer, console: writers.Console, max_failed: int
+    self, ckpt: Checkpointer, say: Callable[[str], None], max_failed: int
   ):
     self._ckpt = ckpt
-    self._console = console
+    self._say = say
     self._max_failed = max_failed
     self._step: int | None = None  # of the last save that was begun
     self._retry_at: float | None = None
@@ -105,7 +104,7 @@ class SaveAttempts:
       return
     done = self._step is not None and self._step in self._ckpt.steps()
     if done and self._retry_at is not None:
-      self._console.say(f'saving works again: step {self._step} is saved')
+      self._say(f'saving works again: step {self._step} is saved')
     if done:
       self._retry_at, self.failed = None, 0
 
@@ -123,7 +122,7 @@ class SaveAttempts:
       ) from error
     wait = min(_FIRST_WAIT_S * 2 ** (self.failed - 1), _LONGEST_WAIT_S)
     self._retry_at = time.monotonic() + wait
-    self._console.say(
+    self._say(
       f'ALARM: {text}; training goes on, tried again in {wait:.0f} s '
       f'({self.failed} of {self._max_failed})'
     )

@@ -51,9 +51,9 @@ class Checkpoints:
     return self._steps[-1]
 
 
-def made(tmp_path, error, capsys=None, max_failed=3):
+def made(tmp_path, error, max_failed=3):
   ckpt = Checkpoints(tmp_path, error)
-  return ckpt, save_attempts.SaveAttempts(ckpt, writers.Console(), max_failed)
+  return ckpt, save_attempts.SaveAttempts(ckpt, print, max_failed)
 
 
 @pytest.fixture
