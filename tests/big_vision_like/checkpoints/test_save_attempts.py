@@ -121,6 +121,38 @@ def test_what_is_not_of_the_storage_is_raised(tmp_path):
     saves.check()
 
 
+def test_lines_of_metrics_wait_for_room(tmp_path):
+  """A write that is cut short and one that is refused; nothing is lost."""
+  writer = writers.MetricWriter(tmp_path, board=False)
+
+  class Full:
+    """A file on a disk with room for so many bytes."""
+
+    def __init__(self, file, room):
+      self.file, self.room = file, room
+
+    def write(self, data):
+      if not self.room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      data = data[: self.room]
+      self.room -= len(data)
+      return self.file.write(data)
+
+    def close(self):
+      self.file.close()
+
+  writer._file = full = Full(writer._file, 20)
+  with pytest.warns(UserWarning, match='kept in memory until it can: No space'):
+    writer.write(1, {'loss': 2.5})
+  writer.write(2, {'loss': 1.5})  # said once
+  writer.write(3, {'loss': 1.0})
+  full.room = 1000
+  writer.write(4, {'loss': 0.5})
+  writer.close()
+  found = [(m['step'], m['loss']) for m in writers.read_metrics(tmp_path)]
+  assert found == [(1, 2.5), (2, 1.5), (3, 1.0), (4, 0.5)]
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_past_a_full_disk(tmp_path, monkeypatch, capsys, at_once):
   real, calls = ocp.CheckpointManager.check_for_errors, []
