@@ -23,6 +23,7 @@ from big_vision_like.training import (
   optim,
   parameter_servers,
   schedules,
+  skipping,
   slot_sharding,
   step,
 )
@@ -214,8 +215,11 @@ def _step_fns(
 ) -> tuple[Callable[..., TrainState], Callable[..., Any]]:
   """(init, train_step), pure, of train.mode."""
   ema = config.train.ema_decay
-  options = dict(accum_steps=config.train.accum_steps, ema_decay=ema)
-  init_fn = step.make_init(task_init, tx, ema=ema is not None)
+  skip = skipping.Options(
+    config.train.on_nonfinite == 'skip', config.train.skip_spikes_sigma
+  )
+  options = dict(accum_steps=config.train.accum_steps, ema_decay=ema, skip=skip)
+  init_fn = step.make_init(task_init, tx, ema=ema is not None, skip=skip)
   if config.train.mode == 'sync':
     return init_fn, step.make_train_step(task, tx, **options)
   section = config.train.downpour

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from big_vision_like import evaluate, experiment
+from big_vision_like import evaluate, experiment, mending
 from big_vision_like.checkpoints import (
   best,
   compatibility,
@@ -91,7 +91,7 @@ def open_run(
     feature_map_checks.check_net(
       stream.source, exp.config, f'{stream_names.config_key(name)}.source'
     )
-  folder = _prepare(workdir, exp.config, stack)
+  folder = _prepare(workdir, exp.config, console, stack)
   checkpoints, proof = _checkpoints(exp, folder, console)
   if proof is not None:
     stack.callback(proof.cancel)
@@ -186,7 +186,10 @@ def _told_of(space: LabelSpace) -> dict[str, Any]:
 
 
 def _prepare(
-  workdir: str, config: Config, stack: contextlib.ExitStack
+  workdir: str,
+  config: Config,
+  console: writers.Console,
+  stack: contextlib.ExitStack,
 ) -> pathlib.Path:
   """Makes and locks the workdir; refuses one of another config."""
   folder = pathlib.Path(workdir)
@@ -195,6 +198,9 @@ def _prepare(
   distributed.decide(True)  # the folder is there
   if distributed.is_first():
     logs.open_in(folder)
+    for line in mending.mend(folder):
+      console.say(line)
+  distributed.decide(True)  # mended
   workers.own(f'{folder.resolve()} {jax.process_index()}')
   stack.callback(workers.disown)
   stored = folder / settings.FILE

@@ -6,15 +6,13 @@ knows no task, source, model or evaluator by name.
 
 import collections
 import contextlib
-import dataclasses
-import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from big_vision_like import evaluate, opening
+from big_vision_like import evaluate, opening, recovery
+from big_vision_like.checkpoints import save_attempts
 from big_vision_like.config import expected, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
@@ -29,7 +27,6 @@ from big_vision_like.training.state import TrainState
 from input_pipeline import device, waiting, workers
 
 _MAX_BATCHES_REMEMBERED = 10_000
-_NUM_KEYS_SHOWN = 10
 _STARVING_SHARE = 0.3  # of the time, over this many log intervals in a row
 _STARVING_INTERVALS = 3
 
@@ -96,9 +93,22 @@ def _loop(
   save_every = exp.config.ckpt.every_steps
   due = lambda step, every: step % every == 0 or step == exp.total_steps
 
+  saves = save_attempts.SaveAttempts(
+    run.ckpt, console.say, exp.config.ckpt.max_failed_saves
+  )
+  recovered = recovery.Recovery(
+    exp.config,
+    exp.abstract_state,
+    run.ckpt,
+    run.data.key,
+    console,
+    saves.finish,
+  )
+
   def save(step: int) -> None:
-    _check_finite(state, recent, run.data.key)
-    run.ckpt.save(step, state, {**run.meta, 'step': step})
+    nonlocal state
+    state = recovered.look(step, state, recent)
+    saves.save(step, state, {**run.meta, 'step': step})
 
   def stop_if_asked(step: int) -> None:
     if not guard.must_stop():
@@ -110,7 +120,7 @@ def _loop(
       )
     guard.saved = False
     save(step)
-    run.ckpt.wait()
+    saves.wait()
     guard.saved = True
     raise Preempted(f'asked to stop: saved step {step}')
 
@@ -127,7 +137,7 @@ def _loop(
       error.add_note(watchdog.write_stacks(run.workdir))
     if step > start and jax.process_count() == 1:
       save(step)
-      run.ckpt.wait()
+      saves.wait()
       error.add_note(f'saved step {step}')
 
   def run_evals(step: int, ending: bool = False) -> dict[str, float]:
@@ -176,7 +186,7 @@ def _loop(
       lost.append(error)
       return None
     ids = {k: v for k, v in host.items() if k.rpartition('/')[2] == '_id'}
-    recent.append(_Step(step, ids))
+    recent.append(recovery.Step(step, ids))
     batch = device.to_global(host, exp.batch_sharding)
     if running is None or running.is_ready():
       clock.spend('data_wait', time.monotonic() - begun)
@@ -212,22 +222,24 @@ def _loop(
     # While the device computes, the next batch comes.
     batch = fetch(step + 1, metrics['loss']) if step < exp.total_steps else None
     tracer.after(step, metrics)
+    owed = False
     if due(step, exp.config.log_every_steps):
       with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        _check_finite(state, recent, run.data.key)
-      run.ckpt.check()
+        state = recovered.look(step, state, recent)
+      owed = saves.check()
       while recent and recent[0].step <= step:
         recent.popleft()
+      values |= recovered.figures() | saves.figures()
       share = _log(run, step, values, clock, console)
       starving.look(share, console)
     end_if_lost(step)
-    if due(step, save_every):
+    if due(step, save_every) or owed:
       with clock.timed('save'), dog.phase('step'):
         save(step)
     if evaluated(step):
       break
-  _finish(run, start, console)
+  _finish(run, saves, start, console)
   return state
 
 
@@ -281,8 +293,13 @@ def _log(
   return breakdown.get('data_wait_share', 0.0)
 
 
-def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
-  run.ckpt.wait()
+def _finish(
+  run: opening.Run,
+  saves: save_attempts.SaveAttempts,
+  start: int,
+  console: writers.Console,
+) -> None:
+  saves.wait()
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
@@ -302,42 +319,3 @@ def _compare_with_expected(run: opening.Run, console: writers.Console) -> None:
     figures |= line
   for name, value in run.exp.config.expected.items():
     console.say(f'{name}: {expected.verdict(figures.get(name), value)}')
-
-
-@dataclasses.dataclass
-class _Step:
-  """A step that may yet turn out not to be finite.
-
-  Attributes:
-    step: its number.
-    ids: field of the batch -> indices of its records.
-    figures: what it computed, on the device; {}: not begun.
-  """
-
-  step: int
-  ids: dict[str, Any]
-  figures: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
-
-
-def _check_finite(
-  state: TrainState, recent: collections.deque, key: Callable[[str, int], str]
-) -> None:
-  """Stops with the step, its figures and the records that broke the loss."""
-  bad_step = int(state.nonfinite_step)
-  if bad_step < 0:
-    return
-  broken = next((s for s in recent if s.step == bad_step), _Step(bad_step, {}))
-  found = broken.ids
-  keys = '\n'.join(
-    f'  {key(field, int(i))}'
-    for field, ids in found.items()
-    for i in ids[:_NUM_KEYS_SHOWN]
-  )
-  listed = '; '.join(f'({k}): {ids.tolist()}' for k, ids in found.items())
-  wrong = [k for k, v in broken.figures.items() if not math.isfinite(float(v))]
-  what = f' ({", ".join(wrong)})' if wrong else ''
-  raise FloatingPointError(
-    f'loss, gradient or update is not finite at step {bad_step}{what}; it was '
-    f'not applied and nothing was saved since. Records of the batch {listed}; '
-    f'the first are\n{keys}'
-  )

@@ -59,6 +59,11 @@ def base() -> Any:
   c.train.downpour.policy = 'round_robin'  # or 'random', 'event'
   c.train.downpour.event_sigma = 0.25
   c.train.downpour.bn_updates = 'all'  # or 'first'
+  # A step that is not finite is never applied: 'stop', 'skip' it, or
+  # 'rollback' to the newest checkpoint. 'skip' also for spikes of the loss.
+  c.train.on_nonfinite = 'stop'
+  c.train.skip_spikes_sigma = config_dict.placeholder(float)
+  c.train.max_skipped = 10  # steps; above, the run stops
   c.train.step_timeout_s = 1800.0  # without a step the run ends; 0: never
 
   # Warm start: a workdir or a checkpoint, and what stays fresh.
@@ -71,6 +76,7 @@ def base() -> Any:
   c.ckpt.dir = config_dict.placeholder(str)  # None: <workdir>/checkpoints
   c.ckpt.every_steps = 1000
   c.ckpt.keep_last = 2
+  c.ckpt.max_failed_saves = 10  # in a row; then the run stops
   c.ckpt.keep_every_steps = config_dict.placeholder(int)
   # Kept besides: the best by a figure, such as 'val/map@100'.
   c.ckpt.best = config_dict.placeholder(str)

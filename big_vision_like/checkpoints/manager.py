@@ -221,7 +221,7 @@ def _differences(
 def _train_item(state: TrainState) -> dict[str, Any]:
   """What the item `train` holds; some of it only where there is any."""
   train = {name: getattr(state, name) for name in _TRAIN_FIELDS}
-  for name in ('workers', 'ema_extra'):
+  for name in ('workers', 'ema_extra', 'loss_statistics'):
     if jax.tree.leaves(getattr(state, name)):
       train[name] = getattr(state, name)
   return train

@@ -58,9 +58,13 @@ VALID: dict[str, Any] = {
   'train.mode': Literal['sync', 'downpour'],
   'train.downpour.servers': Count,
   'train.downpour.head_shards': Count,
+  'train.on_nonfinite': Literal['stop', 'skip', 'rollback'],
+  'train.skip_spikes_sigma': Annotated[float | None, Above(0)],
+  'train.max_skipped': Count,
   'train.step_timeout_s': _Seconds,
   'ckpt.every_steps': Count,
   'ckpt.keep_last': Count,
+  'ckpt.max_failed_saves': Count,
   'ckpt.keep_every_steps': Annotated[int | None, AtLeast(1)],
   'ckpt.best_mode': Literal['max', 'min'],
   'ckpt.patience': Annotated[int | None, AtLeast(1)],
@@ -77,7 +81,8 @@ FREE_SECTIONS = (
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
   'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
   'train.downpour.head_shards',
-  'train.step_timeout_s', 'profile', 'ckpt', 'evals', 'on_eval_error',
+  'train.on_nonfinite', 'train.max_skipped', 'train.step_timeout_s',
+  'profile', 'ckpt', 'evals', 'on_eval_error',
   'resume', 'plan', 'expected',
 )  # fmt: skip
 

@@ -6,7 +6,6 @@ and left out; where a step stands twice, after a resume, the later line counts,
 and what was trained anew under another config is not drawn.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -42,7 +41,7 @@ def read(workdir: str | os.PathLike[str]) -> dict[str, _Curve]:
   for number, line in enumerate(lines, 1):
     if not line.strip():
       continue
-    record = _parse(line)
+    record = figures.parse(line)
     if record is None:
       _warn(f'{path}:{number}: torn line left out')
     else:
@@ -133,15 +132,6 @@ def smooth(values: np.ndarray) -> np.ndarray:
   mean = np.full(len(values), np.nan)
   np.divide(total, count, out=mean, where=count > 0)
   return mean
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-  try:
-    record = json.loads(line)
-  except ValueError:  # not JSON, or not UTF-8
-    return None
-  ok = isinstance(record, dict) and isinstance(record.get('step'), int)
-  return record if ok else None
 
 
 def _positions(run: dict[str, _Curve], steps: np.ndarray, x: str) -> np.ndarray:

@@ -26,15 +26,24 @@ Line = dict[str, Any]
 
 
 def read(workdir: str | pathlib.Path) -> Iterator[Line]:
-  """All lines, notes too; torn ones are left out."""
+  """All lines, notes too; those that cannot be read are left out."""
   path = pathlib.Path(workdir) / METRICS
   if not path.exists():
     return
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      yield json.loads(line)
-    except json.JSONDecodeError:
-      continue
+  for text in path.read_bytes().split(b'\n'):
+    line = parse(text)
+    if line is not None:
+      yield line
+
+
+def parse(text: bytes) -> Line | None:
+  """One line; None where it is torn, damaged or has no step."""
+  try:
+    line = json.loads(text)
+  except (ValueError, RecursionError):  # not JSON, or not UTF-8
+    return None
+  step = line.get('step') if isinstance(line, dict) else None
+  return line if isinstance(step, int) and not isinstance(step, bool) else None
 
 
 def note(

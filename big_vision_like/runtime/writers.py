@@ -50,7 +50,9 @@ class MetricWriter:
       return
     self._path = pathlib.Path(workdir) / name
     _end_torn_line(self._path)
-    self._file = self._path.open('a', encoding='utf-8')
+    self._file = self._path.open('ab', buffering=0)
+    self._said_full = False
+    self._unwritten = b''  # of lines, while the disk is full
     folder = pathlib.Path(workdir) / 'tensorboard'
     self._board = _open_board(folder, anew_from) if board else None
 
@@ -69,15 +71,35 @@ class MetricWriter:
 
   def close(self) -> None:
     if self._file is not None:
+      self._flush()
+      if self._unwritten:
+        num = self._unwritten.count(b'\n')
+        warnings.warn(f'{num} lines of {self._path} are lost', stacklevel=2)
       self._file.close()
     if self._board is not None:
       with contextlib.suppress(OSError):
         self._board.close()
 
   def _write_line(self, step: int, values: Mapping[str, Any]) -> None:
+    line = json.dumps({'step': int(step), **values}) + '\n'
+    self._unwritten += line.encode()
+    self._flush()
+
+  def _flush(self) -> None:
+    """Writes what is there; a full disk is waited out in memory, said once."""
     assert self._file is not None
-    self._file.write(json.dumps({'step': int(step), **values}) + '\n')
-    self._file.flush()
+    try:
+      while self._unwritten:
+        self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+      self._said_full = False
+    except OSError as error:
+      if not self._said_full:
+        self._said_full = True
+        warnings.warn(
+          f'{self._path} cannot be written, its lines are kept in memory until '
+          f'it can: {error.strerror}',
+          stacklevel=4,
+        )
 
   def _write_board(self, step: int, values: Mapping[str, Any]) -> None:
     if self._board is None:

@@ -21,7 +21,7 @@ import optax
 from big_vision_like.config import option_types
 from big_vision_like.config.option_types import AtLeast, Count
 from big_vision_like.protocols import Task
-from big_vision_like.training import step
+from big_vision_like.training import skipping, step
 from big_vision_like.training.state import TrainState, Workers
 
 # Keeps the numbers that order the workers apart from those of the task.
@@ -85,6 +85,7 @@ def make_train_step(
   *,
   accum_steps: int = 1,
   ema_decay: float | None = None,
+  skip: skipping.Options = skipping.NOTHING,
 ) -> Callable[[TrainState, step.Batch], tuple[TrainState, step.Metrics]]:
   """Makes the step of one push: g = grad L(W_i; batch), W <- apply(W, g).
 
@@ -98,7 +99,7 @@ def make_train_step(
     'staleness', the number of updates since the worker fetched its weights.
   """
   gradients = step.make_gradients(task, accum_steps=accum_steps)
-  update = step.make_update(tx, ema_decay=ema_decay)
+  update = step.make_update(tx, ema_decay=ema_decay, skip=skip)
 
   def train_step(state: TrainState, batch: step.Batch):
     workers = state.workers
@@ -119,6 +120,8 @@ def make_train_step(
       jnp.float32
     )
     applied = new.step > state.step
+    if skip:
+      applied &= metrics[skipping.FLAG] == 0
     workers = _fetch(options, workers, worker, new, held, applied, key)
     return new.replace(workers=workers), metrics
 

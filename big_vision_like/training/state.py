@@ -21,6 +21,19 @@ class Workers(NamedTuple):
   remaining: jax.Array | None
 
 
+class LossStatistics(NamedTuple):
+  """Of the losses so far, where spikes are looked for (skipping.py).
+
+  Attributes:
+    mean, variance: float32 [], the newest losses weighing most.
+    count: int32 [], number of losses.
+  """
+
+  mean: jax.Array
+  variance: jax.Array
+  count: jax.Array
+
+
 @flax.struct.dataclass
 class TrainState:
   """State of training.
@@ -38,6 +51,7 @@ class TrainState:
     ema_extra: average of `extra` over the same steps as `ema`, or None:
       averaged weights see other activations than the last ones, which the last
       batch statistics would not fit.
+    loss_statistics: of the losses so far, or None.
   """
 
   step: jax.Array
@@ -49,6 +63,7 @@ class TrainState:
   nonfinite_step: jax.Array
   workers: Workers | None = None
   ema_extra: Any = None
+  loss_statistics: LossStatistics | None = None
 
   if TYPE_CHECKING:
 

@@ -15,7 +15,7 @@ import optax
 from big_vision_like.config import stream_names
 from big_vision_like.config.stream_names import MAIN, SHOWN
 from big_vision_like.protocols import Task
-from big_vision_like.training import optim
+from big_vision_like.training import optim, skipping
 from big_vision_like.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -27,6 +27,7 @@ def make_init(
   tx: optax.GradientTransformation,
   *,
   ema: bool,
+  skip: skipping.Options = skipping.NOTHING,
 ) -> Callable[[jax.Array, Batch], TrainState]:
   """init(rng, batch) -> TrainState at step 0; `batch` gives shapes only.
 
@@ -34,7 +35,9 @@ def make_init(
     task_init: a task's init, (rng, batch) -> (params, extra).
     tx: the optimizer.
     ema: whether averages of the parameters are kept.
+    skip: what is passed over; spikes need statistics of the losses.
   """
+  spikes = skip.spike_sigma is not None
 
   def init(rng: jax.Array, batch: Batch) -> TrainState:
     init_rng, train_rng = jax.random.split(rng)
@@ -48,6 +51,7 @@ def make_init(
       ema=jax.tree.map(jnp.copy, params) if ema else None,
       nonfinite_step=jnp.full((), -1, jnp.int32),
       ema_extra=jax.tree.map(jnp.copy, extra) if ema else None,
+      loss_statistics=skipping.fresh_statistics() if spikes else None,
     )
 
   return init
@@ -76,6 +80,7 @@ def make_train_step(
   *,
   accum_steps: int = 1,
   ema_decay: float | None = None,
+  skip: skipping.Options = skipping.NOTHING,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Makes the train step.
 
@@ -86,14 +91,15 @@ def make_train_step(
   1/k of the activations (batch statistics are then those of the parts).
 
   A step whose loss, gradient or update is not finite changes nothing, and
-  neither do the steps after it: `state.nonfinite_step` names it.
+  neither do the steps after it: `state.nonfinite_step` names it. What `skip`
+  says is passed over instead (skipping.py).
 
   Returns:
     train_step(state, batch) -> (state, metrics), metrics being float32 scalars
     'loss', 'grad_norm', 'update_norm' and the means of the task's aux.
   """
   gradients = make_gradients(task, accum_steps=accum_steps)
-  update = make_update(tx, ema_decay=ema_decay)
+  update = make_update(tx, ema_decay=ema_decay, skip=skip)
 
   def train_step(state: TrainState, batch: Batch):
     rng = jax.random.fold_in(state.rng, state.step)
@@ -167,7 +173,10 @@ def make_gradients(
 
 
 def make_update(
-  tx: optax.GradientTransformation, *, ema_decay: float | None = None
+  tx: optax.GradientTransformation,
+  *,
+  ema_decay: float | None = None,
+  skip: skipping.Options = skipping.NOTHING,
 ) -> Callable[[TrainState, Result, Any], tuple[TrainState, Metrics]]:
   """update(state, result, weights) -> (state, metrics).
 
@@ -186,7 +195,10 @@ def make_update(
       ema_extra = optim.ema_update(ema_extra, result.extra, ema_decay)
     update_norm = optax.tree.norm(updates)
     finite = jnp.isfinite(result.loss + grad_norm + update_norm)
-    proceed = finite & (state.nonfinite_step < 0)
+    spike = skipping.is_spike(skip, state, result.loss)
+    healthy = jnp.array(True) if skip.nonfinite else finite
+    proceed = healthy & (state.nonfinite_step < 0)
+    skipped = proceed & (~finite | spike)
     new = state.replace(
       step=state.step + 1,
       params=params,
@@ -195,6 +207,15 @@ def make_update(
       ema=ema,
       ema_extra=ema_extra,
     )
+    if skip:
+      if state.loss_statistics is not None:
+        seen = skipping.with_loss(state.loss_statistics, result.loss)
+        new = new.replace(loss_statistics=seen)
+      new = jax.tree.map(
+        lambda a, b: jnp.where(skipped, a, b),
+        skipping.passed_over(state, new).replace(rng=None, workers=None),
+        new.replace(rng=None, workers=None),
+      )
     kept = {
       'rng': state.rng,
       'nonfinite_step': state.nonfinite_step,
@@ -206,7 +227,7 @@ def make_update(
       state.replace(**dict.fromkeys(kept)),
     )
     nonfinite_step = jnp.where(
-      finite | (state.nonfinite_step >= 0),
+      healthy | (state.nonfinite_step >= 0),
       state.nonfinite_step,
       state.step + 1,
     )
@@ -216,6 +237,8 @@ def make_update(
       'grad_norm': grad_norm,
       'update_norm': update_norm,
     }
+    if skip:
+      metrics[skipping.FLAG] = skipped.astype(jnp.float32)
     return new, {**metrics, **result.aux}
 
   return update
