@@ -10,10 +10,15 @@ run one after the other (`alone`). No memory is a result: `out of memory`.
 Every row says which share of the measured ceilings, and of the bound that
 benchmarks/roofline.py derives from them, its images per second are.
 
+Last comes the project's Faster R-CNN, train step and inference, each alone, at
+the paper's size, for batches that double from one image on; no peer, and of the
+shares the first only, for the nets whose operations --mode=plan has told.
+
   python -m benchmarks.accelerator --output benchmarks/results/accelerator.md
   python -m benchmarks.accelerator --nets 101:299 --first_batch 256
   python -m benchmarks.accelerator --device cpu --nets 50:32 --first_batch 4 \
-    --last_batch 4 --contestants ours flax --rounds 1 --steps 1
+    --last_batch 4 --contestants ours flax --rounds 1 --steps 1 \
+    --detector 14:64x64
 
 torch must be a build for the device (https://pytorch.org). A failure other than
 memory is a row too, and the exit code is then 1.
@@ -29,11 +34,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from benchmarks import device_ceilings, roofline, train_step
+from benchmarks import detection_step, device_ceilings, roofline, train_step
 from benchmarks import train_step_contestants as contestants
 from benchmarks.train_step_kernels import Kernel, Net, kernels
 
 STRIDE_IN = 'first_unit_3x3'  # as the peers have it
+# Steps of the detector, as rows call them.
+_DETECTION = {'ours': 'train step', 'ours-inference': 'inference'}
+# FLOPs of a train step, an image (docs/detection.md, "Cost").
+_DETECTION_FLOPS = {
+  (101, 600, 1024, 'paper'): 1.584e12, (101, 600, 1024, 'tfod'): 8.096e11,
+}  # fmt: skip
 _MEMORY_SHARE = 0.8  # to which contestants together may fill the device
 _TINY = (256,), (16,)  # ceilings of a CPU: only to try this script
 _INTERLEAVED, _ALONE = 'in turns', 'alone'
@@ -179,6 +190,55 @@ def _shares(
   )
 
 
+def detection_sweep(
+  args: argparse.Namespace, start: Start = detection_step.Contestant
+) -> Iterator[tuple[argparse.Namespace, dict[str, Outcome]]]:
+  """(arguments, outcomes) for doubling batches, as long as one fits."""
+  depth, height, width = args.detector
+  names, batch = list(_DETECTION), 1
+  while names and batch <= args.last_batch:
+    options = {
+      'depth': depth, 'height': height, 'width': width, 'batch': batch,
+      'preset': args.preset, 'dtype': args.dtype, 'device': args.device,
+      'rounds': args.rounds, 'steps': args.steps,
+    }  # fmt: skip
+    argv = [part for k, v in options.items() for part in (f'--{k}', str(v))]
+    step_args = detection_step.parse(argv)
+    outcomes = measure(names, step_args, together=False, start=start)
+    yield step_args, outcomes
+    names = [name for name in names if outcomes[name].seconds]
+    batch *= 2
+
+
+def detection_rows(
+  step: argparse.Namespace,
+  outcomes: dict[str, Outcome],
+  machine: roofline.Machine,
+) -> list[str]:
+  """Markdown rows of the detector at one batch."""
+  lines = []
+  key = step.depth, step.height, step.width, step.preset
+  for name, outcome in outcomes.items():
+    line = (
+      f'| Faster R-CNN, ResNet-{step.depth} at {step.height}x{step.width}, '
+      f'{step.preset} | {step.batch} | {_DETECTION[name]} | {outcome.how} |'
+    )
+    if not outcome.seconds:
+      lines.append(line + '  |' * 7)
+      continue
+    rate, slowest, fastest = (
+      step.batch / f(outcome.seconds) for f in (statistics.median, max, min)
+    )
+    share = ''
+    if name == 'ours' and key in _DETECTION_FLOPS:
+      share = f'{rate * _DETECTION_FLOPS[key] / machine.flops_per_s:.0%}'
+    lines.append(
+      f'{line} {rate:.4g} | {slowest:.4g} .. {fastest:.4g} |  '
+      f'| {outcome.peak_bytes / 2**30:.1f} | {share} |  |  |'
+    )
+  return lines
+
+
 _HEADER = (
   '| net | batch | step | run | images/s, median | slowest .. fastest round '
   '| ours / this | peak memory, GiB | of product rate | of copy rate '
@@ -224,6 +284,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     default=[(50, 224), (101, 299)],
     metavar='DEPTH:SIZE',
   )
+  add(
+    '--detector',
+    type=_detector,
+    default=(101, 600, 1024),
+    metavar='DEPTH:HEIGHTxWIDTH',
+  )
+  add('--preset', default='tfod', choices=('paper', 'tfod'), help='of it')
   add('--first_batch', type=int, default=128)
   add('--last_batch', type=int, default=2**14)
   add('--dtype', default='bfloat16', choices=('float32', 'bfloat16'))
@@ -246,6 +313,14 @@ def _net(text: str) -> tuple[int, int]:
   return int(depth), int(size)
 
 
+def _detector(text: str) -> tuple[int, int, int]:
+  depth, _, size = text.partition(':')
+  height, _, width = size.partition('x')
+  if depth not in ('14', '50', '101') or not (height + width).isdigit():
+    raise argparse.ArgumentTypeError(f'{text!r} is not like 101:600x1024')
+  return int(depth), int(height), int(width)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs all of it; returns the exit code."""
   args = parse(argv)
@@ -257,17 +332,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   ceilings = device_ceilings.measure_apart(args.device, *tries)
   print(device_ceilings.describe(ceilings), file=sys.stderr, flush=True)
   machine = roofline.Machine(ceilings['flops_per_s'], ceilings['bytes_per_s'])
-  lines, failed = [], False
+  lines: list[str] = []
+  failed = False
+
+  def add(new: list[str], outcomes: dict[str, Outcome]) -> None:
+    nonlocal failed
+    print('\n'.join(new), file=sys.stderr, flush=True)
+    lines.extend(new)
+    failed |= any(o.how == _FAILED for o in outcomes.values())
+    if args.output:  # whatever comes later, these figures are there
+      args.output.write_text(report(args, ceilings, lines), encoding='utf-8')
+
   for depth, size in args.nets:
     runs = sweep(args, depth, size, ceilings['memory_bytes'])
     for batch, outcomes in runs:
       net = Net(depth, size, batch, args.dtype, STRIDE_IN)
-      new = rows(net, outcomes, machine)
-      print('\n'.join(new), file=sys.stderr, flush=True)
-      lines += new
-      failed |= any(o.how == _FAILED for o in outcomes.values())
-      if args.output:  # whatever comes later, these figures are there
-        args.output.write_text(report(args, ceilings, lines), encoding='utf-8')
+      add(rows(net, outcomes, machine), outcomes)
+  for step, outcomes in detection_sweep(args):
+    add(detection_rows(step, outcomes, machine), outcomes)
   print(report(args, ceilings, lines))
   return 1 if failed else 0
 

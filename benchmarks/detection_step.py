@@ -32,7 +32,7 @@ class Contestant(train_step.Contestant):
   """A process with one net of detection."""
 
   MODULE = 'benchmarks.detection_step'
-  OPTIONS = contestants.Options._fields
+  OPTIONS = (*contestants.Options._fields, 'device')
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,14 +47,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add('--batch', type=int, default=1)
   add('--classes', type=int, default=80)
   add('--preset', default='paper', choices=tuple(contestants.SAMPLES))
+  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
+  # Of torchvision there are operators for CPUs here.
+  add('--device', default='cpu', choices=('cpu', 'gpu'))
   add('--rounds', type=int, default=5)
   add('--steps', type=int, default=1, help='steps a round')
   add('--contestants', nargs='+', choices=names, default=names)
   add('--output', help='append the table to this Markdown file')
   add('--work_as', choices=names, help=argparse.SUPPRESS)
-  args = parser.parse_args(argv)
-  args.device = 'cpu'  # torchvision's operators here are those for CPUs
-  return args
+  return parser.parse_args(argv)
 
 
 def report(
@@ -66,7 +67,7 @@ def report(
   lines = [
     f'### Faster R-CNN, ResNet-{args.depth} C4, {args.height}x'
     f'{args.width}, batch {args.batch}, {anchors} anchors and {boxes} '
-    'RoIs an image, float32, cpu',
+    f'RoIs an image, {args.dtype}, {args.device}',
     '',
     f'`python -m benchmarks.detection_step {" ".join(sys.argv[1:])}`',
     '',

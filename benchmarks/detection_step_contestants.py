@@ -36,6 +36,7 @@ class Options(NamedTuple):
   batch: int
   classes: int
   preset: str
+  dtype: str  # of ours
 
 
 def make_data(options: Options) -> dict[str, np.ndarray]:
@@ -59,6 +60,7 @@ def _task(options: Options) -> Any:
 
   backbone = resnet.Model(
     depth=options.depth,
+    compute_dtype=options.dtype,
     output_stride=STRIDE,
     bn='frozen',
     stride_in='first_unit_3x3',

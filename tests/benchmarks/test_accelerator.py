@@ -133,7 +133,49 @@ def test_rows_by_hand(monkeypatch):
   assert columns == {12}
 
 
+class FakeDetector(Fake):
+  """Steps of a second an image; three fit, or nine at inference."""
+
+  def __init__(self, name, args):
+    self.name, self.batch = name, args.batch
+    self.peak_bytes = args.batch * 2**30
+    self.seconds = []
+    if args.batch > {'ours': 3, 'ours-inference': 9}[name]:
+      raise train_step.OutOfMemory(name)
+
+  def run_round(self):
+    self.seconds.append(float(self.batch))
+
+  def close(self):
+    pass
+
+
+def test_the_detector_has_rows_of_its_own():
+  args = parse('--rounds 2 --preset paper')
+  found = list(accelerator.detection_sweep(args, FakeDetector))
+  assert [step.batch for step, _ in found] == [1, 2, 4, 8, 16]
+  assert [{*outcomes} for _, outcomes in found] == [
+    *[{'ours', 'ours-inference'}] * 3, *[{'ours-inference'}] * 2,
+  ]  # fmt: skip
+  machine = roofline.Machine(15.84e12, 1e12)
+  step, outcomes = found[1]
+  assert (step.height, step.width, step.dtype) == (600, 1024, 'bfloat16')
+  start = '| Faster R-CNN, ResNet-101 at 600x1024, paper | 2 | '
+  assert accelerator.detection_rows(step, outcomes, machine) == [
+    f'{start}train step | alone | 1 | 1 .. 1 |  | 2.0 | 10% |  |  |',
+    f'{start}inference | alone | 1 | 1 .. 1 |  | 2.0 |  |  |  |',
+  ]
+  step, outcomes = found[2]
+  lost, kept = accelerator.detection_rows(step, outcomes, machine)
+  assert '| train step | out of memory |' in lost
+  assert {row.count('|') for row in (lost, kept)} == {12}
+
+
 def test_bad_nets_are_refused(capsys):
+  for text in ('50:600x1024x3', '15:60x60', '101'):
+    with pytest.raises(SystemExit):
+      parse(f'--detector {text}')
+    assert 'is not like 101:600x1024' in capsys.readouterr().err
   for text in ('50', '51:224', '50:big'):
     with pytest.raises(SystemExit):
       parse(f'--nets {text}')
@@ -152,7 +194,8 @@ def test_ceilings_are_of_this_machine():
 @pytest.mark.nightly
 def test_run_on_the_cpu(tmp_path, capsys):
   output = tmp_path / 'table.md'
-  options = '--device cpu --nets 50:32 --first_batch 4 --last_batch 4'
+  options = '--device cpu --nets 50:32 --first_batch 2 --last_batch 2'
+  options += ' --detector 14:64x64'
   options += f' --contestants ours torch --rounds 1 --steps 1 --output {output}'
   assert accelerator.main(options.split()) == 0
   text = capsys.readouterr().out
@@ -164,3 +207,8 @@ def test_run_on_the_cpu(tmp_path, capsys):
   ]
   for cells in lines:
     assert float(cells[4]) > 0 and float(cells[7]) > 0.1
+  detector = [s for s in text.splitlines() if s[:8] == '| Faster']
+  assert [row.split(' | ')[2:4] for row in detector] == [
+    ['train step', 'alone'],
+    ['inference', 'alone'],
+  ] * 2  # of one image and of two

@@ -14,6 +14,9 @@ from big_vision_like import experiment, plan
 from configs import coco_detection
 from input_pipeline.labels.space import LabelSpace
 
+# tests/big_vision_like/test_plan.py has the plan's own arithmetic.
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+
 ROIS = {'paper': 256, 'tfod': 64}
 BELOW, RPN, REGION = 82.0, 12.0, 0.73
 
@@ -49,8 +52,6 @@ def gmacs(program, *args):
 _PLAIN = frozenset({'pjit', 'jit', 'custom_jvp_call'})  # relu and the like
 
 
-@pytest.mark.slow
-@pytest.mark.nightly
 def test_parts_of_the_forward_pass():
   task = built().task
   shape = jax.ShapeDtypeStruct((1, 600, 1024, 3), jnp.uint8)
@@ -67,10 +68,7 @@ def test_parts_of_the_forward_pass():
   assert gmacs(region, params, extra, crops) == pytest.approx(REGION, rel=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  'preset', ['tfod', pytest.param('paper', marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize('preset', ROIS)
 def test_plan_of_a_preset(preset):
   """A step is three forward passes, two operations a multiply-add.
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import experiment, train
+from big_vision_like import evaluate, experiment, train
 from big_vision_like.config import settings
 from input_pipeline import streams
 from input_pipeline.labels.space import LabelSpace
@@ -105,6 +105,23 @@ def test_a_config_of_maps_is_not_extracted(folder, tmp_path):
     extract_maps.extract(maps_config(folder), str(tmp_path))
 
 
+def test_evaluation_is_that_of_images(folder, tmp_path):
+  """map_detections of the maps are detections of the images."""
+  figures = []
+  for given in (images_config(), maps_config(folder)):
+    exp = experiment.build(
+      given, LabelSpace.of_count(7), devices=jax.devices()[:1]
+    )
+    if not figures:
+      state = exp.init(given.seed)  # whose maps these are
+    evals = evaluate.from_config(exp, str(tmp_path), lambda name: None)
+    figures.append(evals['val'].evaluator.run(state))
+  assert figures[0].keys() == figures[1].keys()
+  assert figures[0]['num_detections'] > 0
+  for name, value in figures[0].items():
+    assert value == pytest.approx(figures[1][name], abs=1e-6), name
+
+
 @pytest.fixture(scope='module')
 def arguments(folder):
   return [
@@ -123,26 +140,10 @@ def workdir(arguments, command_line, tmp_path_factory):
   return path
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 class TestRun:
-  """Through main: trained, evaluated, used on photos, refused."""
-
-  def test_evaluation_is_that_of_images(self, workdir, tmp_path):
-    """map_detections of the maps are detections of the images."""
-    from big_vision_like import evaluate
-    from big_vision_like.inference import stored_model
-
-    model = stored_model.load(workdir, '--checkpoint')
-    assert model.config.task.reads == 'block3_map'
-    state = model.state(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    figures = []
-    for given in (model.config, images_config()):
-      exp = experiment.build(given, model.space, devices=jax.devices()[:1])
-      evals = evaluate.from_config(exp, str(tmp_path), lambda name: None)
-      figures.append(evals['val'].evaluator.run(state))
-    assert figures[0].keys() == figures[1].keys()
-    for name, value in figures[0].items():
-      assert value == pytest.approx(figures[1][name], abs=1e-6), name
+  """Through main: trained, used on photos, refused."""
 
   def test_photos(self, workdir):
     from big_vision_like.inference import detector, stored_model

@@ -225,6 +225,17 @@ def test_a_development_kit_is_read_for_its_boxes(tmp_path, capsys):
   assert json.loads(out.read_text())['ap50/dog'] == pytest.approx(100)
 
 
+def test_two_images_of_one_name(tmp_path, capsys):
+  files = {}
+  for folder in ('x', 'y'):
+    files[f'{folder}/a.jpg'] = boxes_made.jpeg(1)
+    files[f'{folder}/a.xml'] = boxes_made.xml(('dog', 1, 1, 3, 3))
+  boxes_made.write(tmp_path / 'own', files)
+  place = f'detect:{tmp_path / "own"}:all'
+  code, _, err = run(capsys, tmp_path, place, [], kind='voc')
+  assert code == 2 and "two images are called 'a'" in err
+
+
 def test_mistakes_in_the_command(tmp_path, capsys):
   for truth, words in (
     (str(tmp_path / 'no.json'), 'no.json'),

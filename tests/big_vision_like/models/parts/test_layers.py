@@ -124,10 +124,16 @@ def test_max_pool_gradient_goes_to_the_maximum(padding):
 
 
 def test_resolve_conv_follows_the_backend(monkeypatch):
+  seen = []
   assert layers.resolve_conv('auto') == 'matmul'  # tests run on the CPU
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert layers.resolve_conv('auto') == 'native'
   assert layers.resolve_conv('matmul') == 'matmul'
+  # Of the mesh that a program is compiled for, where there is one.
+  mesh = jax.make_mesh((4, 2), ('data', 'model'), (AxisType.Auto,) * 2)
+  with jax.set_mesh(mesh):
+    jax.eval_shape(lambda: seen.append(layers.resolve_conv('auto')))
+  assert seen == ['matmul']
 
 
 # --- batch norm -------------------------------------------------------------
