@@ -98,6 +98,7 @@ def open_run(
   evals = evaluate.from_config(
     exp, workdir, lambda name: opened[name].source, stop_here=stop_here
   )
+  _try_saving(checkpoints, exp.abstract_state)
   ckpt = manager.Checkpointer(
     workdir,
     folder=checkpoints,
@@ -276,27 +277,30 @@ def _changes(
 def _checkpoints(
   exp: Experiment, workdir: pathlib.Path, console: writers.Console
 ) -> tuple[pathlib.Path, folders.Proof | None]:
-  """(folder of the checkpoints, tried; proof of the newest, under way).
+  """(folder of the checkpoints; proof of the newest, under way).
 
   The first process looks into them, before any other does. The proof goes on in
   the background while evaluators and the state are built and arrays are read.
   """
-  directory = exp.config.ckpt.dir
-  state, proof = exp.abstract_state, None
+  proof = None
   if distributed.is_first():
     fresh = not (workdir / settings.FILE).exists()
-    folder = place.settle(workdir, directory, fresh)
-    preflight.check_folder(folder, state)
+    folder = place.settle(workdir, exp.config.ckpt.dir, fresh)
     for step in folders.by_step(folder)[:1]:
       proof = folders.Proof(step, console.say)
       if proof.first:
         _set_damaged_aside(folder, console)
         proof = None
   distributed.decide(True)  # done
-  folder = folders.of_workdir(workdir)
+  return folders.of_workdir(workdir), proof
+
+
+def _try_saving(folder: pathlib.Path, state: TrainState) -> None:
+  """Before the first step, and after all that a mistake in the config stops."""
+  if distributed.is_first():
+    preflight.check_folder(folder, state)
   if not distributed.decide(bool(folders.by_step(folder))):
     preflight.check_saving(folder, state)
-  return folder, proof
 
 
 def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
