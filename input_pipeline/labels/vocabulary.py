@@ -82,9 +82,16 @@ class Vocabulary:
           f'{self.origin or "vocabulary"}: {len(value)} {field} for '
           f'{len(self.names)} labels'
         )
-    for i, description in enumerate(self.descriptions or ()):
-      if description is not None:
-        text_lines.check_name(description, f'{self.where(i)}: description')
+    for field, key in (
+      ('descriptions', 'description'),
+      ('imagenet_ids', 'imagenet_id'),
+    ):
+      for i, value in enumerate(getattr(self, field) or ()):
+        if value is not None:
+          text_lines.check_name(value, f'{self.where(i)}: {key}')
+    for i, names in enumerate(self.parents or ()):
+      for name in names:
+        text_lines.check_name(name, f'{self.where(i)}: parents')
 
   def _checked(self, field: str, value: Any, dtype: type) -> np.ndarray:
     array = np.array(value, dtype)

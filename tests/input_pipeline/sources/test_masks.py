@@ -445,7 +445,7 @@ def test_task_must_agree_about_the_background(tmp_path):
   def config(task, **source):
     return types.SimpleNamespace(
       input=types.SimpleNamespace(
-        source=dict(type='masks', path=path, **source), fraction=1.0
+        source=dict(type='masks', path=path, **source), fraction=1.0, ops=[]
       ),
       task=FakeTask(task),
     )
@@ -469,7 +469,7 @@ def test_masks_of_the_synthetic_world_have_a_background():
   world = dict(type='synthetic', num_images=4, num_classes=5, image_size=32)
   config = types.SimpleNamespace(
     input=types.SimpleNamespace(
-      source=world | {'annotations': True}, fraction=1.0
+      source=world | {'annotations': True}, fraction=1.0, ops=[]
     ),
     task=FakeTask(type='segmentation', background=False),
   )
