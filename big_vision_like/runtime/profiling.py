@@ -31,7 +31,13 @@ class Tracer:
   def before(self, step: int) -> None:
     """Starts the trace; call it before a step is dispatched."""
     if step == self._first:
-      jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+      options = jax.profiler.ProfileOptions()
+      # Its hooks in all threads of Python can end the process (segmentation
+      # fault, jax 0.10.2), and a step is one call anyway.
+      options.python_tracer_level = 0
+      jax.profiler.start_trace(
+        str(self._folder), create_perfetto_trace=True, profiler_options=options
+      )
       self._running = True
 
   def after(self, step: int, results: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs of two processes with four fake devices each, over loopback."""
+"""Runs of two processes with two fake devices each, over loopback."""
 
 import contextlib
 import json
@@ -133,14 +133,14 @@ def params_of(workdir):
 
 @pytest.fixture(scope='module')
 def one_process(tmp_path_factory):
-  with World(1, 8, tmp_path_factory.mktemp('one')) as world:
+  with World(1, 4, tmp_path_factory.mktemp('one')) as world:
     assert world.wait() == {0: 0}, world.output(0)
     yield world
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does(one_process, tmp_path):
-  with World(2, 4, tmp_path, '--config.profile.steps=(3,4)') as world:
+  with World(2, 2, tmp_path, '--config.profile.steps=(3,4)') as world:
     assert world.wait() == {0: 0, 1: 0}, world.output(0) + world.output(1)
   np.testing.assert_array_equal(world.ids(), one_process.ids())
   for name in ('train/loss', 'fasteval/map@100', 'fasteval/num_images'):
@@ -154,7 +154,7 @@ def test_two_processes_train_as_one_does(one_process, tmp_path):
   assert a.keys() == b.keys()
   for name in a:
     np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-5)
-  assert re.search(r'2 process\(es\).* 8 .*device', world.output(0))
+  assert re.search(r'2 process\(es\).* 4 .*device', world.output(0))
   assert 'step 6/6' not in world.output(1)  # the first one talks
   for i in (0, 1):  # one trace a process
     traces = world.workdir / 'profile' / f'process_{i}'
@@ -170,7 +170,7 @@ def test_two_processes_go_on_from_the_newest_whole_one(one_process, tmp_path):
   shutil.copytree(one_process.workdir, tmp_path / 'run')
   root = tmp_path / 'run' / 'checkpoints'
   next(root.glob('6/params/ocdbt.process_0/d/*')).unlink()
-  with World(2, 4, tmp_path) as world:
+  with World(2, 2, tmp_path) as world:
     assert world.wait() == {0: 0, 1: 0}, world.output(0) + world.output(1)
   said = world.output(0)
   assert re.search(r'6 is damaged or incomplete \(params/.* is missing\)', said)
@@ -215,7 +215,7 @@ def order_of_records(num_steps):
 def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
   long = ['--config.schedule.type=constant', '--config.ckpt.every_steps=100000']
   long += ['--config.evals.fasteval.every_steps=100000']
-  with World(2, 4, tmp_path, *long, '--config.total_steps=4000') as world:
+  with World(2, 2, tmp_path, *long, '--config.total_steps=4000') as world:
     world.wait_for('step 3/')
     world.processes[asked].send_signal(signal.SIGTERM)
     codes = world.wait(120)
@@ -231,7 +231,7 @@ def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
   saved = params_of(world.workdir)
   (tmp_path / 'ids0').unlink()
   length = f'--config.total_steps={step + 3}'
-  with World(1, 8, tmp_path, *long, length) as again:
+  with World(1, 4, tmp_path, *long, length) as again:
     assert again.wait() == {0: 0}, again.output(0)
   assert f'resuming from step {step}' in again.output(0)
   np.testing.assert_array_equal(again.ids(), expected[step:])
@@ -249,7 +249,7 @@ def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
   path = tmp_path / 'config.json'
   path.write_text(config.to_json())
   long = ['--config.ckpt.every_steps=100000', '--config.total_steps=4000']
-  with World(2, 4, tmp_path, *long, config=path) as world:
+  with World(2, 2, tmp_path, *long, config=path) as world:
     world.wait_for('[eval] step 0')
     world.wait_for('step 2/')
     time.sleep(1)
@@ -264,7 +264,7 @@ def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
 @pytest.mark.slow
 def test_a_hung_process_ends_the_other_with_its_name(tmp_path):
   long = ['--config.total_steps=4000', '--config.train.step_timeout_s=20']
-  with World(2, 4, tmp_path, *long) as world:
+  with World(2, 2, tmp_path, *long) as world:
     world.wait_for('step 5/')
     world.processes[1].send_signal(signal.SIGSTOP)
     assert world.processes[0].wait(120) == 1, world.output(0)
