@@ -202,16 +202,20 @@ def run_one(
 
 
 def _shown(result: dict[str, float]) -> list[str]:
-  """Figures as text; of a large group 'a/...' their number and range."""
+  """Figures as text; of a large group 'a/...' their number and range.
+
+  'a' itself is no member of that group: it is what the group's mean is called.
+  """
   groups: dict[str, list[str]] = {}
   for key in result:
-    groups.setdefault(key.partition('/')[0], []).append(key)
+    group, slash, _ = key.partition('/')
+    groups.setdefault(group + slash, []).append(key)
   texts = []
   for group, keys in groups.items():
     if len(keys) > _MOST_OF_A_GROUP:
       values = [result[key] for key in keys]
       span = f'{min(values):.5g} to {max(values):.5g}'
-      texts.append(f'{group}/* {span} ({len(keys)} figures)')
+      texts.append(f'{group}* {span} ({len(keys)} figures)')
     else:
       texts += [f'{key} {result[key]:.5g}' for key in keys]
   return texts

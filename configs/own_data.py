@@ -19,21 +19,27 @@ tools/dedup.py: every figure also without them), task=multilabel or softmax
 (exactly one label an image), depth=50|101|152|26|14, width=64, size=224,
 batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
 
-Photos with boxes are for configs/own_detection.py.
+Photos with boxes become a detector with task=detection, which is
+configs/own_detection.py with that config's arguments; without it the classes of
+their boxes are the labels of the images.
 
 Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
 """
 
-from configs import common
+from configs import common, own_detection
 
 
 def get_config(arg=None):
   """Arguments: see the module docstring."""
+  pieces = (arg or '').split(',')
+  if 'task=detection' in pieces:
+    pieces.remove('task=detection')
+    return own_detection.get_config(','.join(pieces))
   arg = common.parse(
     arg,
     path='',
     eval_split='val',
-    task=('multilabel', 'softmax'),
+    task=('multilabel', 'softmax', 'detection'),
     depth=(50, 101, 152, 26, 14),
     width=64,
     size=224,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from big_vision_like import experiment
-from configs import own_detection, voc_detection
+from configs import own_data, own_detection, voc_detection
 from input_pipeline import pipeline, streams
 from input_pipeline.labels.space import LabelSpace
 from tests.input_pipeline.sources import boxes_made
@@ -96,6 +96,15 @@ def test_one_flag_reads_a_folder_of_any_form(form, tmp_path):
   )
   assert seen['image'].shape == (3, SIZE, SIZE, 3)
   np.testing.assert_array_equal(seen['original_size'], [[20, 40]] * 3)
+
+
+def test_own_data_takes_a_detection_folder_by_its_task():
+  rest = 'path=/a,b/c,size=128,metric=voc'
+  for arguments in (f'task=detection,{rest}', f'{rest},task=detection'):
+    config = own_data.get_config(arguments)
+    assert config.to_dict() == own_detection.get_config(rest).to_dict()
+  with pytest.raises(ValueError, match='valid: .*eval_split'):
+    own_data.get_config('task=detection,path=x,crop=resized')
 
 
 def test_a_development_kit_is_read_for_its_boxes(tmp_path):
