@@ -21,6 +21,7 @@ from big_vision_like.checkpoints import (
   best,
   compatibility,
   folders,
+  late_answers,
   manager,
   place,
   preflight,
@@ -65,6 +66,7 @@ class Run:
   state: TrainState
   meta: dict[str, Any]
   workdir: str
+  anchor: workdirs.Anchor
 
 
 def open_run(
@@ -92,6 +94,8 @@ def open_run(
       stream.source, exp.config, f'{stream_names.config_key(name)}.source'
     )
   folder = _prepare(workdir, exp.config, console, stack)
+  anchor = workdirs.Anchor(folder)
+  stack.callback(anchor.close)
   checkpoints, proof = _checkpoints(exp, folder, console)
   if proof is not None:
     stack.callback(proof.cancel)
@@ -99,13 +103,14 @@ def open_run(
     exp, workdir, lambda name: opened[name].source, stop_here=stop_here
   )
   _try_saving(checkpoints, exp.abstract_state)
+  stack.enter_context(late_answers.dropped())  # of saves that fail
   ckpt = manager.Checkpointer(
     workdir,
     folder=checkpoints,
     keep_last=exp.config.ckpt.keep_last,
     keep_every_steps=exp.config.ckpt.keep_every_steps,
   )
-  stack.callback(ckpt.close)
+  stack.push(lambda kind, *error: ckpt.close(failed=kind is not None))
   data_id = streams.fingerprint(opened)
   console.say(_headline(exp, opened, folder))
   for name, stream in opened.items():
@@ -156,7 +161,9 @@ def open_run(
     'total_steps': exp.total_steps,
     'versions': _versions(),
   }
-  return Run(exp, ckpt, judge, writer, evals, data, state, meta, workdir)
+  return Run(
+    exp, ckpt, judge, writer, evals, data, state, meta, workdir, anchor
+  )
 
 
 def _judge(

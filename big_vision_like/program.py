@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from big_vision_like.checkpoints.save_failures import SaveFailed
 from big_vision_like.config import loading, option_types, settings, shipped
-from input_pipeline import workers
+from input_pipeline import worker_room, workers
 from input_pipeline.waiting import DataError
 
 MODES = ('train', 'eval', 'plan')
@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
   workdir = WORKDIR.value
   if not workdir:
     raise ValueError('--workdir is missing: the folder of the run')
+  worker_room.raise_file_limit()
   from big_vision_like.runtime import distributed
 
   distributed.initialize(
@@ -167,8 +168,14 @@ def _is_ours(error: BaseException) -> bool:
   return package in shipped.PACKAGES
 
 
+def _is_not_of_orbax(record: Any) -> bool:
+  """What Orbax logs as an error, with its traceback, it raises too."""
+  return 'orbax' not in pathlib.Path(record.pathname).parts
+
+
 def _guarded(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes
+  logging.get_absl_handler().addFilter(_is_not_of_orbax)
   try:
     main(argv)
   except (ValueError, FileNotFoundError) as error:

@@ -6,13 +6,17 @@ knows no task, source, model or evaluator by name.
 
 import collections
 import contextlib
+import pathlib
+import shutil
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jax
 
 from big_vision_like import evaluate, opening, recovery
-from big_vision_like.checkpoints import save_attempts
+from big_vision_like.checkpoints import manager, save_attempts
+from big_vision_like.checkpoints.save_failures import SaveFailed
 from big_vision_like.config import expected, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.runtime import (
@@ -108,7 +112,20 @@ def _loop(
   def save(step: int) -> None:
     nonlocal state
     state = recovered.look(step, state, recent)
-    saves.save(step, state, {**run.meta, 'step': step})
+    with storing(step):
+      saves.save(step, state, {**run.meta, 'step': step})
+
+  @contextlib.contextmanager
+  def storing(step: int) -> Iterator[None]:
+    """What saves meet in a workdir that is not there is told as that."""
+    try:
+      if not run.anchor.lost():
+        yield
+        return
+    except Exception:
+      if not run.anchor.lost():
+        raise
+    _leave_lost_workdir(run, step, state)
 
   def stop_if_asked(step: int) -> None:
     if not guard.must_stop():
@@ -120,7 +137,8 @@ def _loop(
       )
     guard.saved = False
     save(step)
-    saves.wait()
+    with storing(step):
+      saves.wait()
     guard.saved = True
     raise Preempted(f'asked to stop: saved step {step}')
 
@@ -137,7 +155,8 @@ def _loop(
       error.add_note(watchdog.write_stacks(run.workdir))
     if step > start and jax.process_count() == 1:
       save(step)
-      saves.wait()
+      with storing(step):
+        saves.wait()
       error.add_note(f'saved step {step}')
 
   def run_evals(step: int, ending: bool = False) -> dict[str, float]:
@@ -227,7 +246,8 @@ def _loop(
       with clock.timed('device_wait'), dog.phase('step'):
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         state = recovered.look(step, state, recent)
-      owed = saves.check()
+      with storing(step):
+        owed = saves.check()
       while recent and recent[0].step <= step:
         recent.popleft()
       values |= recovered.figures() | saves.figures()
@@ -239,8 +259,46 @@ def _loop(
         save(step)
     if evaluated(step):
       break
-  _finish(run, saves, start, console)
+  with storing(int(state.step)):
+    saves.wait()
+  _finish(run, start, console)
   return state
+
+
+def _leave_lost_workdir(
+  run: opening.Run, step: int, state: TrainState
+) -> NoReturn:
+  """Its name is gone: what is done is saved where the folder now is."""
+  there = run.anchor.path()
+  fate = f'is now {there}' if there else 'was removed'
+  text = f'--workdir={run.workdir!r} {fate}'
+  with contextlib.suppress(Exception):  # a save that was under way
+    run.ckpt.wait()
+  _remove_remains(run)
+  if there and jax.process_count() == 1:
+    section = run.exp.config.ckpt
+    moved = manager.Checkpointer(
+      there,
+      keep_last=section.keep_last,
+      keep_every_steps=section.keep_every_steps,
+    )
+    moved.save(step, state, {**run.meta, 'step': step})
+    moved.wait()
+    moved.close()
+    text += f': saved step {step} there; go on with --workdir={there}'
+  raise SaveFailed(text)
+
+
+def _remove_remains(run: opening.Run) -> None:
+  """Of a save that was under way, which has made the old folder again."""
+  workdir, folder = pathlib.Path(run.workdir), run.ckpt.folder
+  if folder.parent != workdir.absolute():
+    return
+  for path in folder.glob('*.orbax-checkpoint-tmp*'):
+    shutil.rmtree(path, ignore_errors=True)
+  for path in (folder, workdir):
+    with contextlib.suppress(OSError):  # not empty: it is somebody else's
+      path.rmdir()
 
 
 class _Starving:
@@ -293,13 +351,7 @@ def _log(
   return breakdown.get('data_wait_share', 0.0)
 
 
-def _finish(
-  run: opening.Run,
-  saves: save_attempts.SaveAttempts,
-  start: int,
-  console: writers.Console,
-) -> None:
-  saves.wait()
+def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')

@@ -21,9 +21,8 @@ import numpy as np
 
 from big_vision_like.config import plugins, stream_names
 from big_vision_like.protocols import Records, Source, WithTruth
-from input_pipeline import canvases
+from input_pipeline import ahead, canvases, worker_room
 from input_pipeline import ops as example_ops
-from input_pipeline import workers as data_workers
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
@@ -37,6 +36,7 @@ from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
+_EVALUATION_PREFETCH = 2  # batches held ready by this process or each worker
 
 
 def open_source(
@@ -183,9 +183,7 @@ class TrainIterator:
 
   def close(self) -> None:
     """Stops workers and threads."""
-    close = getattr(self._iterator, 'close', None)
-    if close is not None:
-      close()
+    ahead.close(self._iterator)
 
 
 def train(
@@ -233,7 +231,10 @@ def train(
   )
   load = canvases.Batches(order, loaders)
   batches = grain.MapDataset.range(start_step, _ENDLESS).map(load)
-  iterator = _iterate(batches, workers, threads, prefetch)
+  room = worker_room.need(
+    [one.row for one in loaders], len(rows), workers, prefetch
+  )
+  iterator = ahead.iterate(batches, room, threads)
   bad = BadRecords(max_bad_fraction, num, stream)
   return TrainIterator(iterator, source, bad)
 
@@ -270,14 +271,16 @@ class Evaluation:
     loaders = _loaders(source, ops, chosen, 0, where=where, strict=strict)
     self._load = canvases.Batches(self._order, loaders)
     self._threads = threads
-    self._workers = workers
+    self._room = worker_room.need(
+      [one.row for one in loaders], len(rows), workers, _EVALUATION_PREFETCH
+    )
 
   def __len__(self) -> int:
     return len(self._order)
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     batches = grain.MapDataset.range(len(self)).map(self._load)
-    iterator = _iterate(batches, self._workers, self._threads, 2)
+    iterator = ahead.iterate(batches, self._room, self._threads)
     try:
       for batch in iterator:
         for row in np.flatnonzero(~batch['_mask'] & (batch['_id'] >= 0)):
@@ -285,9 +288,7 @@ class Evaluation:
           self.bad[key] = _decode_reason(batch['_reason'][row])
         yield {k: v for k, v in batch.items() if k != '_reason'}
     finally:
-      close = getattr(iterator, 'close', None)
-      if close is not None:
-        close()
+      ahead.close(iterator)
 
 
 def evaluation(
@@ -354,6 +355,14 @@ class _Load:
     self._stream = stream
     self._num = len(source)
 
+  @property
+  def row(self) -> Example:
+    """One row of a batch."""
+    reason = np.zeros(_REASON_BYTES, np.uint8)
+    return {
+      **self._spec, '_id': np.int32(-1), '_mask': np.bool_(0), '_reason': reason
+    }  # fmt: skip
+
   def __call__(self, positions: Sequence[tuple[int, int]]) -> Example:
     num = len(positions)
     batch = {
@@ -409,30 +418,6 @@ class _Load:
 
   def _key(self, index: int) -> str:
     return stream_names.record(self._stream, self._source.key(index))
-
-
-def _iterate(batches: Any, workers: int, threads: int, prefetch: int) -> Any:
-  options = grain.ReadOptions(
-    num_threads=threads, prefetch_buffer_size=max(prefetch, threads)
-  )
-  dataset = batches.to_iter_dataset(options)
-  if workers:
-    _mark_flags_parsed()
-    dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(
-        num_workers=workers, per_worker_buffer_size=prefetch
-      ),
-      worker_init_fn=data_workers.start_up(),
-    )
-  return iter(dataset)
-
-
-def _mark_flags_parsed() -> None:
-  """Grain's workers read absl flags; a library user may not have parsed any."""
-  from absl import flags
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()
 
 
 def _shapes(example: Example) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

@@ -124,8 +124,11 @@ class Patient:
     if not isinstance(error, RuntimeError) or 'exit code' not in str(error):
       return error
     listed = ', '.join(f'pid {p.pid} {_how(p.exitcode)}' for p in dead)
+    what = 'memory'
+    if any(p.exitcode == -signal.SIGBUS for p in dead):
+      what = f'room in {workers.SHARED_MEMORY} (docker run --shm-size)'
     return DataError(
-      f'a data worker has died ({listed or error}). Was there enough memory '
+      f'a data worker has died ({listed or error}). Was there enough {what} '
       '(each of input.workers holds input.prefetch batches)?'
     )
 

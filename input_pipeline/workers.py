@@ -53,6 +53,11 @@ def own(name: str, folder: pathlib.Path = SHARED_MEMORY) -> list[str]:
   return removed
 
 
+def owner() -> str:
+  """How the names of what this process's workers share begin; '': as usual."""
+  return _owner
+
+
 def _remove(owner: str, folder: pathlib.Path) -> list[str]:
   removed = []
   for prefix in (owner, f'sem.{owner}'):

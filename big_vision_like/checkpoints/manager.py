@@ -10,6 +10,7 @@ restored straight onto the mesh of the restarted run. What cannot be read is
 `folders.DamagedError`, one line that names the folder.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -195,9 +196,14 @@ class Checkpointer:
     """What was stored beside the arrays of a step."""
     return reading.read_meta(self.path(step))
 
-  def close(self) -> None:
-    """Waits for the save under way and stops the background threads."""
-    self._manager.close()
+  def close(self, *, failed: bool = False) -> None:
+    """Waits for the save under way and stops the background threads.
+
+    Args:
+      failed: the run has; what a save meets late must not replace the reason.
+    """
+    with contextlib.suppress(*[Exception] * failed):
+      self._manager.close()
     if self._keeper is not None:
       self._keeper.close()
 

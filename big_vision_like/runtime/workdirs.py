@@ -1,4 +1,7 @@
-"""The folder of a run: made, checked and held by one trainer at a time."""
+"""The folder of a run: made, checked and held by one trainer at a time.
+
+And looked after: somebody may rename it while it is written to.
+"""
 
 import fcntl
 import os
@@ -45,3 +48,42 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
       yield
     finally:
       file.truncate(0)
+
+
+class Anchor:
+  """Holds on to a folder, whatever it is called later.
+
+  Attributes:
+    name: the path by which it is known.
+  """
+
+  def __init__(self, folder: str | pathlib.Path):
+    self.name = str(folder)
+    self._open = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+  def lost(self) -> bool:
+    """Whether its name is no longer its own, or its files were removed."""
+    held = os.fstat(self._open)
+    try:
+      found = os.stat(self.name)
+      os.stat(os.path.join(self.name, LOCK))
+    except (FileNotFoundError, NotADirectoryError):
+      return True
+    except OSError:  # storage that is away for a while
+      return False
+    return (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino)
+
+  def path(self) -> str | None:
+    """Where it is now; None: removed, or the system does not tell."""
+    try:
+      path = os.readlink(f'/proc/self/fd/{self._open}')
+      found, held = os.stat(path), os.fstat(self._open)
+      os.stat(os.path.join(path, LOCK))
+    except OSError:
+      return None
+    same = (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+    return path if same else None
+
+  def close(self) -> None:
+    """Lets go."""
+    os.close(self._open)
