@@ -14,12 +14,6 @@ from big_vision_like.protocols import Prediction
 from evaluators.harness import context
 from evaluators.harness.box_evaluation import BoxEvaluation
 
-_SIZES = ('small', 'medium', 'large')
-_FIGURES = (
-  'ap', 'ap50', 'ap75', *(f'ap_{size}' for size in _SIZES),
-  'ar1', 'ar10', 'ar100', *(f'ar_{size}' for size in _SIZES),
-)  # fmt: skip
-
 
 class Evaluator:
   """Scores predict[predict_fn] against the boxes of the records.
@@ -64,7 +58,7 @@ class Evaluator:
   def run(self, state: Any) -> dict[str, float]:
     """The figures of a state; every image counts once."""
     found = self._boxes.run(state, coco_detection.figures)
-    self._boxes.say_left_out(_FIGURES, found)
+    self._boxes.say_left_out(coco_detection.FIGURES, found)
     if self._per_class:
       return found
     return {k: v for k, v in found.items() if not k.startswith('ap/')}

@@ -28,7 +28,7 @@ from input_pipeline.files import atomic
 from .cli import command
 
 TYPES = ('boxes', 'voc')
-_CLASS = ('ap/', 'ap50/')
+_OF_CLASS = {'boxes': 'ap/', 'voc': 'ap50/'}  # begin its figures
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,6 +93,11 @@ def score(args: argparse.Namespace) -> dict[str, float]:
     'num_detections': len(found.images),
   }
   _show(figures, counts)
+  per_class = [f'{_OF_CLASS[args.type]}{name}' for name in known.names]
+  summary = coco_detection.FIGURES if args.type == 'boxes' else ()
+  missing = [key for key in (*summary, *per_class) if key not in figures]
+  if missing:
+    print(f'no box counts for {", ".join(missing)}: left out')
   result = {**figures, **counts}
   if args.output:
     atomic.write_json(args.output, result)
@@ -102,7 +107,9 @@ def score(args: argparse.Namespace) -> dict[str, float]:
 def _show(figures: dict[str, float], counts: dict[str, Any]) -> None:
   print(', '.join(f'{n:,} {k.removeprefix("num_")}' for k, n in counts.items()))
   for name, value in figures.items():
-    print(f'{"  " if name.startswith(_CLASS) else ""}{name:<24} {value:6.2f}')
+    print(
+      f'{"  " if name.startswith(tuple(_OF_CLASS.values())) else ""}{name:<24} {value:6.2f}'
+    )
 
 
 if __name__ == '__main__':

@@ -30,6 +30,11 @@ AREAS = {
   'large': (96.0**2, 1e10),
 }
 _MOST = (1, 10, 100)
+_SIZES = tuple(AREAS)[1:]
+FIGURES = (
+  'ap', 'ap50', 'ap75', *(f'ap_{size}' for size in _SIZES),
+  *(f'ar{most}' for most in _MOST), *(f'ar_{size}' for size in _SIZES),
+)  # fmt: skip
 # COCOeval's: an overlap of exactly 1 is found at a threshold of 1.
 _LIMITS = np.minimum(THRESHOLDS, 1 - 1e-10)
 

@@ -107,10 +107,15 @@ class BoxEvaluation:
     self._write_results(detections)
     self._write_page(lists, detections)
 
+    numbers = true_boxes.image_numbers(source)
+
     def of_kept(kept: np.ndarray) -> dict[str, float]:
       images = ids[kept]
-      return self._figures(_of(self.truth, images), _of(detections, images),
-        figures) | {'num_images': len(images)}  # fmt: skip
+      return self._figures(
+        _of(self.truth, images, numbers),
+        _of(detections, images, numbers),
+        figures,
+      ) | {'num_images': len(images)}
 
     return self._data.figures(ids, of_kept)
 
@@ -201,8 +206,9 @@ def _as_coco(lists: image_lists.ImageLists) -> box_pairs.Detections:
   )
 
 
-def _of(table: Any, images: np.ndarray) -> Any:
-  """Rows of some images."""
+def _of(table: Any, images: np.ndarray, numbers: np.ndarray) -> Any:
+  """Rows of some images, which are then called by their numbers."""
   kept = np.isin(table.images, images)
   columns = {name: value[kept] for name, value in vars(table).items()}
+  columns['images'] = numbers[columns['images']]
   return type(table)(**columns)

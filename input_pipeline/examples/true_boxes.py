@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.protocols import WithImageIds
 from input_pipeline.examples.errors import BadExample, record_named
 
 _NUM_LOOKED_AT = 20  # records
@@ -36,6 +37,16 @@ def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
       raise ValueError(_boxless(source, index, where))
     parts.append(_of(example, index, ignored))
   return tuple(np.concatenate(column) for column in zip(*parts))
+
+
+def image_numbers(source: Any) -> np.ndarray:
+  """int64 [n] numbers of the images: their publisher's, or their positions.
+
+  Of detections with equal scores COCO's program takes those of the image with
+  the lower number first.
+  """
+  known = source.image_ids() if isinstance(source, WithImageIds) else None
+  return np.arange(len(source)) if known is None else np.asarray(known)
 
 
 def check_any(source: Any, where: str) -> None:

@@ -103,7 +103,7 @@ def test_own_data_takes_a_detection_folder_by_its_task():
   for arguments in (f'task=detection,{rest}', f'{rest},task=detection'):
     config = own_data.get_config(arguments)
     assert config.to_dict() == own_detection.get_config(rest).to_dict()
-  with pytest.raises(ValueError, match='valid: .*eval_split'):
+  with pytest.raises(ValueError, match=r'valid: .*eval_split'):
     own_data.get_config('task=detection,path=x,crop=resized')
 
 

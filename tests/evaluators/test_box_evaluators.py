@@ -146,6 +146,25 @@ def test_figures_are_those_of_pycocotools(tmp_path):
   assert 'missed' in page and 'images/record-' in page
 
 
+def test_equal_scores_count_by_the_number_of_the_image(tmp_path):
+  """As COCO's program walks images, whatever the order of the records."""
+  boxes = truth()
+  found = guesses(boxes)
+  found['scores'] = np.ceil(found['scores'] * 2) / 2
+  data = {'falling': True}
+  evaluator = build('coco_detection', boxes, workdir=str(tmp_path), data=data)
+  figures = evaluator.run(found)
+  results = json.loads((tmp_path / 'val_results.json').read_text())
+  instances = as_json(boxes)
+  last = 1 + 7 * (len(boxes) - 1)
+  for entry in instances['annotations']:
+    entry['image_id'] = last + 1 - entry['image_id']
+  expected = pycocotools_peer.figures(instances, results)
+  assert {k: figures[k] for k in expected} == pytest.approx(expected, abs=1e-10)
+  rising = build('coco_detection', boxes).run(found)
+  assert rising['ap'] != pytest.approx(figures['ap'], abs=0.1)  # it matters
+
+
 def test_classes_in_another_order_are_matched_by_name(tmp_path):
   boxes = truth()
   usual = build('coco_detection', boxes).run(guesses(boxes))

@@ -8,6 +8,7 @@ import pytest
 
 from big_vision_like.metrics import coco_detection
 from tests.peers import pycocotools_peer as peer
+from tools.scoring import coco_files
 
 pytest.importorskip('pycocotools')
 
@@ -41,6 +42,23 @@ def test_made_up_sets(seed, coarse):
   assert any(a['iscrowd'] for a in instances['annotations'])
   found = _equal(instances, results)
   assert 5 < found['ap'] < 95
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_files_in_any_order_of_images(seed, tmp_path):
+  """Of equal scores in two images the one with the lower id goes first."""
+  instances, results = peer.made_up(seed, coarse=True)
+  rng = np.random.default_rng(seed)
+  for name in ('images', 'annotations', 'categories'):
+    rng.shuffle(instances[name])
+  truth, found = tmp_path / 'truth.json', tmp_path / 'found.json'
+  truth.write_text(json.dumps(instances))
+  found.write_text(json.dumps(results))
+  known = coco_files.truth(str(truth))
+  detections = coco_files.results(str(found), known)
+  ours = coco_detection.figures(known.truth, detections, known.names)
+  theirs = peer.figures(instances, results)
+  assert ours == pytest.approx(theirs, rel=0, abs=1e-12 * 100)
 
 
 def test_all_curves_are_equal():

@@ -68,6 +68,17 @@ def test_figures_by_hand(tmp_path, capsys):
   assert 'ap50' in said
 
 
+def test_what_is_left_out_is_said(tmp_path, capsys):
+  truth = {
+    **TRUTH,
+    'categories': [*TRUTH['categories'], dict(id=1, name='owl')],
+  }
+  _, said, _ = run(capsys, tmp_path, truth, RIGHT)
+  assert said.endswith(
+    'no box counts for ap_large, ar_large, ap/owl: left out\n'
+  )
+
+
 def test_a_crowd_forgives_what_lies_in_it(tmp_path, capsys):
   inside = found(9, 3, [20, 20, 30, 30], 0.99)
   out = tmp_path / 'score.json'
@@ -134,6 +145,12 @@ def changed(section, index, **values):
     (changed('annotations', 1, id=1), 'annotation id 1 occurs twice'),
     (changed('images', 1, id=7), 'image id 7 occurs twice'),
     (changed('categories', 1, name=None), "has no 'name'"),
+    (changed('categories', 1, name='dog'), "two categories are called 'dog'"),
+    (changed('categories', 1, name=7), 'categories[1]: name must be a text'),
+    (changed('categories', 0, id='q'), 'categories[0]: its id is a text, and'),
+    (changed('categories', 0, id={}), 'categories[0]: id must be a whole numb'),
+    (changed('images', 1, id=[1]), 'images[1]: id must be a whole number or'),
+    (changed('images', 1, id=True), 'images[1]: id must be a whole number or'),
     (changed('annotations', 0, bbox=[1, 2]), 'annotations[0]: bbox must be'),
     (changed('annotations', 0, bbox=[9, 2, -4, 1]), 'a negative width or heig'),
     (changed('annotations', 0, area=-1), 'annotations[0]: area must be at le'),

@@ -15,6 +15,7 @@ from big_vision_like.metrics.box_pairs import Detections, Truth
 from input_pipeline.labels import text_lines
 
 _SHOWN = 5
+_Entry = tuple[dict[str, Any], str]  # and where it is, for messages
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,8 +26,9 @@ class Annotated:
     origin: file or data set, for messages.
     names: of the C classes.
     categories: number of a category in the file -> class.
-    images: number or name of an image in results -> position in the set.
-    truth: boxes by position and class.
+    images: number or name of an image in results -> its number in the truth,
+      which rises as the publisher's does.
+    truth: boxes by image and class.
   """
 
   origin: str
@@ -50,12 +52,16 @@ def truth(path: str) -> Annotated:
     _entries(data, name, path)
     for name in ('images', 'annotations', 'categories')
   )
-  positions = _numbered([_get(x, 'id', w) for x, w in images], path, 'image')
-  # By rising number, as COCO's own program orders them.
-  order = sorted(categories, key=lambda entry: _get(entry[0], 'id', entry[1]))
-  classes = _numbered([_get(x, 'id', w) for x, w in order], path, 'category')
-  names = tuple(str(_get(entry, 'name', where)) for entry, where in order)
-  _numbered([_get(x, 'id', w) for x, w in annotations], path, 'annotation')
+  # By rising number, as COCO's own program orders them: the order decides
+  # between detections of equal scores.
+  positions = _numbered(_by_id(images), path, 'image')
+  order = _by_id(categories)
+  classes = _numbered(order, path, 'category')
+  names = tuple(_name(entry, where) for entry, where in order)
+  repeated = [name for name in names if names.count(name) > 1]
+  if repeated:
+    raise ValueError(f'{path}: two categories are called {repeated[0]!r}')
+  _numbered(_by_id(annotations), path, 'annotation')
   rows, boxes, area, crowd = [], [], [], []
   for entry, where in annotations:
     rows.append(_places(entry, where, positions, classes))
@@ -139,10 +145,8 @@ def _json(path: str, kind: type, what: str) -> Any:
   return found
 
 
-def _entries(
-  data: Mapping[str, Any], name: str, path: str
-) -> list[tuple[dict[str, Any], str]]:
-  """(entry, where) of a list of the file."""
+def _entries(data: Mapping[str, Any], name: str, path: str) -> list[_Entry]:
+  """Those of a list of the file."""
   entries = data.get(name)
   if not isinstance(entries, list):
     raise ValueError(f'{path}: no list {name!r}; is it an instances_*.json?')
@@ -152,12 +156,44 @@ def _entries(
   return [(e, f'{path}: {name}[{i}]') for i, e in enumerate(entries)]
 
 
-def _numbered(ids: Sequence[Any], path: str, what: str) -> dict[Any, int]:
+def _by_id(entries: Sequence[_Entry]) -> list[_Entry]:
+  """Entries by rising id.
+
+  Raises:
+    ValueError: an id that is neither a number nor a text, or both occur.
+  """
+  kinds: dict[type, str] = {}
+  for entry, where in entries:
+    number = _get(entry, 'id', where)
+    if type(number) not in (int, str):
+      raise ValueError(
+        f'{where}: id must be a whole number or a text, got {number!r:.60}'
+      )
+    kinds.setdefault(type(number), where)
+  if len(kinds) > 1:
+    raise ValueError(
+      f'{kinds[str]}: its id is a text, and that of {kinds[int]} a number'
+    )
+  return sorted(entries, key=lambda entry: entry[0]['id'])
+
+
+def _numbered(
+  entries: Sequence[_Entry], path: str, what: str
+) -> dict[Any, int]:
+  """Id -> place among the entries."""
+  ids = [entry['id'] for entry, _ in entries]
   found = {number: i for i, number in enumerate(ids)}
   if len(found) < len(ids):
     repeated = next(n for i, n in enumerate(ids) if found[n] != i)
     raise ValueError(f'{path}: {what} id {repeated!r} occurs twice')
   return found
+
+
+def _name(entry: Mapping[str, Any], where: str) -> str:
+  name = _get(entry, 'name', where)
+  if not isinstance(name, str) or not name:
+    raise ValueError(f'{where}: name must be a text, got {name!r:.60}')
+  return name
 
 
 def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:

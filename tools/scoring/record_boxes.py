@@ -31,14 +31,16 @@ def truth(
   source = data_argument.open_source(options, flag)
   names = source.vocabulary.names
   images: dict[str, int] = {}
+  numbers = true_boxes.image_numbers(source)
   for index in range(len(source)):
     key = stem(source.key(index))
     if key in images:
       raise ValueError(f'{flag} {place}: two images are called {key!r}')
-    images[key] = index
+    images[key] = int(numbers[index])
   categories = {
     **{i + 1: i for i in range(len(names))},
     **{name: i for i, name in enumerate(names)},
   }
-  columns = true_boxes.read(source, ignored, flag)
+  columns = list(true_boxes.read(source, ignored, flag))
+  columns[0] = numbers[columns[0]]
   return Annotated(place, names, categories, images, Truth(*columns))
