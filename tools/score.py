@@ -106,10 +106,10 @@ def score(args: argparse.Namespace) -> dict[str, float]:
 
 def _show(figures: dict[str, float], counts: dict[str, Any]) -> None:
   print(', '.join(f'{n:,} {k.removeprefix("num_")}' for k, n in counts.items()))
+  of_class = tuple(_OF_CLASS.values())
   for name, value in figures.items():
-    print(
-      f'{"  " if name.startswith(tuple(_OF_CLASS.values())) else ""}{name:<24} {value:6.2f}'
-    )
+    indent = '  ' if name.startswith(of_class) else ''
+    print(f'{indent}{name:<24} {value:6.2f}')
 
 
 if __name__ == '__main__':

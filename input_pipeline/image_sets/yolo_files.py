@@ -29,11 +29,13 @@ class Description(NamedTuple):
     splits: split -> what data.yaml says of its images: folders or lists,
       relative to `root`.
     root: folder that these are relative to.
+    origin: the data.yaml, '' where there is none.
   """
 
   vocabulary: Vocabulary
   splits: Mapping[str, tuple[str, ...]]
   root: str
+  origin: str
 
 
 def describe(path: str, vocabulary: str | None) -> Description:
@@ -62,7 +64,7 @@ def describe(path: str, vocabulary: str | None) -> Description:
   if vocabulary is not None:
     classes = vocabularies.load(vocabulary)
   elif names is not None:
-    classes = Vocabulary(names)
+    classes = Vocabulary(names, origin=where)
   elif lists:
     classes = _read_names(os.path.join(path, lists[0]))
   else:
@@ -71,7 +73,7 @@ def describe(path: str, vocabulary: str | None) -> Description:
       f'none of {", ".join(NAME_FILES[:2])}; or give the option vocabulary'
     )
   _compare_lengths(path, where, content, lists, names, classes, vocabulary)
-  return Description(classes, _splits(content, where), root)
+  return Description(classes, _splits(content, where), root, where)
 
 
 def _read_yaml(where: str) -> Mapping[str, Any]:
@@ -212,10 +214,7 @@ def _class(text: str, num_classes: int, place: str) -> int:
 def _box(fields: list[str], place: str) -> tuple[float, float, float, float]:
   values = []
   for name, text in zip(('cx', 'cy', 'width', 'height'), fields):
-    try:
-      value = float(text)
-    except ValueError:
-      value = np.nan
+    value = text_lines.number(text)
     if not 0 <= value <= 1:
       raise ValueError(
         f'{place}: {name} must be a share of the image, 0 to 1, got '

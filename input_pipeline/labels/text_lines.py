@@ -9,6 +9,7 @@ one message that starts with `file:line`.
 import csv
 import gzip
 import json
+import math
 import os
 import re
 import zlib
@@ -24,6 +25,7 @@ _CHUNK = 1 << 20
 # What spreadsheets run when a file with the name in it is opened; a sign alone,
 # such as '=' or '@home', is none.
 _FORMULA = re.compile(r'=[+\-@]*\w|[+\-@]+\w[\w.]*[(|!]')
+_NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?', re.ASCII | re.I)
 _FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
@@ -188,6 +190,14 @@ def _at_constant(text: str, error: ValueError) -> str:
     return ''
   places = (m.start(1) for m in _CONSTANTS.finditer(text) if m[1])
   return f' at line {text.count(chr(10), 0, next(places, 0)) + 1}'
+
+
+def number(text: str) -> float:
+  """A number as files write it, NaN for other text.
+
+  Python's own reader takes '1_0' and digits of any script too.
+  """
+  return float(text) if _NUMBER.fullmatch(text.strip()) else math.nan
 
 
 def check_name(name: Any, where: str) -> str:

@@ -81,8 +81,8 @@ def _kind_of_boxes(place: pathlib.Path) -> str | None:
   """'voc' or 'yolo' where annotation files lie beside or near the images.
 
   They are looked for in the first files of the folder, its sub-folders and
-  theirs. Text files are labels of YOLO where something names the classes and
-  their first line is that of a box, or a folder is called labels.
+  theirs. Text files are labels of YOLO where something names the classes, or
+  their folder is called labels, and their first line is that of a box.
   """
   named = any(
     (place / name).is_file()
@@ -93,11 +93,16 @@ def _kind_of_boxes(place: pathlib.Path) -> str | None:
     for suffix, kind, looks_so in (
       ('.xml', 'voc', _is_annotation), ('.txt', 'yolo', _is_labels),
     ):  # fmt: skip
-      if kind == 'voc' or named:
+      # Without names of classes they are refused, by what is missing.
+      if kind == 'voc' or named or _in_labels(folder, place):
         found = sorted(n for n in names if n.lower().endswith(suffix))
         if any(looks_so(folder / n) for n in found[:_NUM_LOOKED_AT]):
           return kind
   return None
+
+
+def _in_labels(folder: pathlib.Path, place: pathlib.Path) -> bool:
+  return 'labels' in folder.relative_to(place).parts
 
 
 def _folders(place: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -69,9 +69,10 @@ class Source:
         f'{path}: {len(pairs.images):,} images and no .txt with boxes; these '
         f'lie beside the images, or in a folder labels'
       )
-    divided = _told_splits(path, told, pairs) or truth_pairs.splits(
-      [*pairs.images]
-    )
+    divided = _told_splits(path, told, pairs)
+    notes = _unfollowed(told, divided)
+    if 'train' not in divided:
+      divided = truth_pairs.splits([*pairs.images])
     paths = truth_pairs.chosen(
       [*pairs.images], divided, split, holdout_percent, path
     )
@@ -83,14 +84,14 @@ class Source:
       [pairs.key(p) for p in paths],
       truth,
       told.vocabulary,
-      _notes(pairs, paths),
+      notes + _notes(pairs, paths),
     )
 
 
 def _told_splits(
   path: str, told: yolo_files.Description, pairs: Pairs
 ) -> dict[str, list[str]]:
-  """Split -> common paths, by data.yaml; {} where that leads nowhere.
+  """Split -> common paths, by data.yaml, of the splits that lead to images.
 
   Exported files often name folders that were somewhere else ('../train').
   """
@@ -108,7 +109,20 @@ def _told_splits(
         chosen |= dict.fromkeys(_listed(full, path, by_name))
     if chosen:
       found[split] = list(chosen)
-  return found if 'train' in found else {}
+  return found
+
+
+def _unfollowed(
+  told: yolo_files.Description, found: Mapping[str, Sequence[str]]
+) -> list[str]:
+  """Of what data.yaml says, the splits that lead nowhere."""
+  instead = 'left out' if 'train' in found else 'folders of images decide'
+  return [
+    f'{told.origin}: {split}: {", ".join(places):.80} leads to no image here: '
+    f'{instead}'
+    for split, places in told.splits.items()
+    if split not in found
+  ]
 
 
 def _listed(file: str, path: str, by_name: Mapping[str, str]) -> Sequence[str]:

@@ -19,6 +19,9 @@ from input_pipeline.publishers.coco.annotations import Annotations
 
 SPLIT = '{split}'
 PREFIXES = {'instances': 'instances', 'keypoints': 'person_keypoints'}
+_OWN_NAMES = (
+  'instances_', 'person_keypoints_', 'image_info_', '_annotations.coco'
+)  # fmt: skip
 _MAX_JSON_BYTES = 4 << 30
 _HEAD_BYTES = 1 << 16
 _NUM_LOOKED_FOR = 100  # images of a list
@@ -182,9 +185,11 @@ def has_one(root: str, splits: Sequence[str], year: int) -> bool:
 
 
 def _looks_like_one(path: str) -> bool:
-  """Whether a file begins as one with COCO's lists does."""
+  """Whether a file is called as COCO's are, or begins as they do."""
   if not os.path.isfile(path):
     return False
+  if os.path.basename(path).startswith(_OWN_NAMES):
+    return True
   with open(path, 'rb') as file:
     head = file.read(_HEAD_BYTES)
   keys = b'"images"', b'"annotations"', b'"categories"'

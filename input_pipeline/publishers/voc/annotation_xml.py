@@ -82,6 +82,8 @@ def parse(data: bytes, where: str) -> Objects:
     place = f'{where}: object {number}'
     name = (entry.findtext('name') or '').strip()
     names.append(text_lines.check_name(name, f'{place}: name'))
+    if len(entry.findall('bndbox')) > 1:
+      raise ValueError(f'{place}: more than one bndbox')
     x0, y0, x1, y1 = (
       _number(entry, f'bndbox/{side}', place)
       for side in ('xmin', 'ymin', 'xmax', 'ymax')
@@ -136,15 +138,14 @@ def _tree(data: bytes, where: str) -> ElementTree.Element:
   except expat.ExpatError as error:
     reason = expat.ErrorString(error.code)
     raise ValueError(f'{where}:{error.lineno}: not XML: {reason}') from None
+  except LookupError as error:
+    raise ValueError(f'{where}: not XML: {error}') from None
   return builder.close()
 
 
 def _number(entry: ElementTree.Element, path: str, where: str) -> float:
   text = entry.findtext(path)
-  try:
-    value = float('' if text is None else text)
-  except ValueError:
-    value = np.nan
+  value = text_lines.number(text or '')
   if not abs(value) <= _MAX_COORDINATE:
     raise ValueError(f'{where}: {path} must be a number, got {text!r:.40}')
   return value

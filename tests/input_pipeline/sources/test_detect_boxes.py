@@ -80,6 +80,26 @@ def test_what_only_looks_alike(tmp_path):
   assert detect.kind_of(str(tmp_path)) == 'folder'
 
 
+@pytest.mark.parametrize('text', ['', '{}', '[]', '[' * 99_999, '{"images": ['])
+@pytest.mark.parametrize(
+  'name', ['annotations/instances_train.json', 'train/_annotations.coco.json']
+)
+def test_a_damaged_json_of_cocos_name_is_named(tmp_path, name, text):
+  write(tmp_path, {name: text, 'train/a.jpg': jpeg(1)})
+  with pytest.raises(ValueError, match=name) as error:
+    opened(tmp_path)
+  assert '\n' not in str(error.value)
+
+
+def test_labels_of_yolo_without_names_ask_for_them(tmp_path):
+  write(
+    tmp_path,
+    {'images/train/a.jpg': jpeg(1), 'labels/train/a.txt': '0 .5 .5 .5 .5\n'},
+  )
+  with pytest.raises(FileNotFoundError, match=r'no data\.yaml with names, and'):
+    opened(tmp_path)
+
+
 def test_an_option_that_does_not_fit(tmp_path):
   test_yolo.made(tmp_path)
   with pytest.raises(ValueError, match=r"task='segmentation', but .* \(yolo\)"):

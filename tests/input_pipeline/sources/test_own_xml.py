@@ -191,6 +191,13 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotation></annotation>'
      r'a\.xml: object 1: xmin, ymin, xmax, ymax = 9, 1, 3, 5 is upside down'),
     ({'Annotations/a.xml': xml(('zebra', 'nan', 1, 3, 5))}, {},
      r'a\.xml: object 1: bndbox/xmin must be a number'),
+    ({'Annotations/a.xml': xml(('zebra', '1_0', 1, 3, 5))}, {},
+     r'a\.xml: object 1: bndbox/xmin must be a number'),
+    ({'Annotations/a.xml': xml(('zebra', 1, 1, 3, 5)).replace(
+      '</bndbox>', '</bndbox><bndbox/>')}, {},
+     r'a\.xml: object 1: more than one bndbox'),
+    ({'Annotations/a.xml': '<?xml version="1.0" encoding="utf-99"?><a/>'}, {},
+     r'a\.xml: not XML: unknown encoding'),
     ({'Annotations/a.xml': xml(('', 1, 1, 3, 5))}, {},
      r'a\.xml: object 1: name: a name must not be empty'),
     ({'Annotations/a.xml': '<annotation>'}, {}, r'a\.xml:1: not XML'),

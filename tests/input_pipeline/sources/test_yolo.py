@@ -136,6 +136,8 @@ def test_a_damaged_image(tmp_path):
      r"labels/a\.txt:2: cx must be a share of the image, 0 to 1, got '12"),
     ({'train/labels/a.txt': '0 .5 .5 .5 1.1\n'}, {}, 'height must be a share'),
     ({'train/labels/a.txt': '0 .5 .5 -.5 .5\n'}, {}, 'width must be a share'),
+    ({'train/labels/a.txt': '0 .5 .5 .5 0_1\n'}, {}, "height .* got '0_1'"),
+    ({'data.yaml': 'names: [a, a]\n'}, {}, r"data\.yaml.* 'a' is already"),
     ({'train/labels/a.txt': '0 nan .5 .5 .5\n'}, {}, r'txt:1: cx .*nan'),
     ({'train/labels/a.txt': '2 .5 .5 .5 .5\n'}, {},
      r'a\.txt:1: class 2, but there are 2 classes: 0 to 1'),
@@ -167,6 +169,16 @@ def test_mistakes_are_one_line(tmp_path, files, options, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
     Source(**{'path': str(tmp_path), **options})
   assert '\n' not in str(error.value)
+
+
+def test_a_split_that_leads_nowhere_is_said(tmp_path):
+  made(tmp_path)
+  write(tmp_path, {'data.yaml': 'train: pics/train\nval: val/images\n'})
+  lines = opened(tmp_path).report_lines()
+  assert lines[0].endswith(
+    'data.yaml: train: pics/train leads to no image here: folders of images '
+    'decide'
+  )
 
 
 def test_nothing_names_the_classes_and_nothing_has_boxes(tmp_path):
