@@ -125,6 +125,11 @@ def faster_rcnn(c: Any, arg: Any, *, lr: float, drop: int, total: int) -> None:
   batch = 1 if arg.recipe == 'literal' else 16
   random = arg.init == 'random'
   if random:  # batch norm is trained, which needs more than an image
+    if arg.bn_parameters == 'freeze':
+      raise ValueError(
+        'config argument bn_parameters=freeze needs weights to start from, not '
+        'init=random'
+      )
     batch = max(batch, 8)
   c.total_steps = total // batch
   c.input.batch_size = batch

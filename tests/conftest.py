@@ -43,7 +43,9 @@ import pytest  # noqa: E402
 from absl import flags as absl_flags  # noqa: E402
 
 absl_flags.FLAGS.mark_as_parsed()
-_MEMORY_LIMIT = 1_200_000_000
+# Of a worker: compiled programs pile up in it, those of a module are forgotten
+# at its end above the first, in it above the second.
+_MUCH_MEMORY, _MOST_MEMORY = 1_200_000_000, 1_700_000_000
 
 
 def pytest_addoption(parser):
@@ -106,9 +108,18 @@ def _in_a_process_of_its_own(nodeid: str) -> None:
 
 @pytest.fixture(scope='module', autouse=True)
 def _programs_do_not_pile_up():
-  """Forgets the compiled programs of a module where they fill the memory."""
   yield
-  if 'jax' in sys.modules and _resident_bytes() > _MEMORY_LIMIT:
+  _forget_programs(above=_MUCH_MEMORY)
+
+
+@pytest.fixture(autouse=True)
+def _nor_in_a_module():
+  yield
+  _forget_programs(above=_MOST_MEMORY)
+
+
+def _forget_programs(above: int) -> None:
+  if 'jax' in sys.modules and _resident_bytes() > above:
     sys.modules['jax'].clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):

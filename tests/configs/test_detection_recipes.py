@@ -87,6 +87,8 @@ def test_pixels_are_those_of_the_checkpoint():
 
 def test_scales_and_biases_of_batch_norm():
   """K17: trained, as the code of the time has it, or frozen."""
+  with pytest.raises(ValueError, match='bn_parameters=freeze needs weights'):
+    voc_detection.get_config('init=random,bn_parameters=freeze')
 
   def trained(arguments):
     config = voc_detection.get_config(f'{SMALL}{arguments}')

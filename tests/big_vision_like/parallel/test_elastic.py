@@ -113,7 +113,12 @@ def undisturbed(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'mesh', [(4, 2), pytest.param((1, 8), marks=pytest.mark.nightly), (1, 1)]
+  'mesh',
+  [
+    (4, 2),
+    pytest.param((1, 8), marks=pytest.mark.nightly),
+    pytest.param((1, 1), marks=pytest.mark.nightly),
+  ],
 )
 def test_another_mesh_goes_on_with_the_same_run(
   undisturbed, mesh, run, tmp_path
