@@ -1,7 +1,11 @@
 """Fingerprint of a set of images: its parts, label names and hierarchy."""
 
+import concurrent.futures
+import contextlib
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -24,3 +28,54 @@ def digest(
     state.update(data)
   state.update(vocabulary.fingerprint().encode())
   return state.hexdigest()
+
+
+# What of image files a fingerprint tells: their names; that and their sizes,
+# for a look at each file's entry; that and all bytes, for reading them.
+Seen = Literal['names', 'sizes', 'contents']
+
+_THREADS = 16
+_DIGEST_BYTES = 16
+_CHUNK = 1 << 20
+_AHEAD = 1 << 14  # files asked for at once
+
+
+def states(paths: Sequence[bytes], seen: Seen) -> bytes:
+  """What is seen of files besides their names; of one that is missing, that.
+
+  Args:
+    paths: of the files.
+    seen: 'names' is nothing more.
+  """
+  if seen == 'names':
+    return b''
+  look = _size if seen == 'sizes' else _content
+  with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+    return seen.encode() + b''.join(
+      state
+      for first in range(0, len(paths), _AHEAD)
+      for state in pool.map(look, paths[first : first + _AHEAD])
+    )
+
+
+def _size(path: bytes) -> bytes:
+  size = -1
+  with contextlib.suppress(OSError):
+    size = os.stat(path).st_size
+  return size.to_bytes(8, 'little', signed=True)
+
+
+def _content(path: bytes) -> bytes:
+  state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+  try:
+    for chunk in _chunks(path):
+      state.update(chunk)
+  except OSError:
+    return bytes(_DIGEST_BYTES)
+  return state.digest()
+
+
+def _chunks(path: bytes) -> Iterator[bytes]:
+  with open(path, 'rb') as file:
+    while chunk := file.read(_CHUNK):
+      yield chunk

@@ -38,6 +38,7 @@ class LabelledFiles:
     labels: np.ndarray,
     vocabulary: Vocabulary,
     hierarchy: Hierarchy | None,
+    seen: fingerprint.Seen = 'names',
   ):
     """Takes the images in the order given.
 
@@ -49,7 +50,9 @@ class LabelledFiles:
       labels: integer [m].
       vocabulary: the labels.
       hierarchy: ancestors of each label, or None.
+      seen: what of the files the fingerprint tells.
     """
+    self._seen: fingerprint.Seen = seen
     self.vocabulary = vocabulary
     self.hierarchy = hierarchy
     self._root = os.fsencode(root)
@@ -96,14 +99,22 @@ class LabelledFiles:
   def fingerprint(self) -> str:
     """16 hex digits of names, order, labels and hierarchy.
 
-    Image files are not opened: one replaced under its old name is not seen.
+    Image files are not looked at unless the source was asked to: one replaced
+    under its old name is seen by 'sizes' if it has another, by 'contents' in
+    any case.
     """
+    paths = [
+      os.path.join(self._root, self._path(i))
+      for i in range(len(self) if self._seen != 'names' else 0)
+    ]
+    states = fingerprint.states(paths, self._seen)
     return fingerprint.digest(
       (
         self._paths,
         self._path_ends,
         self._labels.values,
         self._labels.ends,
+        *([states] if states else []),
       ),
       self.vocabulary,
       self.hierarchy,

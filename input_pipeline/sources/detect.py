@@ -14,6 +14,7 @@ from big_vision_like import protocols
 from big_vision_like.config import plugins
 from input_pipeline.files import shard_names
 from input_pipeline.image_sets import holdout, yolo_files
+from input_pipeline.image_sets.fingerprint import Seen
 from input_pipeline.labels.hierarchy import Hierarchy, Unlisted
 from input_pipeline.publishers.coco import layout
 from input_pipeline.publishers.voc import source as voc
@@ -206,6 +207,7 @@ class Source:
     holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
     task: voc.Task | None = None,
+    fingerprint: Seen | None = None,
   ) -> protocols.Source:
     """Opens it.
 
@@ -224,6 +226,7 @@ class Source:
         what it has, masks where it has both.
       background: images and masks: whether id 0 is a background. Prepared
         records that say it must agree.
+      fingerprint: folders of classes and tables: see the folder source.
     """
     kind = kind_of(path)
     options = dict(
@@ -232,6 +235,7 @@ class Source:
       vocabulary=vocabulary,
       holdout_percent=holdout_percent,
       background=None if kind == 'records' else background,
+      fingerprint=fingerprint,
     )
     options = {k: v for k, v in options.items() if v is not None}
     if task is not None and kind == 'voc':

@@ -18,6 +18,7 @@ import numpy as np
 from big_vision_like.config.option_types import Count
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import holdout, labelled_files
+from input_pipeline.image_sets.fingerprint import Seen
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import text_lines
 from input_pipeline.labels import vocabulary as vocabularies
@@ -39,6 +40,8 @@ class Source(labelled_files.LabelledFiles):
     hierarchy_unlisted: what nodes outside the vocabulary mean: 'error',
       'traverse', or 'add' (ancestors become labels).
     hierarchy_max_depth: longest path allowed; None for no limit.
+    fingerprint: what of the files tells whether the data are the same at a
+      resume: 'names', 'sizes' or 'contents' (docs/data.md).
 
   Raises (at construction):
     FileNotFoundError: the folder does not exist.
@@ -55,6 +58,7 @@ class Source(labelled_files.LabelledFiles):
     hierarchy: str | None = None,
     hierarchy_unlisted: hierarchies.Unlisted = 'error',
     hierarchy_max_depth: Count | None = None,
+    fingerprint: Seen = 'names',
   ):
     path = image_files.check_path('path', path)
     if holdout_percent is not None:
@@ -112,6 +116,7 @@ class Source(labelled_files.LabelledFiles):
       np.repeat(ids, counts),
       labels,
       closed,
+      fingerprint,
     )
 
 

@@ -21,6 +21,7 @@ from big_vision_like.config import plugins
 from big_vision_like.config.option_types import AtLeast, Count, NonEmpty
 from input_pipeline.files import image_files
 from input_pipeline.image_sets import holdout, labelled_files
+from input_pipeline.image_sets.fingerprint import Seen
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import ragged, text_lines
 from input_pipeline.labels import vocabulary as vocabularies
@@ -60,7 +61,8 @@ class Source(labelled_files.LabelledFiles):
     check_files: so many of the first images must exist at the start; a file
       missing later is a bad record.
     vocabulary: file of the labels; default: those of the train rows, sorted.
-    hierarchy, hierarchy_unlisted, hierarchy_max_depth: as in the folder source.
+    hierarchy, hierarchy_unlisted, hierarchy_max_depth, fingerprint: as in the
+      folder source.
 
   Raises (at construction):
     FileNotFoundError: table or image missing.
@@ -84,6 +86,7 @@ class Source(labelled_files.LabelledFiles):
     hierarchy: str | None = None,
     hierarchy_unlisted: hierarchies.Unlisted = 'error',
     hierarchy_max_depth: Count | None = None,
+    fingerprint: Seen = 'names',
   ):
     path = image_files.check_path('path', path)
     root = os.path.dirname(path) or '.' if root is None else root
@@ -117,7 +120,7 @@ class Source(labelled_files.LabelledFiles):
           f'{path}:{line}: no image {os.path.join(root, os.fsdecode(image))!r}'
           f'; image paths are relative to root={root!r}'
         )
-    super().__init__(root, paths, pairs, ids, labels, closed)
+    super().__init__(root, paths, pairs, ids, labels, closed, fingerprint)
 
 
 class _Table:

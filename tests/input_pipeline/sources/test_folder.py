@@ -111,6 +111,30 @@ def test_vocabulary_and_hierarchy_files(tmp_path):
     )
 
 
+@pytest.mark.parametrize('type_', ['folder', 'detect'])
+def test_fingerprint_of_files_that_are_replaced(type_, tmp_path):
+  """By names nothing is seen, by sizes another size, by contents any byte."""
+  file = tmp_path / 'train' / 'a' / '1.jpg'
+  (tmp_path / 'train' / 'b').mkdir(parents=True)
+  file.parent.mkdir()
+  (tmp_path / 'train' / 'b' / '2.jpg').write_bytes(b'other')
+
+  def found(data):
+    file.write_bytes(data)
+    options = dict(type=type_, path=str(tmp_path))
+    return [
+      pipeline.open_source(dict(options, fingerprint=seen)).fingerprint()
+      for seen in ('names', 'sizes', 'contents')
+    ]
+
+  first, same_size, longer = (found(x) for x in (b'abc', b'abd', b'abcd'))
+  assert found(b'abc') == first
+  assert len({*first}) == 3
+  differ = lambda a, b: [x != y for x, y in zip(a, b)]
+  assert differ(first, same_size) == [False, False, True]
+  assert differ(first, longer) == [False, True, True]
+
+
 def test_fingerprint_sees_records_and_labels(tmp_path):
   path = make(tmp_path, SPLITS)
   before = folder.Source(path=path).fingerprint()

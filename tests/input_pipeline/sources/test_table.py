@@ -278,6 +278,23 @@ def test_bad_options(root, options, message):
     pipeline.open_source({'type': 'table', 'path': write(root, CSV), **options})
 
 
+def test_fingerprint_of_files_that_are_missing_or_replaced(root):
+  """A table does not look whether they are there; their states are seen."""
+
+  def found(seen):
+    options = dict(path=write(root, CSV), check_files=0)
+    return table.Source(**options, fingerprint=seen).fingerprint()
+
+  before = {seen: found(seen) for seen in ('names', 'sizes', 'contents')}
+  image = root / 'b.jpg'
+  image.write_bytes(image.read_bytes()[:-1] + b'!')
+  assert found('sizes') == before['sizes']
+  assert found('contents') != before['contents']
+  image.unlink()
+  assert found('sizes') != before['sizes']
+  assert found('names') == before['names']
+
+
 def test_fingerprint_and_pickle(root):
   source = table.Source(path=write(root, CSV))
   again = table.Source(path=write(root, CSV, 'other.csv'))
