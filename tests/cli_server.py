@@ -28,8 +28,16 @@ _IMPORTED = (
   'input_pipeline.sources.synthetic',
   'main',
   'matplotlib.backends.backend_agg',
-  'tensorboardX',
 )
+
+
+def import_all() -> None:
+  """Once, for all that are forked from here."""
+  warnings.simplefilter('ignore')
+  for name in _IMPORTED:
+    importlib.import_module(name)
+  writers = sys.modules['big_vision_like.runtime.writers']
+  writers.board_modules()
 
 
 def run_case(argv: list[str], timeout_s: float = 120) -> dict:
@@ -83,9 +91,7 @@ def _child(argv: list[str], out: int, err: int) -> None:
 
 def main() -> None:
   os.environ['BVL_CPU_TUNED'] = '1'
-  warnings.simplefilter('ignore')
-  for name in _IMPORTED:
-    importlib.import_module(name)
+  import_all()
 
   for line in sys.stdin:
     print(json.dumps(run_case(json.loads(line))), flush=True)

@@ -169,13 +169,9 @@ class _Board:
   """
 
   def __init__(self, folder: pathlib.Path, anew_from: int | None):
-    from tensorboardX import event_file_writer
-    from tensorboardX.proto import event_pb2, summary_pb2
-
-    self._events: Any = event_pb2
-    self._summaries: Any = summary_pb2
+    files, self._events, self._summaries = board_modules()
     folder.mkdir(parents=True, exist_ok=True)
-    self._file = event_file_writer.EventsWriter(str(folder / 'events'))
+    self._file = files.EventsWriter(str(folder / 'events'))
     if anew_from is not None:
       start = self._events.SessionLog(status=self._events.SessionLog.START)
       self._add(step=anew_from, file_version='brain.Event:2')
@@ -199,6 +195,24 @@ class _Board:
 
   def _add(self, **fields: Any) -> None:
     self._file.write_event(self._events.Event(wall_time=time.time(), **fields))
+
+
+def board_modules() -> tuple[Any, Any, Any]:
+  """tensorboardX's event files, and the protocol buffers in them.
+
+  It takes torch in wherever that is installed, which is seconds and hundreds of
+  megabytes for nothing: here it finds none.
+  """
+  hidden = 'torch' not in sys.modules
+  if hidden:
+    sys.modules['torch'] = None  # type: ignore[assignment]
+  try:
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2, summary_pb2
+  finally:
+    if hidden:
+      del sys.modules['torch']
+  return event_file_writer, event_pb2, summary_pb2
 
 
 def _open_board(folder: pathlib.Path, anew_from: int | None) -> Any:

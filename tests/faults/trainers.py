@@ -212,14 +212,9 @@ def _poll(pid: int) -> int | None:
 
 
 def main() -> None:
-  import importlib
-  import warnings
-
   from tests import cli_server
 
-  warnings.simplefilter('ignore')
-  for name in cli_server._IMPORTED:
-    importlib.import_module(name)
+  cli_server.import_all()
   for line in sys.stdin:
     question = json.loads(line)
     answer = _poll(question['poll']) if 'poll' in question else _start(question)

@@ -2,10 +2,13 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
 from big_vision_like.runtime import clock, writers
+from tests.conftest import ROOT
 
 
 class FakeTime:
@@ -106,3 +109,17 @@ def test_a_full_disk_under_tensorboard_costs_a_warning_and_no_line(tmp_path):
   assert len(said) == 1
   expected = [{'step': step, **many} for step in (1, 2, 3)]
   assert list(writers.read_metrics(tmp_path)) == expected
+
+
+def test_writing_for_tensorboard_does_not_import_torch(tmp_path):
+  """It is installed here, and tensorboardX takes it wherever it is."""
+  code = (
+    'import sys\n'
+    'from big_vision_like.runtime import writers\n'
+    f'w = writers.MetricWriter({str(tmp_path)!r})\n'
+    'w.write(1, {"a": 1.0})\n'
+    'w.close()\n'
+    'assert "torch" not in sys.modules\n'
+  )
+  subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+  assert list(tmp_path.glob('tensorboard/*'))
