@@ -275,7 +275,7 @@ CASES = {
   ),
   'evaluating never': (
     ['CODE:c.evals.fasteval.every_steps = 0', '--workdir={work}'],
-    ['evals.fasteval', 'every_'],
+    ['evals.fasteval.every_steps=0 must be at least one step'],
   ),
   'an evaluator called train': (
     ['CODE:c.evals.train = c.evals.fasteval', '--workdir={work}'],
