@@ -68,7 +68,7 @@ def open_source(config: Any, name: str) -> Source:
   where = stream_names.config_key(name)
   section = stream_names.sections(config)[name]
   source = pipeline.open_source(section.source, f'{where}.source')
-  if any(spec['op'] == 'boxes' for spec in section.ops):
+  if any(spec.get('op') == 'boxes' for spec in section.ops):
     true_boxes.check_any(source, f'{where}.source')
   return subset.take(source, section.fraction, f'{where}.fraction')
 
