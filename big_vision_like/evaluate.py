@@ -24,7 +24,7 @@ from big_vision_like.checkpoints import (
   manager,
   reading,
 )
-from big_vision_like.config import option_types, settings
+from big_vision_like.config import durations, option_types, settings
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
@@ -140,9 +140,16 @@ def stream_of(exp: Experiment, name: str) -> str:
 
 
 def _every(exp: Experiment, name: str) -> int:
-  every = exp.steps(exp.config.evals[name], 'every', default=exp.total_steps)
+  section = exp.config.evals[name]
+  try:
+    every = exp.steps(section, 'every', default=exp.total_steps)
+  except ValueError as error:  # it begins with the key
+    raise ValueError(f'evals.{name}.{error}') from None
   if every < 1:
-    raise ValueError(f'evals.{name}: every_... must be at least one step')
+    key = durations.find(section, 'every')
+    raise ValueError(
+      f'evals.{name}.{key}={section[key]!r} must be at least one step'
+    )
   return every
 
 
@@ -295,7 +302,7 @@ def _run_on(
     config,
     spaces[MAIN],
     spaces=spaces,
-    num_examples=_num_examples(config, train_source),
+    num_examples=_num_examples(config, meta, train_source),
   )
   evals = from_config(exp, workdir, train_source, meta.get('classes'))
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
@@ -322,12 +329,26 @@ def _run_on(
 
 
 def _num_examples(
-  config: Config, source: Callable[[str], Source]
+  config: Config, meta: dict[str, Any], source: Callable[[str], Source]
 ) -> int | None:
-  """Size of the training set, if some duration is in epochs."""
+  """Size of the training set, if some duration is in epochs.
+
+  As the checkpoint tells it; of an older one as the data do, and where these
+  are gone as the length of its run does.
+  """
   flat = settings.flat(config.to_dict())
-  epochs = [k for k, v in flat.items() if k.endswith('_epochs') and v]
-  return len(source(MAIN)) if epochs else None
+  if not any(k.endswith('_epochs') and v for k, v in flat.items()):
+    return None
+  if meta.get('num_examples') is not None:
+    return meta['num_examples']
+  try:
+    return len(source(MAIN))
+  except (ValueError, OSError):
+    trained = settings.complete(meta['config'])
+    if not trained.get('total_epochs'):
+      raise
+    images = meta['total_steps'] * trained.input.batch_size
+    return max(1, round(images / trained.total_epochs))
 
 
 def without_finished(

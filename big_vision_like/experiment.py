@@ -259,12 +259,14 @@ def label_spaces(
   for name, section in stream_names.sections(config).items():
     key = stream_names.config_key(name) if name else 'task'
     wanted = (section if name else config.task).get('num_classes')
-    found[name] = _label_space(wanted, known.get(name), f'{key}.num_classes')
+    of = f'{key}.source' if name else 'the training source'
+    key = f'{key}.num_classes'
+    found[name] = _label_space(wanted, known.get(name), key, of)
   return found
 
 
 def _label_space(
-  wanted: int | None, space: LabelSpace | None, key: str
+  wanted: int | None, space: LabelSpace | None, key: str, of: str
 ) -> LabelSpace:
   if space is None:
     if wanted is None:
@@ -275,7 +277,7 @@ def _label_space(
       raise ValueError(f'{key}: {error}') from None
   if wanted not in (None, space.num_classes):
     raise ValueError(
-      f'{key}={wanted}, but the training source has {space.num_classes} classes'
+      f'{key}={wanted}, but {of} has {space.num_classes} classes'
     )
   return space
 

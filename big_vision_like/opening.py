@@ -159,6 +159,7 @@ def open_run(
     **_told_of(exp.space),
     'also': {n: _told_of(s) for n, s in exp.spaces.items() if n != MAIN},
     'total_steps': exp.total_steps,
+    'num_examples': exp.num_examples,
     'versions': _versions(),
   }
   return Run(

@@ -226,6 +226,10 @@ def _fail(error: Exception) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
   """Ends the process; one of several does not wait for the others."""
+  if workers.clear_up():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
   if 'big_vision_like.runtime.distributed' in sys.modules:
     sys.modules['big_vision_like.runtime.distributed'].leave(code)
   sys.exit(code)

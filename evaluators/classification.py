@@ -46,7 +46,7 @@ class Evaluator:
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self._ctx = ctx
-    self._predict = context.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx, 'classes')
     self._data = EvalData(
       ctx, data, ops, batch_size,
       fields=('image', 'label'), exclude_ids=exclude_ids,

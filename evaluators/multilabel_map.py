@@ -77,7 +77,7 @@ class Evaluator:
     train_counts: str | None = None,
   ):
     self._ctx = ctx
-    self._predict = context.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx, 'classes')
     try:
       self._options = average_precision.RankingOptions(
         k, vocab, axis, cut, denominator, normalise_weights, unknown

@@ -67,7 +67,7 @@ class Evaluator:
     exclude_ids: str | Sequence[str | int] | None = None,
   ):
     self._ctx = ctx
-    self._predict = context.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx, 'mask')
     self._at_original = size == 'original'
     self._per_class = per_class
     fields = ('full_segmentation', 'full_size', 'image_size')

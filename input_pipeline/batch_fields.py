@@ -64,6 +64,10 @@ def _run_on_blanks(ops: Sequence[Op], where: str) -> list[Example]:
       ]
     except BadExample as bad:
       reasons.append(bad.reason)
+    except ValueError as error:
+      if where not in str(error):  # from below the ops
+        error.args = (f'{where}: {error}',)
+      raise
   raise ValueError(f'{where}: no image passes the ops: {reasons[0]}')
 
 

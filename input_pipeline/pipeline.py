@@ -11,6 +11,7 @@ the order and the looks of all others stay, it is counted and listed by key, and
 the run stops above `max_bad_fraction`.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
+_LOOKED_AT = 8  # records
 _EVALUATION_PREFETCH = 2  # batches held ready by this process or each worker
 
 
@@ -146,7 +148,16 @@ def build_ops(
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
   context = OpContext.of_space(LabelSpace.of_source(source), where)
-  return example_ops.build(specs, context)
+  return example_ops.build(specs, context, encoded=lambda: _encoded(source))
+
+
+def _encoded(source: Source) -> bool:
+  """Whether its first readable record holds an encoded image."""
+  for index in range(min(len(source), _LOOKED_AT)):
+    with contextlib.suppress(BadExample):
+      image = source[index].get('image')
+      return isinstance(image, bytes | bytearray | memoryview)
+  return False
 
 
 class TrainIterator:

@@ -21,7 +21,7 @@ from input_pipeline import feature_map_checks, pipeline
 from input_pipeline import ops as example_ops
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Op
-from input_pipeline.examples import fields
+from input_pipeline.examples import fields, true_boxes
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
@@ -68,6 +68,8 @@ def open_source(config: Any, name: str) -> Source:
   where = stream_names.config_key(name)
   section = stream_names.sections(config)[name]
   source = pipeline.open_source(section.source, f'{where}.source')
+  if any(spec.get('op') == 'boxes' for spec in section.ops):
+    true_boxes.check_any(source, f'{where}.source')
   return subset.take(source, section.fraction, f'{where}.fraction')
 
 

@@ -134,16 +134,22 @@ def kill() -> None:
     process.join(_END_S)
 
 
-def clear_up() -> None:
+def clear_up() -> bool:
   """Before a process that does not wait for its threads ends itself.
 
   Python's resource tracker, a process too, would print that what is removed
   here was left.
+
+  Returns:
+    Whether there was a tracker, which is ended: the process may only end at
+    once now (os._exit), since an orderly end would look for what is gone.
   """
   kill()
   for owner in _owners:
     _remove(owner, SHARED_MEMORY)
   tracker = getattr(resource_tracker._resource_tracker, '_pid', None)
-  if _owners and tracker is not None:
-    with contextlib.suppress(ProcessLookupError):
-      os.kill(tracker, signal.SIGKILL)
+  if not _owners or tracker is None:
+    return False
+  with contextlib.suppress(ProcessLookupError):
+    os.kill(tracker, signal.SIGKILL)
+  return True

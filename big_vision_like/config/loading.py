@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from big_vision_like.config import settings, shipped, trust
+from big_vision_like.config import option_types, settings, shipped, trust
 
 
 def load(text: str, where: str, *, trusted: bool = False) -> Any:
@@ -57,7 +57,7 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
   try:
     spec.loader.exec_module(module)
   except (Exception, SystemExit) as error:  # the file is code
-    raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
+    raise ValueError(f'{where}: {_mistake(error, path)}') from None
   if not callable(getattr(module, 'get_config', None)):
     raise ValueError(f'{where}: {path!r} has no function get_config')
   try:
@@ -65,7 +65,7 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
   except ValueError as error:
     raise ValueError(f'{where}: {error}') from None
   except (Exception, SystemExit) as error:
-    raise ValueError(f'{where}: does not load: {_said(error, path)}') from None
+    raise ValueError(f'{where}: {_mistake(error, path)}') from None
   if isinstance(config, FrozenConfigDict):
     frozen: Any = config
     return ConfigDict(frozen.to_dict())
@@ -75,6 +75,55 @@ def _run(path: str, arguments: str | None, where: str) -> ConfigDict:
       f'{type(config).__name__}'
     )
   return config
+
+
+def _mistake(error: BaseException, path: str) -> str:
+  return _wrong_type(error) or f'does not load: {_said(error, path)}'
+
+
+def _wrong_type(error: BaseException) -> str:
+  """What a key that the file sets must be; '' if `error` is another mistake.
+
+  The error of ml_collections has the last name of the key only: the rest is
+  that of the section in the config that the file was writing.
+  """
+  if not isinstance(error, TypeError):
+    return ''
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  for i, frame in enumerate(frames):
+    known = frame.f_locals
+    section, key = known.get('self'), known.get('key')
+    if frame.f_code.co_name != '__setitem__' or 'value' not in known:
+      continue
+    if not isinstance(section, ConfigDict) or key not in section:
+      continue
+    roots = [v for f in frames[:i] for v in f.f_locals.values()]
+    name = f'{_place(roots, section)}{key}'
+    value, kind = known['value'], section.get_type(key)
+    if name in settings.VALID:
+      try:
+        option_types.check_value(name, settings.VALID[name], value)
+      except ValueError as wrong:
+        return str(wrong)
+    kind = 'dict' if kind is ConfigDict else kind.__name__
+    return f'config key {name!r} must be {kind}, got {value!r}'
+  return ''
+
+
+def _place(roots: Sequence[Any], section: ConfigDict) -> str:
+  """'mesh.' of a section within the first of the configs that has it."""
+  for root in roots:
+    if isinstance(root, ConfigDict):
+      waiting = [('', root)]
+      for prefix, one in waiting:
+        if one is section:
+          return prefix
+        waiting += [
+          (f'{prefix}{key}.', value)
+          for key, value in one.items()
+          if isinstance(value, ConfigDict)
+        ]
+  return ''
 
 
 def _said(error: BaseException, path: str) -> str:

@@ -82,7 +82,7 @@ def import_module(path: str, what: str) -> ModuleType:
 
   Raises:
     ValueError: there is no such module on Python's path, or an import inside
-      it fails; which of them, in one line.
+      it fails, or else its own code; which of them, in one line.
   """
   try:
     return importlib.import_module(path)
@@ -94,6 +94,13 @@ def import_module(path: str, what: str) -> ModuleType:
       raise ValueError(
         f'{what}: an import inside the module fails: {error}{_line_of(error)}'
       ) from error
+  except (Exception, SystemExit) as error:  # the module is code
+    place = _place_of(error)
+    message = error.msg if isinstance(error, SyntaxError) else error
+    raise ValueError(
+      f'{what}: the module does not load: {place}{type(error).__name__}: '
+      f'{message}'
+    ) from error
   top = path.partition('.')[0]
   if absent == top:
     raise ValueError(
@@ -115,10 +122,24 @@ def _leads_to(module: str, path: str) -> bool:
 
 def _line_of(error: BaseException) -> str:
   """' (FILE, line N)' of the import statement that failed; '' if unknown."""
-  frames = traceback.extract_tb(error.__traceback__)
-  inner = [f for f in frames if not f.filename.startswith('<frozen importlib')]
-  inner = inner[2:]  # after this module's and importlib's own
+  inner = _own_frames(error)
   return f' ({inner[-1].filename}, line {inner[-1].lineno})' if inner else ''
+
+
+def _place_of(error: BaseException) -> str:
+  """'FILE:N: ' of what failed while a module was imported; '' if unknown."""
+  if isinstance(error, SyntaxError) and error.filename:
+    return f'{error.filename}:{error.lineno}: '
+  inner = _own_frames(error)
+  return f'{inner[-1].filename}:{inner[-1].lineno}: ' if inner else ''
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+  """Those after this module's and importlib's own."""
+  frames = traceback.extract_tb(error.__traceback__)
+  return [f for f in frames if not f.filename.startswith('<frozen importlib')][
+    2:
+  ]
 
 
 def get(kind: str, name: str) -> Callable[..., Any]:

@@ -197,6 +197,11 @@ def _check_stream(key: str, section: Config, config: Config) -> None:
     raise ValueError(
       f'train.accum_steps={accum} does not divide {key}.batch_size={size}'
     )
+  for i, spec in enumerate(section.ops):
+    if not isinstance(spec, Mapping | ConfigDict) or 'op' not in spec:
+      raise ValueError(
+        f"{key}.ops[{i}]: an op is a dict with the key 'op', got {spec!r}"
+      )
 
 
 def _check_best(config: Config) -> None:

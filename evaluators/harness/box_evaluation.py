@@ -53,7 +53,7 @@ class BoxEvaluation:
     num_worst: int,
   ):
     self._ctx = ctx
-    self._predict = context.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx, 'boxes', 'pose')
     self._data = EvalData(
       ctx, data, ops, batch_size,
       fields=self._predict.reads, classes=False, exclude_ids=exclude_ids,

@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from big_vision_like.config import plugins
-from big_vision_like.protocols import Prediction, Source
+from big_vision_like.protocols import Kind, Prediction, Source
 from input_pipeline.labels.space import LabelSpace
 
 Outputs = dict[str, Any]
@@ -65,15 +65,33 @@ class EvalContext:
 
 
 def choose(
-  predict: Mapping[str, Prediction], name: str, ctx: EvalContext
+  predict: Mapping[str, Prediction], name: str, ctx: EvalContext, *kinds: Kind
 ) -> Prediction:
-  """The prediction of a name, ValueError listing those there are."""
+  """The prediction of a name.
+
+  Args:
+    predict: those of the task.
+    name: of one of them.
+    ctx: of the evaluator.
+    kinds: that it can score; none: whatever it is.
+
+  Raises:
+    ValueError: there is none, or it is of another kind; lists those that fit.
+  """
   if name not in predict:
     raise ValueError(
       f'{ctx.where}: the task has no prediction {name!r}'
       f'{plugins.suggest(name, predict)}; valid: {", ".join(predict)}'
     )
-  return predict[name]
+  found = predict[name]
+  if kinds and isinstance(found, Prediction) and found.kind not in kinds:
+    fitting = (k for k, v in predict.items() if getattr(v, 'kind', '') in kinds)
+    raise ValueError(
+      f'{ctx.where}.predict_fn={name!r} gives {found.kind!r}, but the '
+      f"evaluator scores {' or '.join(map(repr, kinds))}; the task's that "
+      f'do: {", ".join(fitting) or "none"}'
+    )
+  return found
 
 
 def plain(entry: Any, where: str) -> dict[str, Any]:

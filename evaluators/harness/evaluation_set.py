@@ -26,6 +26,7 @@ from input_pipeline import (
 )
 from input_pipeline import ops as example_ops
 from input_pipeline.examples.errors import record_named
+from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 
@@ -69,8 +70,8 @@ class EvalData:
   ):
     self.ctx = ctx
     where = f'{ctx.where}.{key}'
-    self.source = pipeline.open_source(plain(data, where), where)
-    specs = [plain(op, f'{ctx.where}.ops') for op in ops]
+    self.source = self._open(plain(data, where), where, classes)
+    specs = [plain(op, f'{ctx.where}.ops[{i}]') for i, op in enumerate(ops)]
     self._ops = feature_map_checks.build_ops(
       specs, self.source, f'{ctx.where}.ops'
     )
@@ -107,6 +108,17 @@ class EvalData:
     self._found = frozenset((*found, '_id', '_mask'))
     self._compiled: dict[Any, Callable[..., Any]] = {}
     self._agrees = False
+
+  def _open(self, data: Mapping[str, Any], where: str, classes: bool) -> Source:
+    """The source, with the model's classes where its data tell none."""
+    try:
+      return pipeline.open_source(data, where)
+    except vocabularies.NotToldError:
+      if not classes or self.ctx.space.anonymous:
+        raise
+    self.ctx.say(f"{where} tells no classes: the model's are taken")
+    names = list(self.ctx.space.names)
+    return pipeline.open_source({**data, 'vocabulary': names}, where)
 
   def _check_classes(self) -> None:
     """Same number and names of classes as the model was trained on."""
@@ -157,11 +169,15 @@ class EvalData:
 
   @functools.cached_property
   def train_source(self) -> Source | None:
-    """The training source; None where there is none (it says so)."""
+    """The training source; None where it cannot be opened (it says so).
+
+    Training has opened it before, so that this is an evaluation of a
+    checkpoint whose data are gone.
+    """
     try:
       return self.ctx.train_source()
-    except FileNotFoundError as error:
-      self.ctx.say(f'training data not compared, not found: {error}')
+    except (ValueError, OSError) as error:
+      self.ctx.say(f'going on without the training data: {error}')
       return None
 
   @property

@@ -55,7 +55,7 @@ class FrozenFeatures:
     predict_fn: str,
     exclude_ids: str | Sequence[str | int] | None,
   ):
-    self._predict = context.choose(predict, predict_fn, ctx)
+    self._predict = context.choose(predict, predict_fn, ctx, 'vectors')
     options: dict[str, Any] = dict(fields=('image', 'label'), classes=False)
     self._sets = {
       'train': EvalData(ctx, train, ops, batch_size, key='train', **options),

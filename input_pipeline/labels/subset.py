@@ -229,6 +229,8 @@ def select(
       asked for than there are; names `where`.
     FileNotFoundError: no such file of labels.
   """
+  if options is not None and not hasattr(options, 'keys'):
+    raise ValueError(f'{where} must be a dict, got {options!r}')
   return _choose(source, _parse(dict(options or {}), where), where)
 
 

@@ -36,6 +36,10 @@ _KEYS = (
 _MANY_NAMES = 20_000
 
 
+class NotToldError(ValueError):
+  """A data set does not tell its labels; its option `vocabulary` would."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
   """Labels in the order of their ids.
@@ -222,6 +226,13 @@ def suggestion(name: str, names: Sequence[str], n: int = 3) -> str:
     names = [known for known in names if known[:2].lower() == lower[:2]]
   near = same or difflib.get_close_matches(name, names, n=n, cutoff=0.65)
   return f'; near: {", ".join(map(repr, near[:n]))}' if near else ''
+
+
+def given(option: str | Sequence[str]) -> Vocabulary:
+  """What an option `vocabulary` says: a file, or the names themselves."""
+  if isinstance(option, str):
+    return load(option)
+  return Vocabulary(tuple(option))
 
 
 def load(path: str | os.PathLike[str]) -> Vocabulary:

@@ -18,7 +18,7 @@ from typing import Any
 
 from big_vision_like.config import plugins
 from big_vision_like.protocols import Op
-from input_pipeline.ops import chains, fused
+from input_pipeline.ops import chains, fused, order
 from input_pipeline.ops.context import OpContext
 from input_pipeline.ops.declared import Declared
 
@@ -47,7 +47,12 @@ OPS = {
 }
 
 
-def build(specs: Iterable[Mapping[str, Any]], context: OpContext) -> list[Op]:
+def build(
+  specs: Iterable[Mapping[str, Any]],
+  context: OpContext,
+  *,
+  encoded: Callable[[], bool] = lambda: False,
+) -> list[Op]:
   """Builds the ops of a config list, `[dict(op='resize', size=340), ...]`.
 
   A resize followed by a crop and a flip becomes one op that computes only the
@@ -56,14 +61,16 @@ def build(specs: Iterable[Mapping[str, Any]], context: OpContext) -> list[Op]:
   Args:
     specs: one mapping an op: its name under 'op', the rest are its options.
     context: labels, hierarchy and the config key for messages.
+    encoded: see `order.check`; where no data are at hand, nobody knows.
 
   Returns:
     Callables (example, rng) -> example, picklable.
 
   Raises:
-    ValueError: unknown op, unknown or missing option, or a value out of range.
+    ValueError: unknown op, unknown or missing option, a value out of range, or
+      ops in an order that no record passes.
   """
-  ops = []
+  placed: list[order.Placed] = []
   for position, spec in enumerate(specs):
     where = f'{context.where}[{position}]'
     if not hasattr(spec, 'keys') or 'op' not in spec:
@@ -77,8 +84,9 @@ def build(specs: Iterable[Mapping[str, Any]], context: OpContext) -> list[Op]:
     plugins.check_kwargs(where, op_class, options)
     op = op_class(dataclasses.replace(context, where=where), **options)
     chains.check(op, where)
-    ops.append(op)
-  return fused.fuse(ops)
+    placed.append((where, op))
+  order.check(placed, encoded)
+  return fused.fuse([op for _, op in placed])
 
 
 def hint(field: str) -> str:

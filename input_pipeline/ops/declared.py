@@ -1,5 +1,6 @@
 """What an op says of itself, so that no list of ops is needed anywhere."""
 
+from collections.abc import Collection
 from typing import ClassVar
 
 
@@ -17,12 +18,20 @@ class Declared:
     shows_whole: of an op that makes 'image': all of the image is still to be
       seen, scaled, with its corner at the top left.
     options_for: options that fields of `makes` have to be asked for with.
+    needs_pixels: of an op that reads 'image': it must be decoded before.
+    moves_targets: boxes, keypoints and masks follow what it does to the image.
+    does_without: fields of `reads` that records may lack.
+    keeps_only: the fields that it leaves of an example; None: all of them.
   """
 
   reads: frozenset[str] = frozenset()
   makes: frozenset[str] = frozenset()
   shows_whole: ClassVar[bool] = False
   options_for: ClassVar[dict[str, str]] = {}
+  needs_pixels: ClassVar[bool] = True
+  moves_targets: ClassVar[bool] = False
+  does_without: ClassVar[frozenset[str]] = frozenset()
+  keeps_only: Collection[str] | None = None
 
   def size_after(self, height: int, width: int) -> tuple[int, int] | None:
     """(height, width) that it makes of an image; None: known only from it."""

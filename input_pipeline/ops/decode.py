@@ -47,6 +47,8 @@ class Decode(Declared):
   reads = frozenset({'image', 'original_size'})
   makes = frozenset({'image', 'original_size', 'stored_size'})
   shows_whole = True
+  needs_pixels = False
+  does_without = frozenset({'original_size'})
 
   def __init__(
     self,

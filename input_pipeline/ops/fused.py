@@ -17,6 +17,7 @@ class ResizedWindow(Declared):
   """
 
   reads = makes = frozenset({'image'})
+  moves_targets = True
 
   def __init__(
     self, resize: Resize, crop: Crop | None, flip: RandomFlip | None

@@ -68,6 +68,7 @@ class _OfPixels(Declared):
   """An op of the image; targets are moved along."""
 
   reads = makes = frozenset({'image'})
+  moves_targets = True
 
 
 class _Sized(_OfPixels):

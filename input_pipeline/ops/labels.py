@@ -77,6 +77,7 @@ class Labels(Declared):
   """
 
   reads = frozenset({'labels', 'label_conf', 'negatives'})
+  does_without = frozenset({'label_conf'})
   makes = frozenset({'label_ids', 'label_conf', 'negative_ids'})
   options_for: ClassVar[dict[str, str]] = {
     'label_conf': 'confidence=True', 'negative_ids': 'max_negatives',
@@ -232,11 +233,12 @@ class Keep(Declared):
   """Drops every field but those named, and the record's key, for messages."""
 
   reads = makes = frozenset[str]()
+  needs_pixels = False
 
   def __init__(self, context: OpContext, *, fields: Sequence[str]):
     self.where = context.where
     self.fields = tuple(fields)
-    self.reads = frozenset(fields)
+    self.reads = self.keeps_only = frozenset(fields)
 
   def __call__(self, example: dict, rng: np.random.Generator) -> dict:
     missing = [f for f in self.fields if f not in example]

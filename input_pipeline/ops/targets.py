@@ -49,6 +49,7 @@ class Boxes(Declared):
 
   reads = frozenset(fields.PER_BOX)
   makes = reads | {'box_mask'}
+  does_without = reads - _BOXES
   options_for: ClassVar[dict[str, str]] = {
     **{name: f'extras=[{name!r}]' for name in _EXTRAS},
     'keypoints': 'num_keypoints',
@@ -155,6 +156,7 @@ class DecodeSegmentation(Declared):
   """
 
   reads = frozenset({'segmentation', 'image', 'stored_size'})
+  does_without = frozenset({'stored_size'})
   makes = frozenset({'segmentation'})
 
   def __init__(

@@ -8,7 +8,7 @@ read for segmentation, unless `task='detection'` asks for its boxes.
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from big_vision_like import protocols
 from big_vision_like.config import plugins
@@ -203,7 +203,7 @@ class Source:
     split: str = 'train',
     hierarchy: str | None = None,
     hierarchy_unlisted: Unlisted | None = None,
-    vocabulary: str | None = None,
+    vocabulary: str | Sequence[str] | None = None,
     holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
     task: voc.Task | None = None,
@@ -220,7 +220,8 @@ class Source:
       hierarchy: file of child -> parent edges.
       hierarchy_unlisted: its nodes outside the vocabulary: 'error' (default),
         'traverse', or 'add' them as labels.
-      vocabulary: file of the labels.
+      vocabulary: file of the labels; of a folder, table or WebDataset their
+        names too.
       holdout_percent: data without splits: the part that is 'val'.
       task: 'detection' or 'segmentation' of a VOCdevkit that has both; default:
         what it has, masks where it has both.

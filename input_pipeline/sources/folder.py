@@ -34,8 +34,8 @@ class Source(labelled_files.LabelledFiles):
       holdout.
     holdout_percent: part of the images that is 'val', for a folder without
       splits; decided by each image's own path.
-    vocabulary: file of the labels; default: the class folders of 'train',
-      sorted.
+    vocabulary: file of the labels, or their names; default: the class folders
+      of 'train', sorted.
     hierarchy: file of child -> parent edges; default: the vocabulary's own.
     hierarchy_unlisted: what nodes outside the vocabulary mean: 'error',
       'traverse', or 'add' (ancestors become labels).
@@ -54,7 +54,7 @@ class Source(labelled_files.LabelledFiles):
     path: str,
     split: str = 'train',
     holdout_percent: holdout.Percent | None = None,
-    vocabulary: str | None = None,
+    vocabulary: str | Sequence[str] | None = None,
     hierarchy: str | None = None,
     hierarchy_unlisted: hierarchies.Unlisted = 'error',
     hierarchy_max_depth: Count | None = None,
@@ -66,21 +66,21 @@ class Source(labelled_files.LabelledFiles):
     root, train_root = _roots(path, split, holdout_percent is not None)
     classes = _class_folders(root)
     if vocabulary is not None:
-      labels = vocabularies.load(vocabulary)
+      labels = vocabularies.given(vocabulary)
     elif train_root is not None:
       names = _class_folders(train_root)
       if not names:
         raise ValueError(_nothing_found(train_root, names))
       labels = Vocabulary(tuple(names))
     else:
-      raise ValueError(
+      raise vocabularies.NotToldError(
         f'{path}: no sub-folder "train" to take the classes from; give the '
         f'option vocabulary'
       )
     paths, rows = [], []
     for name in classes:
       if name not in labels:
-        known = labels.origin or f'those of {train_root}'
+        known = labels.origin or f'those of {train_root or "vocabulary"}'
         raise ValueError(
           f'{os.path.join(root, name)}: folder {name!r} is not among the '
           f'{len(labels)} classes ({known})'

@@ -60,7 +60,8 @@ class Source(labelled_files.LabelledFiles):
       otherwise a second row of an image is an error.
     check_files: so many of the first images must exist at the start; a file
       missing later is a bad record.
-    vocabulary: file of the labels; default: those of the train rows, sorted.
+    vocabulary: file of the labels, or their names; default: those of the train
+      rows, sorted.
     hierarchy, hierarchy_unlisted, hierarchy_max_depth, fingerprint: as in the
       folder source.
 
@@ -82,7 +83,7 @@ class Source(labelled_files.LabelledFiles):
     holdout_percent: holdout.Percent | None = None,
     merge_rows: bool = False,
     check_files: Annotated[int, AtLeast(0)] = 100,
-    vocabulary: str | None = None,
+    vocabulary: str | Sequence[str] | None = None,
     hierarchy: str | None = None,
     hierarchy_unlisted: hierarchies.Unlisted = 'error',
     hierarchy_max_depth: Count | None = None,
@@ -98,7 +99,7 @@ class Source(labelled_files.LabelledFiles):
     columns = Columns(
       image_column, labels_column, split_column, label_separator
     )
-    labels = None if vocabulary is None else vocabularies.load(vocabulary)
+    labels = None if vocabulary is None else vocabularies.given(vocabulary)
     table = _Table(path, root, split, holdout_percent, merge_rows, labels)
     table.read(columns)
     labels, ids = table.resolve()
@@ -236,7 +237,7 @@ class _Table:
     if labels is None:
       train = [n for n, number in self.names.items() if number in self.in_train]
       if not train:
-        raise ValueError(
+        raise vocabularies.NotToldError(
           f'{self.path}: no train row has a label, so there is no vocabulary; '
           f'give the option vocabulary'
         )

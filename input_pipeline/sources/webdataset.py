@@ -14,7 +14,7 @@ import array
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -60,9 +60,9 @@ class Source(labelled_members.LabelledMembers):
       empty ones are dropped); None: the text is one label.
     holdout_percent: part of shards without splits that is 'val'; decided by
       each sample's own name.
-    vocabulary: file of the labels. A label is a name in it, or else a number:
-      a position. Default: the names of the split train, sorted; numbers in
-      their own order, from 0 on.
+    vocabulary: file of the labels, or their names. A label is one of them, or
+      else a number: a position. Default: the names of the split train, sorted;
+      numbers in their own order, from 0 on.
     hierarchy, hierarchy_unlisted, hierarchy_max_depth: as in the folder source.
 
   A sample without image or label, or whose label cannot be read, is a bad one.
@@ -82,7 +82,7 @@ class Source(labelled_members.LabelledMembers):
     label_key: _Name = 'label',
     label_separator: _Separator | None = None,
     holdout_percent: holdout.Percent | None = None,
-    vocabulary: str | None = None,
+    vocabulary: str | Sequence[str] | None = None,
     hierarchy: str | None = None,
     hierarchy_unlisted: hierarchies.Unlisted = 'error',
     hierarchy_max_depth: Count | None = None,
@@ -91,7 +91,7 @@ class Source(labelled_members.LabelledMembers):
     parts = _Parts(image_suffix, label_suffix, label_key, label_separator)
     if holdout_percent is not None:
       holdout.check_split(split)
-    labels = None if vocabulary is None else vocabularies.load(vocabulary)
+    labels = None if vocabulary is None else vocabularies.given(vocabulary)
     if holdout_percent is not None:
       shards = shard_names.find_undivided(path)
     else:
@@ -303,7 +303,7 @@ def _train_samples(path: str, parts: _Parts) -> _Samples:
   try:
     train = shard_names.find(path, 'train')
   except (ValueError, FileNotFoundError) as error:
-    raise ValueError(
+    raise vocabularies.NotToldError(
       f'{error}\nThe labels are those of the split train, unless the option '
       f'vocabulary gives them'
     ) from None
@@ -321,7 +321,9 @@ def _vocabulary(samples: _Samples) -> Vocabulary:
   """Names sorted; numbers in their own order, those between them too."""
   names = samples.names
   if not names:
-    raise ValueError('no sample has a label; give the option vocabulary')
+    raise vocabularies.NotToldError(
+      'no sample has a label; give the option vocabulary'
+    )
   if not all(map(_is_number, names)):
     return Vocabulary(tuple(sorted(names)))
   largest = max(map(int, names))

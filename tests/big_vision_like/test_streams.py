@@ -338,7 +338,7 @@ def test_the_plan_needs_no_data_of_a_stream_whose_classes_are_counted():
     ),
     (
       {'input.also.photos.num_classes': 8},
-      r'input\.also\.photos\.num_classes=8, but the training source has 7',
+      r'photos\.num_classes=8, but input\.also\.photos\.source has 7 classes',
     ),
     ({'task.class_multiple': 0}, 'class_multiple must be at least 1'),
   ],

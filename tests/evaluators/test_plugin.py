@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from big_vision_like.protocols import Prediction
 from evaluators.harness import building
 from tests.evaluators import harness
 
@@ -47,6 +48,41 @@ def test_own_evaluator(my_package, shape):
   expected = 100 * (power / power.sum(1, keepdims=True)).max(1).mean()
   assert figures == {'confidence': pytest.approx(expected, rel=1e-6)}
   assert building.check_result('own', figures) == figures
+
+
+PREDICTIONS = {
+  name: Prediction(lambda state, batch: {}, kind)
+  for name, kind in dict(
+    logits='classes', features='vectors', scenes='mask', detections='boxes'
+  ).items()
+}
+
+
+@pytest.mark.parametrize(
+  ('kind', 'asked', 'fitting'),
+  [
+    ('multilabel_map', 'features', "'classes'; the task's that do: logits"),
+    ('classification', 'detections', "'classes'; the task's that do: logits"),
+    ('semantic_segmentation', 'logits', "'mask'; the task's that do: scenes"),
+    ('knn', 'logits', "'vectors'; the task's that do: features"),
+    (
+      'coco_detection',
+      'logits',
+      "'boxes' or 'pose'; the task's that do: detections",
+    ),
+  ],
+)
+def test_a_prediction_that_cannot_be_scored(kind, asked, fitting):
+  entry = _entry(type=kind, predict_fn=asked)
+  if kind == 'knn':
+    entry['train'] = entry['data']
+  ctx = harness.context(3, name='own')
+  with pytest.raises(ValueError) as told:
+    building.from_config({'own': entry}, PREDICTIONS, lambda name: ctx)
+  assert str(told.value) == (
+    f'evals.own.predict_fn={asked!r} gives {PREDICTIONS[asked].kind!r}, but '
+    f'the evaluator scores {fitting}'
+  )
 
 
 @pytest.mark.parametrize(

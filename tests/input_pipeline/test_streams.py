@@ -259,6 +259,10 @@ def test_each_stream_has_its_own_labels_and_fraction():
     ({'source': dict(type='foldr')}, r"unknown source 'foldr'"),
     ({'source': {}}, r'input\.also\.other\.source: missing key "type"'),
     ({'ops': [dict(op='labls')]}, r'input\.also\.other\.ops\[0\]: unknown op'),
+    (
+      {'ops': [dict(op='boxes', max_boxes=3)]},
+      r'input\.also\.other\.source: record 0 has no boxes; it must be a data',
+    ),
     ({'fraction': 0.0}, r'input\.also\.other\.fraction=0'),
   ],
 )

@@ -1,5 +1,6 @@
 """A checkpoint knows its classes: names without the training data at hand."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -12,6 +13,8 @@ from big_vision_like.checkpoints import folders, reading
 from big_vision_like.config import settings
 from big_vision_like.inference import stored_model
 from configs import common
+from evaluators.harness import context, evaluation_set
+from input_pipeline import streams
 from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 from tools import export, predict
@@ -113,6 +116,73 @@ def test_evaluating_needs_no_training_data_and_compares_names(
   config.evals.val.data['path'] = str(tmp_path / 'others')
   with pytest.raises(ValueError, match=r"class 2 is 'zebu', but 'yak'"):
     evaluate.run(config, str(workdir))
+
+
+def figures_of(config, workdir, data):
+  config.evals.val.data['path'] = str(data)
+  labels = dict(op='labels', max_labels=1)
+  config.evals.map = dict(
+    type='multilabel_map',
+    data=config.evals.val.data,
+    ops=common.eval_ops(20, 16, labels),
+    batch_size=8,
+  )
+  return evaluate.run(config, str(workdir))
+
+
+def test_a_validation_split_alone_is_evaluated(trained, tmp_path, capsys):
+  """Its classes are the checkpoint's, and so is the length of an epoch."""
+  workdir, data = trained
+  whole = figures_of(config_of(data), workdir, data)
+  assert 'map/map@100_tail' in whole
+  shutil.copytree(data / 'val', tmp_path / 'data' / 'val')
+  shutil.copytree(folders.find(workdir), tmp_path / '1')
+  # Without the split the source refuses its path: a ValueError.
+  config = config_of(tmp_path / 'data')
+  config.total_steps, config.total_epochs = None, 3
+  capsys.readouterr()
+  figures = figures_of(config, tmp_path / '1', tmp_path / 'data')
+  out = capsys.readouterr().out
+  assert "evals.val.data tells no classes: the model's are taken" in out
+  assert 'going on without the training data: input.source: ' in out
+  assert "unknown split 'train'" in out
+  assert 'no training counts: no head, torso and tail figures' in out
+  assert not [name for name in figures if name.endswith(('_head', '_tail'))]
+  assert figures == {
+    name: whole[name] for name in whole if not name.endswith(('_head', '_tail'))
+  }
+
+
+@pytest.mark.parametrize(
+  ('known', 'found'),
+  [
+    (dict(num_examples=12), 12),
+    (dict(total_steps=30), 80),  # 30 steps of 8 are 3 epochs
+  ],
+)
+def test_the_length_of_an_epoch_without_the_data(known, found):
+  config = config_of(pathlib.Path('nowhere'))
+  config.total_steps, config.total_epochs = None, 3
+  meta = dict(config=json.loads(config.to_json()), **known)
+  source = functools.partial(streams.open_source, config)
+  assert evaluate._num_examples(config, meta, source) == found
+  meta['config'] |= dict(total_steps=30, total_epochs=None)
+  if 'num_examples' not in meta:
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+      evaluate._num_examples(config, meta, source)
+
+
+def test_a_model_without_names_gives_none_to_the_data(tmp_path):
+  write_images(tmp_path, NAMES)
+  shutil.rmtree(tmp_path / 'train')
+  data = dict(type='folder', path=str(tmp_path), split='val')
+  ops = common.eval_ops(20, 16, dict(op='single_label'))
+  for space in (LabelSpace.of_count(3), None):
+    ctx = context.EvalContext(
+      mesh=None, workdir=None, name='x', space=space or LabelSpace.of_count(2)
+    )
+    with pytest.raises(ValueError, match=r'evals\.x\.data: .*vocabulary'):
+      evaluation_set.EvalData(ctx, data, ops, 4, classes=space is not None)
 
 
 def test_an_old_checkpoint_knows_the_number_only(trained):

@@ -273,9 +273,17 @@ CASES = {
     ['CODE:c.optim.freeze = 5', '--workdir={work}'],
     ['optim.freeze=5', 'list of str'],
   ),
+  'an op that is a word': (
+    ["CODE:c.input.ops = ['decode']", '--workdir={work}'],
+    ["input.ops[0]: an op is a dict with the key 'op', got 'decode'"],
+  ),
+  'evaluating before the start': (
+    ['CODE:c.evals.fasteval.every_steps = -3', '--workdir={work}'],
+    ['evals.fasteval.every_steps must be a number of at least 0, got -3'],
+  ),
   'evaluating never': (
     ['CODE:c.evals.fasteval.every_steps = 0', '--workdir={work}'],
-    ['evals.fasteval', 'every_'],
+    ['evals.fasteval.every_steps=0 must be at least one step'],
   ),
   'an evaluator called train': (
     ['CODE:c.evals.train = c.evals.fasteval', '--workdir={work}'],

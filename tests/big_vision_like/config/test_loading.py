@@ -81,3 +81,31 @@ def test_the_program_plans_from_a_config_json(form, stored, command_line):
   )
   assert result['code'] == 0, result['err']
   assert re.search(r'^steps +9$', result['out'], re.M)
+
+
+@pytest.mark.parametrize(
+  ('line', 'told'),
+  [
+    ("c.mesh.data = 'all'", "mesh.data='all' must be -1 or int of at least 1"),
+    ("c.update({'mesh': {'model': 'x'}})", "mesh.model='x' must be -1 or int"),
+    (
+      "c.optim.momentum = 'abc'",
+      "key 'optim.momentum' must be float, got 'abc'",
+    ),
+    ('c.ckpt.dir = 5', "config key 'ckpt.dir' must be str, got 5"),
+    ('c.mesh = 5', "config key 'mesh' must be dict, got 5"),
+    (
+      "c.evals.fasteval.batch_size = 'x'",
+      "config key 'evals.fasteval.batch_size' must be int, got 'x'",
+    ),
+    ("c.seed + 'x'", 'does not load: {path}:4: TypeError: unsupported'),
+  ],
+)
+def test_a_value_of_a_wrong_type_names_the_whole_key(line, told, tmp_path):
+  path = tmp_path / 'config.py'
+  path.write_text(
+    'from configs import quickstart\ndef get_config():\n'
+    f"  c = quickstart.get_config('tiny')\n  {line}\n  return c\n"
+  )
+  with pytest.raises(ValueError, match=re.escape(told.format(path=path))):
+    loading.load(str(path), '--config')

@@ -30,6 +30,10 @@ def package(tmp_path, monkeypatch):
     'absent_name': 'from math import no_such_name\n',
     'deep': 'import some_package.absent_library\n',
     'empty': '',
+    'unfinished': 'x = 1\ndef f(:\n',
+    'raising': 'x = 1\nraise RuntimeError("no licence")\n',
+    'leaving': 'import sys\nsys.exit(3)\n',
+    'raising_deep': 'from some_package import raising\n',
   }.items():
     (folder / f'{name}.py').write_text(text)
   monkeypatch.syspath_prepend(str(tmp_path))
@@ -71,6 +75,23 @@ def package(tmp_path, monkeypatch):
     (
       'some_package.deep',
       r"inside .*named 'no_such_library' \(.*absent_library.py, line 2\)$",
+    ),
+    (
+      'some_package.unfinished',
+      r'the module does not load: .*/unfinished\.py:2: SyntaxError: '
+      r'invalid syntax$',
+    ),
+    (
+      'some_package.raising',
+      r'does not load: .*/raising\.py:2: RuntimeError: no licence$',
+    ),
+    (
+      'some_package.raising_deep',
+      r'does not load: .*/raising\.py:2: RuntimeError: no licence$',
+    ),
+    (
+      'some_package.leaving',
+      r'does not load: .*/leaving\.py:2: SystemExit: 3$',
     ),
     ('some_package.empty', 'module some_package.empty does not define'),
   ],

@@ -24,6 +24,27 @@ from tests.faults import trainers as faults
 pytestmark = pytest.mark.slow
 
 
+_FAILING = """
+import sys
+from multiprocessing import shared_memory
+from big_vision_like import program
+from big_vision_like.runtime import distributed
+from input_pipeline import workers
+workers.own(sys.argv[1])
+name = workers.owner() + 'batch'
+kept = shared_memory.SharedMemory(name=name, create=True, size=100)
+program._refuse(ValueError('x=1 must be 2'))
+"""
+
+
+def test_an_error_leaves_no_warning_of_shared_memory(tmp_path):
+  command = [sys.executable, '-c', _FAILING, str(tmp_path)]
+  done = subprocess.run(
+    command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+  )
+  assert (done.returncode, done.stderr) == (2, 'error: x=1 must be 2\n')
+
+
 @pytest.fixture(scope='module')
 def trainers():
   with faults.Trainers() as started:

@@ -244,6 +244,8 @@ MISTAKES = {
   ),
   'text': (dict(fraction='0.5'), r"fraction='0\.5' must be float in \(0"),
   'nan': (dict(fraction=math.nan), r'fraction=nan must be float in \(0, 1\]'),
+  'number': (5, r'subset must be a dict, got 5'),
+  'word': ('x', r"subset must be a dict, got 'x'"),
   'lonely seed': (dict(seed=3), 'seed: needs fraction or num_images'),
   'lonely unlabelled': (dict(unlabelled='keep'), 'unlabelled: needs labels'),
   'unlabelled': (dict(unlabelled='no', labels=['fruit']), 'drop, keep'),

@@ -431,7 +431,6 @@ def test_a_record_without_a_segmentation_is_a_bad_one():
   'specs,message',
   [
     ([*SEGMENTATION[:1], *SEGMENTATION[2:], SEGMENTATION[1]], 'comes before'),
-    ([DETECTION[-1], DETECTION[2]], "'boxes' .* must come after"),
     ([DETECTION[0], DETECTION[1]], 'size of .image. follows the input'),
     ([dict(op='pad', size=3)], 'no image passes the ops: .* larger than'),
   ],
@@ -440,6 +439,11 @@ def test_chains_in_a_wrong_order_are_refused_at_the_start(specs, message):
   ops = pipeline.build_ops(specs, ListSource())
   with pytest.raises(ValueError, match=message):
     pipeline.example_spec(ops)
+
+
+def test_boxes_are_padded_after_all_that_moves_them():
+  with pytest.raises(ValueError, match=r'ops\[1\] .* moves boxes, which .*'):
+    pipeline.build_ops([DETECTION[-1], DETECTION[2]], ListSource())
 
 
 def test_chains_for_large_images_need_no_small_ones():

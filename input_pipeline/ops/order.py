@@ -1,0 +1,87 @@
+"""Mistakes in the order of a chain that its ops' own words tell.
+
+Walked forwards, from the record on: whether the image is decoded yet, which
+fields `keep` has dropped, whether boxes are padded already. An op that does not
+say what it reads and makes (declared.py) may do anything: behind it nothing is
+known, and nothing is refused.
+"""
+
+from collections.abc import Callable, Sequence
+
+from big_vision_like.protocols import Op
+from input_pipeline.ops import chains
+from input_pipeline.ops.declared import Declared
+
+Placed = tuple[str, Op]  # config key of an op, and the op
+
+
+def check(ops: Sequence[Placed], encoded: Callable[[], bool]) -> None:
+  """Refuses a chain that no record passes.
+
+  Args:
+    ops: of the chain, before any are fused.
+    encoded: whether the records hold encoded images; asked only where no op
+      decodes them in time.
+
+  Raises:
+    ValueError: naming the op that is out of order.
+  """
+  _check_decoded(ops, encoded)
+  _check_kept(ops)
+  _check_padded(ops)
+
+
+def _check_decoded(ops: Sequence[Placed], encoded: Callable[[], bool]) -> None:
+  """The first op that computes with pixels finds them decoded."""
+  for where, op in ops:
+    if not chains.declared(op):
+      return
+    if isinstance(op, Declared) and 'image' in op.reads and op.needs_pixels:
+      if encoded():
+        raise ValueError(
+          f"{where} works on pixels, but the images are encoded: put 'decode' "
+          'before it'
+        )
+      return
+    if 'image' in op.makes:
+      return
+
+
+def _check_kept(ops: Sequence[Placed]) -> None:
+  """No op reads what a `keep` before it drops."""
+  kept: set[str] | None = None  # None: all that a record has
+  keeper = ''
+  for where, op in ops:
+    if not chains.declared(op):
+      kept = None
+      continue
+    if kept is not None:
+      does_without = op.does_without if isinstance(op, Declared) else ()
+      missing = sorted({*op.reads} - kept - {*does_without, 'key'})
+      if missing:
+        raise ValueError(
+          f'{where} reads {", ".join(map(repr, missing))}, which {keeper} '
+          f'drops; name {"it" if len(missing) == 1 else "them"} in its fields'
+        )
+      kept |= {*op.makes}
+    if isinstance(op, Declared) and op.keeps_only is not None:
+      kept, keeper = {*op.keeps_only}, where
+
+
+def _check_padded(ops: Sequence[Placed]) -> None:
+  """Boxes are padded after all ops that move them."""
+  padder = ''
+  for where, op in ops:
+    if not chains.declared(op):
+      return
+    if not isinstance(op, Declared):
+      continue
+    if padder and op.moves_targets:
+      raise ValueError(
+        f'{where} moves boxes, which {padder} has padded to their final form: '
+        'put the op that pads them after all that resize, crop or flip'
+      )
+    if {'boxes', 'box_mask'} <= {*op.makes}:
+      padder = where
+    if op.keeps_only is not None and 'boxes' not in op.keeps_only:
+      padder = ''
