@@ -45,8 +45,9 @@ def image_numbers(source: Any) -> np.ndarray:
   Of detections with equal scores COCO's program takes those of the image with
   the lower number first.
   """
+  positions = np.arange(len(source))
   known = source.image_ids() if isinstance(source, WithImageIds) else None
-  return np.arange(len(source)) if known is None else np.asarray(known)
+  return positions if known is None else np.asarray(known)
 
 
 def check_any(source: Any, where: str) -> None:
