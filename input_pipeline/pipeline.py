@@ -11,7 +11,6 @@ the order and the looks of all others stay, it is counted and listed by key, and
 the run stops above `max_bad_fraction`.
 """
 
-import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,11 +32,11 @@ from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import canvas, chains
+from input_pipeline.ops import order as order_of_ops
 from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
 _ENDLESS = 2**40  # steps
-_LOOKED_AT = 8  # records
 _EVALUATION_PREFETCH = 2  # batches held ready by this process or each worker
 
 
@@ -148,16 +147,7 @@ def build_ops(
 ) -> list[Op]:
   """The op chain for a source; names and options are checked here."""
   context = OpContext.of_space(LabelSpace.of_source(source), where)
-  return example_ops.build(specs, context, encoded=lambda: _encoded(source))
-
-
-def _encoded(source: Source) -> bool:
-  """Whether its first readable record holds an encoded image."""
-  for index in range(min(len(source), _LOOKED_AT)):
-    with contextlib.suppress(BadExample):
-      image = source[index].get('image')
-      return isinstance(image, bytes | bytearray | memoryview)
-  return False
+  return example_ops.build(specs, context)
 
 
 class TrainIterator:
@@ -360,6 +350,7 @@ class _Load:
     self._source = source
     self._ops = ops
     self._needed, self._finished = chains.needed(ops), chains.finished(ops)
+    self._before_decoding = order_of_ops.before_decoding(ops)
     self._spec = spec
     self._seed = seed
     self._strict = strict
@@ -402,6 +393,8 @@ class _Load:
       example = chains.only(self._source[index], self._needed)
       if 'key' not in example:
         example['key'] = self._source.key(index)
+      if self._before_decoding and isinstance(example.get('image'), bytes):
+        raise ValueError(self._before_decoding)
       example = select(apply(self._ops, example, rng), self._finished)
     except BadExample as bad:
       if self._strict:

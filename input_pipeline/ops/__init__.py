@@ -50,8 +50,6 @@ OPS = {
 def build(
   specs: Iterable[Mapping[str, Any]],
   context: OpContext,
-  *,
-  encoded: Callable[[], bool] = lambda: False,
 ) -> list[Op]:
   """Builds the ops of a config list, `[dict(op='resize', size=340), ...]`.
 
@@ -61,7 +59,6 @@ def build(
   Args:
     specs: one mapping an op: its name under 'op', the rest are its options.
     context: labels, hierarchy and the config key for messages.
-    encoded: see `order.check`; where no data are at hand, nobody knows.
 
   Returns:
     Callables (example, rng) -> example, picklable.
@@ -84,8 +81,10 @@ def build(
     plugins.check_kwargs(where, op_class, options)
     op = op_class(dataclasses.replace(context, where=where), **options)
     chains.check(op, where)
+    if isinstance(op, Declared):
+      op.where = where
     placed.append((where, op))
-  order.check(placed, encoded)
+  order.check(placed)
   return fused.fuse([op for _, op in placed])
 
 

@@ -22,6 +22,7 @@ class Declared:
     moves_targets: boxes, keypoints and masks follow what it does to the image.
     does_without: fields of `reads` that records may lack.
     keeps_only: the fields that it leaves of an example; None: all of them.
+    where: its config key, once it is built as part of a chain.
   """
 
   reads: frozenset[str] = frozenset()
@@ -32,6 +33,7 @@ class Declared:
   moves_targets: ClassVar[bool] = False
   does_without: ClassVar[frozenset[str]] = frozenset()
   keeps_only: Collection[str] | None = None
+  where: str = ''
 
   def size_after(self, height: int, width: int) -> tuple[int, int] | None:
     """(height, width) that it makes of an image; None: known only from it."""

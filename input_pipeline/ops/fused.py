@@ -71,6 +71,7 @@ def fuse(ops: list) -> list:
       crop = rest.pop(0) if isinstance(rest[0], Crop) else None
       flip = rest.pop(0) if rest and isinstance(rest[0], RandomFlip) else None
       if crop or flip:
-        op = ResizedWindow(op, crop, flip)
+        where, op = op.where, ResizedWindow(op, crop, flip)
+        op.where = where
     fused.append(op)
   return fused

@@ -1,12 +1,12 @@
 """Mistakes in the order of a chain that its ops' own words tell.
 
-Walked forwards, from the record on: whether the image is decoded yet, which
-fields `keep` has dropped, whether boxes are padded already. An op that does not
-say what it reads and makes (declared.py) may do anything: behind it nothing is
-known, and nothing is refused.
+Walked forwards, from the record on: which fields `keep` has dropped, whether
+boxes are padded already, and, of records whose image is encoded, whether it is
+decoded yet. An op that does not say what it reads and makes (declared.py) may
+do anything: behind it nothing is known, and nothing is refused.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from big_vision_like.protocols import Op
 from input_pipeline.ops import chains
@@ -15,36 +15,36 @@ from input_pipeline.ops.declared import Declared
 Placed = tuple[str, Op]  # config key of an op, and the op
 
 
-def check(ops: Sequence[Placed], encoded: Callable[[], bool]) -> None:
+def check(ops: Sequence[Placed]) -> None:
   """Refuses a chain that no record passes.
 
   Args:
     ops: of the chain, before any are fused.
-    encoded: whether the records hold encoded images; asked only where no op
-      decodes them in time.
 
   Raises:
     ValueError: naming the op that is out of order.
   """
-  _check_decoded(ops, encoded)
   _check_kept(ops)
   _check_padded(ops)
 
 
-def _check_decoded(ops: Sequence[Placed], encoded: Callable[[], bool]) -> None:
-  """The first op that computes with pixels finds them decoded."""
-  for where, op in ops:
+def before_decoding(ops: Sequence[Op]) -> str | None:
+  """What is wrong with a chain for encoded images; None: nothing.
+
+  That is the first op that computes with pixels, where nothing decodes them
+  before. Whether images are encoded their records say.
+  """
+  for op in ops:
     if not chains.declared(op):
-      return
+      return None
     if isinstance(op, Declared) and 'image' in op.reads and op.needs_pixels:
-      if encoded():
-        raise ValueError(
-          f"{where} works on pixels, but the images are encoded: put 'decode' "
-          'before it'
-        )
-      return
+      return (
+        f"{op.where} works on pixels, but the images are encoded: put 'decode' "
+        'before it'
+      )
     if 'image' in op.makes:
-      return
+      return None
+  return None
 
 
 def _check_kept(ops: Sequence[Placed]) -> None:
