@@ -4,6 +4,7 @@ import json
 import pathlib
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from big_vision_like.checkpoints import folders
@@ -26,7 +27,9 @@ class Run:
     self.workdir = folder / 'w'
     self.ledger = folder / 'ledger.jsonl'
 
-  def start(self, *args: str, **options: Any) -> Trainer:
+  def start(
+    self, *args: str, inject: Sequence[Sequence[Any]] = (), **options: Any
+  ) -> Trainer:
     """The same command each time, but for `args`."""
     return self._field.trainers.start(
       [
@@ -36,6 +39,7 @@ class Run:
         *args,
       ],
       self.folder / 'out',
+      inject=[('no_plot',), *inject],
       **{'ledger': self.ledger, **options},
     )
 

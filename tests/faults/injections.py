@@ -152,3 +152,10 @@ def as_nobody() -> None:
   if os.geteuid() == 0:
     os.setegid(_NOBODY)
     os.seteuid(_NOBODY)
+
+
+def no_plot() -> None:
+  """Nobody looks at the curves, which take half a second to draw."""
+  from big_vision_like.pages import metrics_plot
+
+  metrics_plot.plot = lambda *args, **options: None

@@ -14,6 +14,7 @@ _TIMEOUT_S, _MORE_S = 10, 30
 
 def trial(field: Field, number: int, rng: random.Random) -> str:
   run = field.run(f'f19-{number}')
+  run.change(evals={})
   world = run.start_several(
     2,
     '--config.total_steps=100000',

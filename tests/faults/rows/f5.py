@@ -13,6 +13,7 @@ from tests.faults.rows import Row
 
 def trial(field: Field, number: int, rng: random.Random) -> str:
   run = field.run(f'f5-{number}')
+  run.change(evals={})
   asked, step = rng.randrange(2), rng.randrange(1, 40)
   world = run.start_several(2, '--config.total_steps=100000')
   deadline = time.monotonic() + 120
