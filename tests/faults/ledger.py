@@ -1,8 +1,8 @@
 """What a run computed, step by step, and the comparison with an oracle's.
 
 One JSON line a step: the loss as the hexadecimal of its bits, the indices of
-the records, a hash of the batch, every few steps one of all parameters. Lines
-of a resumed run follow those of the killed one; a step may stand in it twice.
+the records, hashes of the batch and of all parameters after the step. Lines of
+a resumed run follow those of the killed one; a step may stand in it twice.
 Before the first of each start stands {'from': step, 'params': hash}. One of
 several processes writes the indices of its part, and no hash of the batch.
 """
@@ -15,8 +15,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-
-_HASH_EVERY = 4
 
 
 def record(path: pathlib.Path) -> None:
@@ -41,8 +39,7 @@ def record(path: pathlib.Path) -> None:
         told['batch'] = digest(batch)
       state, metrics = step(state, batch)
       told['loss'] = np.float32(metrics['loss']).tobytes().hex()
-      if number % _HASH_EVERY == 0:
-        told['params'] = digest(state.params)
+      told['params'] = digest(state.params)
       _append(path, told)
       return state, metrics
 
