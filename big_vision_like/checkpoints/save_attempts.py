@@ -53,6 +53,8 @@ class SaveAttempts:
 
     That of the one before, too, which does not keep this one from starting.
     """
+    if step == self._step and self._retry_at is None:
+      return  # is under way or done, as where the best is saved that was due
     try:
       self._ckpt.settle()
     except Exception as error:

@@ -96,7 +96,7 @@ class Run:
 
   def finish(
     self, *args: str, oracle: 'Run | None' = None, **options: Any
-  ) -> None:
+  ) -> Trainer:
     """The same command again: to the end, and all as in the oracle's ledger."""
     oracle = oracle or self._field.oracle
     run = self.start(*args, **options)
@@ -104,6 +104,7 @@ class Run:
     different = ledger.differences(oracle.ledger, self.ledger)
     assert not different, '\n'.join(different[:3])
     assert self.saved() == oracle.last_step()
+    return run
 
   def wait_for_step(self, trainer: Trainer, step: int) -> None:
     """Until it has computed so many steps, or has ended."""

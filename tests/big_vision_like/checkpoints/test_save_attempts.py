@@ -130,6 +130,14 @@ def test_a_failure_is_of_its_own_step_and_the_next_save_is_made(
   saves.wait()
 
 
+def test_what_is_under_way_is_not_waited_for(tmp_path):
+  ckpt, saves = made(tmp_path, None)
+  saves.save(4, None, {})
+  ckpt.settle = lambda: pytest.fail('waits')
+  saves.save(4, None, {})
+  assert ckpt.steps() == [3, 4]
+
+
 def test_what_is_tried_again_is_not_begun_anew_at_every_log(tmp_path, at_once):
   ckpt, saves = made(tmp_path, ValueError(FULL))
   saves.save(4, None, {})

@@ -144,5 +144,5 @@ ROW = Row(
   'one line with path and key within 10 s, before anything is compiled; exit 2',
   trial,
   trials=len(_CASES),
-  per_commit=0,
+  per_commit=3,
 )
