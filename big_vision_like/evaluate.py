@@ -229,7 +229,10 @@ def _shown(result: dict[str, float]) -> list[str]:
 
 
 def run(
-  config: Config, workdir: str, path: str | None = None
+  config: Config,
+  workdir: str,
+  path: str | None = None,
+  stop_here: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
   """The evaluation mode: all evaluators on the newest checkpoint.
 
@@ -241,6 +244,7 @@ def run(
     config: model, data and evaluators.
     workdir: folder of the run.
     path: another workdir or checkpoint to evaluate; 'best': that of this one.
+    stop_here: see `EvalContext`.
 
   Returns:
     '<name>/<metric>' -> figure.
@@ -259,7 +263,7 @@ def run(
   if path == folders.BEST:
     path = f'{workdir}/{path}'
   with hold(path or workdir, flag, console, later=True) as held:
-    return _run_on(held, flag, config, workdir, console)
+    return _run_on(held, flag, config, workdir, console, stop_here)
 
 
 def hold(
@@ -281,6 +285,7 @@ def _run_on(
   config: Config,
   workdir: str,
   console: writers.Console,
+  stop_here: Callable[[], None],
 ) -> dict[str, float]:
   """All evaluators on the checkpoint of a step."""
   found = held.path
@@ -304,7 +309,9 @@ def _run_on(
     spaces=spaces,
     num_examples=_num_examples(config, meta, train_source),
   )
-  evals = from_config(exp, workdir, train_source, meta.get('classes'))
+  evals = from_config(
+    exp, workdir, train_source, meta.get('classes'), stop_here
+  )
   ckpt = manager.Checkpointer(workdir, read_only=True, folder=found.parent)
   step = int(found.name)
   with held.proving():

@@ -73,8 +73,12 @@ def main(argv: list[str]) -> None:
     from big_vision_like import evaluate
     from big_vision_like.runtime import preemption
 
-    with preemption.Guard() as guard, guard.interruptible():
-      evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
+    with (
+      preemption.Guard() as guard,
+      guard.interruptible(),
+      guard.nothing_to_lose('the evaluation'),
+    ):
+      evaluate.run(CONFIG.value, workdir, CHECKPOINT.value, guard.stop_here)
   else:
     from big_vision_like import train
 

@@ -104,9 +104,10 @@ def _loop(
     exp.config,
     exp.abstract_state,
     run.ckpt,
-    run.data.key,
+    run.data,
     console,
     saves.finish,
+    run.workdir,
   )
 
   def save(step: int) -> None:

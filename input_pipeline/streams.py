@@ -141,10 +141,20 @@ def _by_stream(text: str) -> dict[str, str]:
 
 
 class Batches:
-  """Endless host batches of all streams; see the module docstring."""
+  """Endless host batches of all streams; see the module docstring.
 
-  def __init__(self, iterators: Mapping[str, pipeline.TrainIterator]):
+  Args:
+    iterators: of each stream.
+    again: step -> its batch, read anew.
+  """
+
+  def __init__(
+    self,
+    iterators: Mapping[str, pipeline.TrainIterator],
+    again: Callable[[int], dict[str, np.ndarray]],
+  ):
     self._iterators = iterators
+    self.again = again
 
   def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
     return self
@@ -186,23 +196,35 @@ def train(
     start_step: number of batches to skip, at no cost.
     part: global batch size -> (index, number) of the part that is read here.
   """
-  iterators = {}
-  for name, stream in streams.items():
-    section, main = stream.section, config.input
-    index, count = part(section.batch_size)
-    workers = section.workers
-    iterators[name] = pipeline.train(
-      stream.source,
-      stream.ops,
-      batch_size=section.batch_size,
-      seed=stream_names.seed_of(config.seed, name),
-      start_step=start_step,
-      workers=main.workers if workers is None else workers,
-      threads=main.threads,
-      prefetch=main.prefetch,
-      max_bad_fraction=section.max_bad_fraction,
-      process_index=index,
-      process_count=count,
-      stream=name,
-    )
-  return Batches(iterators)
+  main = config.input
+
+  def open_at(step: int, again: bool = False) -> Batches:
+    iterators = {}
+    for name, stream in streams.items():
+      section = stream.section
+      index, count = part(section.batch_size)
+      workers = main.workers if section.workers is None else section.workers
+      iterators[name] = pipeline.train(
+        stream.source,
+        stream.ops,
+        batch_size=section.batch_size,
+        seed=stream_names.seed_of(config.seed, name),
+        start_step=step,
+        workers=0 if again else workers,
+        threads=main.threads,
+        prefetch=1 if again else main.prefetch,
+        max_bad_fraction=1.0 if again else section.max_bad_fraction,
+        process_index=index,
+        process_count=count,
+        stream=name,
+      )
+    return Batches(iterators, read_again)
+
+  def read_again(step: int) -> dict[str, np.ndarray]:
+    batches = open_at(step - 1, again=True)
+    try:
+      return next(batches)
+    finally:
+      batches.close()
+
+  return open_at(start_step)

@@ -89,7 +89,7 @@ class Checkpointer:
     self.check()
     if step in self._manager.all_steps():
       return
-    self._manager.wait_until_finished()  # the manifest is of one save
+    self.settle()  # the manifest is of one save
     self._saving = step
     if self._keeper is not None:
       self._keeper.expect(step)
@@ -130,10 +130,14 @@ class Checkpointer:
     if self._keeper is not None:
       self._keeper.start()
 
-  def wait(self) -> None:
-    """Blocks until the save under way is complete; raises if it failed."""
+  def settle(self) -> None:
+    """Blocks until no save is under way; raises if it failed."""
     self._manager.wait_until_finished()
     self._manager.check_for_errors()
+
+  def wait(self) -> None:
+    """As `settle`, and until what is not kept is deleted."""
+    self.settle()
     if self._keeper is not None:
       self._keeper.finish()
 

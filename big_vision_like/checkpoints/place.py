@@ -30,6 +30,19 @@ def settle(
       are there, or it cannot be reached.
   """
   workdir = pathlib.Path(workdir).absolute()
+  try:
+    return _settled(workdir, directory, fresh)
+  except OSError as error:
+    key = '--workdir' if directory is None else 'ckpt.dir'
+    raise ValueError(
+      f'{key}={directory or str(workdir)!r}: checkpoints cannot be kept there: '
+      f'{error.strerror or error}: {error.filename}'
+    ) from error
+
+
+def _settled(
+  workdir: pathlib.Path, directory: str | None, fresh: bool
+) -> pathlib.Path:
   pointer = workdir / folders.POINTER
   before = folders.of_workdir(workdir)
   if directory is None:

@@ -44,21 +44,30 @@ class SaveAttempts:
     self._say = say
     self._max_failed = max_failed
     self._step: int | None = None  # of the last save that was begun
-    self._retry_at: float | None = None
+    self._retry_at: float | None = None  # None: nothing failed, or it is tried
     self.failed = 0  # in a row
     self.total_failed = 0
 
   def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
-    """Starts a save in the background; a failure is noted, see `check`."""
+    """Starts a save in the background; a failure is noted, see `check`.
+
+    That of the one before, too, which does not keep this one from starting.
+    """
+    if step == self._step and self._retry_at is None:
+      return  # is under way or done, as where the best is saved that was due
+    try:
+      self._ckpt.settle()
+    except Exception as error:
+      self._note(error)
     self._settle()
-    self._step = step
+    self._step, self._retry_at = step, None
     try:
       self._ckpt.save(step, state, meta)
     except Exception as error:
       self._note(error)
 
   def check(self) -> bool:
-    """Whether a save that failed should be tried again now, of any step.
+    """Whether to try again now, at any step, what failed and is not under way.
 
     Raises:
       SaveFailed: too many in a row.
@@ -103,10 +112,9 @@ class SaveAttempts:
       self._note(error)
       return
     done = self._step is not None and self._step in self._ckpt.steps()
-    if done and self._retry_at is not None:
+    if done and self.failed:
       self._say(f'saving works again: step {self._step} is saved')
-    if done:
-      self._retry_at, self.failed = None, 0
+      self.failed = 0
 
   def _note(self, error: Exception) -> None:
     reason = _reason(error)

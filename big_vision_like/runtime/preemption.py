@@ -2,10 +2,11 @@
 
 The first signal is noted and the loop acts on it between two steps; inside
 `interruptible` (an evaluation, which changes nothing) it raises at once, and
-while there is `nothing_to_lose` (before the first step is done) the process
-ends soon even from within a compiler. Schedulers and terminals send several
-signals for one: those of two seconds count as one. A later one ends the process
-at once, with a code that tells whether anything was saved.
+while there is `nothing_to_lose` (before the first step is done, in a mode that
+only evaluates) the process ends soon even from within a compiler. Schedulers
+and terminals send several signals for one: those of two seconds count as one. A
+later one ends the process at once, with a code that tells whether anything was
+saved.
 
 With several processes a signal to one stops all of them at the same place. The
 loop of each counts the places where it may stop: before every step, before
@@ -61,7 +62,7 @@ class Guard:
     self.requested = False
     self.saved = False
     self._interruptible = False
-    self._nothing_to_lose = False
+    self._nothing_to_lose = ''  # what is not yet done then
     self._old: dict[int, object] = {}
     self._agreement = _Agreement(self) if jax.process_count() > 1 else None
     self._wake: tuple[socket.socket, socket.socket] | None = None
@@ -129,20 +130,20 @@ class Guard:
       self._interruptible = False
 
   @contextmanager
-  def nothing_to_lose(self) -> Iterator[None]:
-    """Inside, a signal ends the run soon: a step that is not yet done is lost.
+  def nothing_to_lose(self, what: str = 'the first step') -> Iterator[None]:
+    """Inside, a signal ends the run soon: what is not yet done is lost.
 
     Of one process: several could be left waiting for each other.
     """
     if self._agreement:
       yield
       return
-    self._nothing_to_lose = True
+    self._nothing_to_lose = what
     try:
       with self.interruptible():
         yield
     finally:
-      self._nothing_to_lose = False
+      self._nothing_to_lose = ''
 
   def _handle(self, number: int, frame: FrameType | None) -> None:
     self.requested = True
@@ -153,8 +154,8 @@ class Guard:
   def _why(self) -> str:
     if not self._nothing_to_lose:
       return 'asked to stop'
-    what = 'all was saved before' if self.saved else 'nothing to save'
-    return f'asked to stop before the first step was done: {what}'
+    left = 'all was saved before' if self.saved else 'nothing to save'
+    return f'asked to stop before {self._nothing_to_lose} was done: {left}'
 
   def _listen(self) -> None:
     """Hears signals while the main thread is inside a library."""

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from big_vision_like import evaluate, train
+from big_vision_like import evaluate, recovery, train
 from big_vision_like.checkpoints import folders, manager, reading
 from big_vision_like.runtime import writers
 from input_pipeline import pipeline
@@ -137,6 +137,10 @@ def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
   assert str(ids[step - 1]) in str(error.value)
   saved = manager.Checkpointer(str(tmp_path), read_only=True).steps()
   assert all(s < step for s in saved)
+  with np.load(recovery.batch_file(str(tmp_path), step)) as kept:
+    assert kept['_id'].tolist() == ids[step - 1]
+    assert kept['image'].shape == (8, 16, 16, 3)
+    assert f'\n  {kept["_key"][0]}\n' in str(error.value)
 
 
 @pytest.fixture(scope='module')

@@ -31,9 +31,9 @@ _END = '<!-- tests.faults: end -->'
 
 def run(
   row: matrix.Row, field: Field, first: int, trials: int, seed: int
-) -> int:
-  """Does the trials of a row; returns how many held."""
-  held = 0
+) -> tuple[int, int]:
+  """Does the trials of a row; returns how many (held, were possible)."""
+  held, possible = 0, trials
   for number in range(first, first + trials):
     begun = time.monotonic()
     try:
@@ -43,9 +43,12 @@ def run(
       held, verdict = held + 1, 'held'
     except AssertionError as error:
       note, verdict = str(error), 'BROKEN'
+    except matrix.Impossible as error:
+      note, verdict = str(error), 'not possible'
+      possible -= 1
     seconds = time.monotonic() - begun
     print(f'{row.id} {number}: {verdict} ({seconds:.1f} s) {note}', flush=True)
-  return held
+  return held, possible
 
 
 def line(row: matrix.Row, held: int, trials: int, seed: int) -> str:
@@ -104,9 +107,9 @@ def main() -> int:
     for name in names:
       row = known[name]
       trials = row.trials if args.trials is None else args.trials
-      held = run(row, field, args.first, trials, args.seed)
-      all_held &= held == trials
-      lines[name] = line(row, held, trials, args.seed)
+      held, possible = run(row, field, args.first, trials, args.seed)
+      all_held &= held == possible
+      lines[name] = line(row, held, possible, args.seed)
       print(lines[name], flush=True)
   if args.write:
     write(lines)

@@ -1,14 +1,16 @@
 """Where trials are done: a small config, its undisturbed run, folders."""
 
+import json
 import pathlib
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from big_vision_like.checkpoints import folders
 from tests import tiny
 from tests.faults import ledger
-from tests.faults.trainers import Trainer, Trainers
+from tests.faults.trainers import Trainer, Trainers, free_port
 
 STEPS, EVERY = 24, 4
 _TIMEOUT_S = 120.0
@@ -19,18 +21,68 @@ class Run:
 
   def __init__(self, field: 'Field', folder: pathlib.Path):
     self._field = field
+    self.config = field.config
+    self._trust: list[str] = []
     self.folder = folder
     self.workdir = folder / 'w'
     self.ledger = folder / 'ledger.jsonl'
 
-  def start(self, *args: str, **options: Any) -> Trainer:
+  def start(
+    self, *args: str, inject: Sequence[Sequence[Any]] = (), **options: Any
+  ) -> Trainer:
     """The same command each time, but for `args`."""
     return self._field.trainers.start(
-      [f'--config={self._field.config}', f'--workdir={self.workdir}', *args],
+      [
+        f'--config={self.config}',
+        f'--workdir={self.workdir}',
+        *self._trust,
+        *args,
+      ],
       self.folder / 'out',
-      ledger=self.ledger,
-      **options,
+      inject=[('no_plot',), *inject],
+      **{'ledger': self.ledger, **options},
     )
+
+  def start_several(
+    self, num: int, *args: str, **options: Any
+  ) -> list[Trainer]:
+    """As `start`, in several processes; each has a ledger of its own."""
+    world = [f'--coordinator=127.0.0.1:{free_port()}', f'--num_processes={num}']
+    return [
+      self._field.trainers.start(
+        [
+          f'--config={self.config}',
+          f'--workdir={self.workdir}',
+          *self._trust,
+          *world,
+          f'--process_id={i}',
+          *args,
+        ],
+        self.folder / f'out{i}',
+        ledger=self.ledger_of(i),
+        **options,
+      )
+      for i in range(num)
+    ]
+
+  def ledger_of(self, process: int) -> pathlib.Path:
+    return self.folder / f'ledger{process}.jsonl'
+
+  def change(self, **changes: Any) -> None:
+    """Its config is another from here on: values by dotted key.
+
+    It may name fixtures of the tests.
+    """
+    self._trust = ['--trust']
+    content = json.loads(self._field.config.read_text())
+    for name, value in changes.items():
+      *parents, key = name.split('.')
+      section = content
+      for parent in parents:
+        section = section[parent]
+      section[key] = value
+    self.config = self.folder / 'config.json'
+    self.config.write_text(json.dumps(content))
 
   def saved(self) -> int:
     """The step of the newest whole checkpoint; 0: there is none."""
@@ -42,13 +94,24 @@ class Run:
   def last_step(self) -> int:
     return max((line['step'] for line in ledger.read(self.ledger)), default=0)
 
-  def finish(self, *args: str) -> None:
+  def finish(
+    self, *args: str, oracle: 'Run | None' = None, **options: Any
+  ) -> Trainer:
     """The same command again: to the end, and all as in the oracle's ledger."""
-    run = self.start(*args)
+    oracle = oracle or self._field.oracle
+    run = self.start(*args, **options)
     assert run.wait(_TIMEOUT_S) == 0, run.output()[-3000:]
-    different = ledger.differences(self._field.oracle.ledger, self.ledger)
+    different = ledger.differences(oracle.ledger, self.ledger)
     assert not different, '\n'.join(different[:3])
-    assert self.saved() == STEPS
+    assert self.saved() == oracle.last_step()
+    return run
+
+  def wait_for_step(self, trainer: Trainer, step: int) -> None:
+    """Until it has computed so many steps, or has ended."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while self.last_step() < step and trainer.poll() is None:
+      assert time.monotonic() < deadline, trainer.output()[-3000:]
+      time.sleep(0.002)
 
 
 class Field:
@@ -63,6 +126,7 @@ class Field:
     config.ckpt.every_steps = EVERY
     config.evals.fasteval.every_steps = 2 * EVERY
     self.config.write_text(config.to_json())
+    self._others: dict[str, Run] = {}
     self.oracle = self.run('oracle')
     trainer = self.oracle.start()
     assert trainer.wait(_TIMEOUT_S) == 0, trainer.output()
@@ -74,6 +138,18 @@ class Field:
     folder.mkdir()
     return Run(self, folder)
 
+  def undisturbed(
+    self, name: str, changes: dict[str, Any], **options: Any
+  ) -> Run:
+    """A whole run of a changed config; the first of a name is kept."""
+    if name not in self._others:
+      run = self.run(f'oracle-{name}')
+      run.change(**changes)
+      trainer = run.start(**options)
+      assert trainer.wait(_TIMEOUT_S) == 0, trainer.output()[-3000:]
+      self._others[name] = run
+    return self._others[name]
+
   def moment(self, rng: random.Random, run: Run, trainer: Trainer) -> str:
     """Waits until some moment of the run, in its beginning or at a step."""
     step = rng.randrange(-3, STEPS)
@@ -81,10 +157,12 @@ class Field:
       seconds = rng.uniform(0, 1.5)
       time.sleep(seconds)
       return f'{seconds:.2f} s after the start'
-    deadline = time.monotonic() + _TIMEOUT_S
-    while run.last_step() < step and trainer.poll() is None:
-      assert time.monotonic() < deadline, trainer.output()[-3000:]
-      time.sleep(0.002)
+    run.wait_for_step(trainer, step)
     milliseconds = rng.uniform(0, 60)
     time.sleep(milliseconds / 1000)
     return f'{milliseconds:.0f} ms after step {step}'
+
+
+def checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of whole ones, the newest first."""
+  return folders.by_step(workdir / folders.FOLDER)

@@ -1,10 +1,13 @@
 """What a run computed, step by step, and the comparison with an oracle's.
 
 One JSON line a step: the loss as the hexadecimal of its bits, the indices of
-the records, every few steps a hash of all parameters. Lines of a resumed run
-follow those of the killed one; a step may stand in it twice.
+the records, hashes of the batch and of all parameters after the step. Lines of
+a resumed run follow those of the killed one; a step may stand in it twice.
+Before the first of each start stands {'from': step, 'params': hash}. One of
+several processes writes the indices of its part, and no hash of the batch.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,8 +15,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-
-_HASH_EVERY = 4
 
 
 def record(path: pathlib.Path) -> None:
@@ -25,11 +26,21 @@ def record(path: pathlib.Path) -> None:
   def recorded(*args: Any, **options: Any) -> Any:
     exp = build(*args, **options)
     step = exp.train_step
+    number: int | None = None  # the state's stands still once it is frozen
 
     def train_step(state: Any, batch: Any) -> Any:
-      ids = np.asarray(batch['_id']).tolist()
+      nonlocal number
+      if number is None:
+        number = int(state.step)
+        _append(path, {'from': number, 'params': digest(state.params)})
+      number += 1
+      told = {'step': number, 'ids': _local(batch['_id']).tolist()}
+      if batch['_id'].is_fully_addressable:
+        told['batch'] = digest(batch)
       state, metrics = step(state, batch)
-      _write(path, state, float(metrics['loss']), ids)
+      told['loss'] = np.float32(metrics['loss']).tobytes().hex()
+      told['params'] = digest(state.params)
+      _append(path, told)
       return state, metrics
 
     return dataclasses.replace(exp, train_step=train_step)
@@ -37,32 +48,47 @@ def record(path: pathlib.Path) -> None:
   experiment.build = recorded
 
 
-def _write(path: pathlib.Path, state: Any, loss: float, ids: list) -> None:
-  step = int(state.step)
-  line = {'step': step, 'loss': np.float32(loss).tobytes().hex(), 'ids': ids}
-  if step % _HASH_EVERY == 0:
-    line['params'] = _digest(state.params)
+def _local(x: Any) -> np.ndarray:
+  """The rows of this process."""
+  parts = {s.index[0].start or 0: s.data for s in x.addressable_shards}
+  return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+
+
+def _append(path: pathlib.Path, line: dict[str, Any]) -> None:
   with path.open('a', encoding='utf-8') as file:
     file.write(json.dumps(line) + '\n')
 
 
-def _digest(params: Any) -> str:
+def digest(tree: Any) -> str:
+  """Of all arrays, in the order of their names."""
   import jax
 
   found = hashlib.sha256()
-  for leaf in jax.tree.leaves(params):
+  for leaf in jax.tree.leaves(tree):
     found.update(np.ascontiguousarray(leaf).tobytes())
   return found.hexdigest()[:16]
 
 
+def loss(line: dict[str, Any]) -> float:
+  """That of a line, as a number."""
+  return float(np.frombuffer(bytes.fromhex(line['loss']), np.float32)[0])
+
+
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The lines; one that a kill has torn is left out."""
+  """The lines of steps; one that a kill has torn is left out."""
+  return [line for line in _lines(path) if 'step' in line]
+
+
+def starts(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines before the first step of each start."""
+  return [line for line in _lines(path) if 'from' in line]
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
   lines = []
   for text in path.read_text().splitlines() if path.exists() else []:
-    try:
+    with contextlib.suppress(ValueError):
       lines.append(json.loads(text))
-    except ValueError:
-      continue
   return lines
 
 

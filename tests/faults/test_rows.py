@@ -27,7 +27,10 @@ def cases():
 @pytest.mark.slow
 @pytest.mark.parametrize('row, number', list(cases()))
 def test_the_promise_holds(row, number, place):
-  row.trial(place, number, random.Random(f'0 {row.id} {number}'))
+  try:
+    row.trial(place, number, random.Random(f'0 {row.id} {number}'))
+  except rows.Impossible as error:
+    pytest.skip(str(error))
 
 
 def test_results_are_put_into_the_table_in_order(tmp_path):

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,13 @@ from input_pipeline import workers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _POLL_S = 0.02
+
+
+def free_port() -> int:
+  """One that nobody listens to at the moment."""
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
 
 
 class Trainer:
@@ -127,6 +135,8 @@ class Trainers:
     *,
     ledger: pathlib.Path | None = None,
     crash_at: Sequence[str] = (),
+    inject: Sequence[Sequence[Any]] = (),
+    devices: int = 1,
     stdout: str = '',
   ) -> Trainer:
     """`python -m main ARGS`.
@@ -136,8 +146,12 @@ class Trainers:
       out: file of its output, made anew.
       ledger: file to append a line a step to (ledger.py).
       crash_at: (point, number) of crash_points.py.
+      inject: (function of injections.py, its arguments) of each.
+      devices: of the CPU, fake ones.
       stdout: 'closed': it is, from the start; 'broken': its reader is gone.
     """
+    from tests.conftest import xla_flags
+
     out.write_text('')
     for arg in args:
       if str(arg).startswith('--workdir='):
@@ -149,6 +163,8 @@ class Trainers:
         'out': str(out),
         'ledger': ledger and str(ledger),
         'crash_at': [str(a) for a in crash_at],
+        'inject': list(inject),
+        'xla_flags': xla_flags(devices),
         'stdout': stdout,
       }
     )
@@ -181,9 +197,13 @@ def _start(case: dict[str, Any]) -> int:
   elif case['stdout'] == 'closed':
     os.close(1)
     sys.stdout = None  # type: ignore[assignment]  # as Python starts then
+  os.environ['XLA_FLAGS'] = case['xla_flags']  # no device was asked for yet
   code: Any = 1
   try:
-    from tests.faults import crash_points, ledger
+    from tests.faults import crash_points, injections, ledger
+
+    for name, *given in case['inject']:
+      getattr(injections, name)(*given)
 
     if case['ledger']:
       ledger.record(pathlib.Path(case['ledger']))
@@ -201,9 +221,18 @@ def _start(case: dict[str, Any]) -> int:
 
     traceback.print_exc()
   with contextlib.suppress(Exception):
+    _leave_world()
     sys.stdout.flush()
     sys.stderr.flush()
   os._exit(code if isinstance(code, int) else 1)
+
+
+def _leave_world() -> None:
+  """What Python does at exit: else the other processes miss this one."""
+  import jax
+
+  if jax.distributed.is_initialized():
+    jax.distributed.shutdown()
 
 
 def _poll(pid: int) -> int | None:

@@ -61,6 +61,15 @@ def test_a_url_that_nothing_here_reads(tmp_path, url):
     place.settle(workdir_of(tmp_path, 'run'), url, True)
 
 
+def test_a_place_where_no_folder_can_be_made(tmp_path):
+  workdir = workdir_of(tmp_path, 'run')
+  (tmp_path / 'file').touch()
+  for there in (tmp_path / 'file', tmp_path / 'file' / 'x'):
+    with pytest.raises(ValueError, match=f'ckpt.dir=.*{there}.*Not a dir') as e:
+      place.settle(workdir, str(there), True)
+    assert '\n' not in str(e.value)
+
+
 def test_paths_of_etils_are_read_and_written_as_others(tmp_path):
   """As far as it goes without a bucket: the same calls, on a local folder."""
   root = small_run.save(tmp_path, 3)

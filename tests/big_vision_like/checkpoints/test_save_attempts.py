@@ -42,7 +42,7 @@ class Checkpoints:
     if met:
       raise met
 
-  wait = check
+  wait = settle = check
 
   def steps(self):
     return self._steps
@@ -112,6 +112,43 @@ def test_the_last_save_must_work(tmp_path, at_once):
   saves.save(4, None, {})
   with pytest.raises(SaveFailed, match='No space left'):
     saves.wait()
+
+
+def test_a_failure_is_of_its_own_step_and_the_next_save_is_made(
+  tmp_path, capsys
+):
+  """The next one is due before the failure in the background was seen."""
+  ckpt, saves = made(tmp_path, ValueError(FULL))
+  saves.save(4, None, {})
+  ckpt.error = None
+  saves.save(8, None, {})
+  said = capsys.readouterr().out
+  assert 'ALARM: the save of step 4 ' in said
+  assert ckpt.steps() == [3, 8]
+  assert not saves.check()
+  assert 'step 8 is saved' in capsys.readouterr().out
+  saves.wait()
+
+
+def test_what_is_under_way_is_not_waited_for(tmp_path):
+  ckpt, saves = made(tmp_path, None)
+  saves.save(4, None, {})
+  ckpt.settle = lambda: pytest.fail('waits')
+  saves.save(4, None, {})
+  assert ckpt.steps() == [3, 4]
+
+
+def test_what_is_tried_again_is_not_begun_anew_at_every_log(tmp_path, at_once):
+  ckpt, saves = made(tmp_path, ValueError(FULL))
+  saves.save(4, None, {})
+  assert saves.check()
+  ckpt.error = None
+  saves.save(5, None, {})
+  ckpt.steps().remove(5)  # slow: not complete yet
+  assert not saves.check()
+  ckpt.steps().append(5)
+  assert not saves.check()
+  assert saves.failed == 0
 
 
 def test_what_is_not_of_the_storage_is_raised(tmp_path):

@@ -26,15 +26,10 @@ from configs import common, quickstart
 from input_pipeline import pipeline
 from tests.configs.test_configs import ROOT
 from tests.conftest import xla_flags
+from tests.faults.trainers import free_port
 
 CONFIG = ROOT / 'configs' / 'quickstart.py'
 OPTIONS = ['--config.log_every_steps=1', '--config.schedule.lr=0.001']
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    return s.getsockname()[1]
 
 
 class World:
@@ -259,6 +254,24 @@ def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
     for i in (0, 1):
       assert 'saved step 2' in world.output(i)
     assert '[eval] step 2' not in world.output(0)
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_sigterm_to_one_of_two_that_evaluate(one_process, tmp_path):
+  config = quickstart.get_config('tiny')
+  with config.unlocked():
+    config.evals.fasteval.data.num_images = 200_000
+  path = tmp_path / 'config.json'
+  path.write_text(config.to_json())
+  shutil.copytree(one_process.workdir, tmp_path / 'run')
+  with World(2, 2, tmp_path, '--mode=eval', config=path) as world:
+    world.wait_for('evaluating ')
+    time.sleep(3)
+    world.processes[1].send_signal(signal.SIGTERM)
+    codes = world.wait(60)
+    assert codes == {0: 75, 1: 75}, world.output(0) + world.output(1)
+    assert not (world.workdir / 'eval.jsonl').read_text()
 
 
 @pytest.mark.slow

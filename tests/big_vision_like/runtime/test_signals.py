@@ -130,6 +130,42 @@ def test_sigterm_while_the_data_stall(done, runs):
     assert 'nothing to save' in run.output()
 
 
+def test_sigterm_inside_a_compilation_that_hears_nothing(runs):
+  run = runs.start(inject=[('deaf_step',)])
+  run.wait_for('compiling')
+  time.sleep(0.5)
+  begun = time.monotonic()
+  run.send(signal.SIGTERM)
+  assert run.wait(30) == 75, run.output()
+  assert 5 <= time.monotonic() - begun < 15
+  assert run.output().splitlines()[-1] == (
+    'asked to stop before the first step was done: nothing to save'
+  )
+  assert not run.group()
+
+
+def test_sigterm_in_an_evaluation_of_its_own(runs):
+  runs.config.total_steps = 1
+  runs.config.evals = tiny.config().evals
+  assert runs.start().wait() == 0
+  told = runs.folder / 'told.jsonl'
+  slow = [('slow_evaluations', str(told), 60.0)]
+  run = runs.start('--mode=eval', inject=slow)
+  run.wait_for('evaluating ')
+  while not told.exists():
+    assert run.poll() is None, run.output()
+    time.sleep(0.02)
+  begun = time.monotonic()
+  run.send(signal.SIGTERM)
+  assert run.wait(30) == 75, run.output()
+  assert time.monotonic() - begun < 15
+  assert run.output().splitlines()[-1] == (
+    'asked to stop before the evaluation was done: nothing to save'
+  )
+  assert not (runs.workdir / 'eval.jsonl').read_text()
+  assert runs.saved() == 1
+
+
 GUARDED = """
 import sys, time
 from big_vision_like.runtime import preemption

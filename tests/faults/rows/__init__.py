@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 
+class Impossible(Exception):
+  """A trial that this machine does not allow, such as mounting a disk."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
   """A fault and what is promised under it; `ROW` of its module.
@@ -17,7 +21,8 @@ class Row:
     fault: what is done, for the table.
     promise: what holds then, for the table.
     trial: (field, number, random numbers) does it once, in its own folder;
-      AssertionError: the promise is broken. It returns a note or ''.
+      AssertionError: the promise is broken. It returns a note or ''. Where the
+      machine does not let it: `Impossible`.
     trials: how many are asked for.
     per_commit: how many are run on every commit.
   """

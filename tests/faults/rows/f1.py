@@ -28,5 +28,5 @@ ROW = Row(
   'again, equals the undisturbed run to the bit',
   trial,
   trials=50,
-  per_commit=2,
+  per_commit=1,
 )
