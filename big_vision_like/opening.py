@@ -49,7 +49,7 @@ from input_pipeline import (
   streams,
   workers,
 )
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels.space import LabelSpace
 
 
@@ -79,6 +79,9 @@ def open_run(
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
   distributed.check_platform(config.device)
+  retries.use(
+    retries.Policy(config.input.read_retries, config.input.retry_wait_s)
+  )
   if config.init_from.path:
     folders.find(config.init_from.path)  # it is there
   opened = streams.open_all(config)

@@ -53,6 +53,8 @@ VALID: dict[str, Any] = {
   'input.fraction': Annotated[float, Between(0, 1, open='low')],
   'input.max_bad_fraction': Fraction,
   'input.timeout_s': _Seconds,
+  'input.read_retries': Annotated[int, Between(0, 100)],
+  'input.retry_wait_s': _Seconds,
   'train.accum_steps': Count,
   'train.ema_decay': Annotated[float | None, Between(0, 1, open='high')],
   'train.mode': Literal['sync', 'downpour'],
@@ -79,7 +81,8 @@ LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 FREE_SECTIONS = (
   *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
-  'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
+  'input.timeout_s', 'input.read_retries', 'input.retry_wait_s',
+  'task.class_multiple', 'train.downpour.servers',
   'train.downpour.head_shards',
   'train.on_nonfinite', 'train.max_skipped', 'train.step_timeout_s',
   'profile', 'ckpt', 'evals', 'on_eval_error',

@@ -24,7 +24,7 @@ from typing import Any
 
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.prepared import manifest as manifests
 
 FORMAT = 'feature maps'
@@ -87,6 +87,10 @@ def write_maps(path: str, maps: Sequence[bytes]) -> None:
   Raises:
     OSError: the file cannot be written.
   """
+  retries.call(_write_maps, path, maps)
+
+
+def _write_maps(path: str, maps: Sequence[bytes]) -> None:
   with atomic.renamed(path, unique=False) as temporary:
     writer = array_record_module.ArrayRecordWriter(
       temporary, 'group_size:1,uncompressed'
@@ -96,7 +100,8 @@ def write_maps(path: str, maps: Sequence[bytes]) -> None:
         writer.write(one)
       writer.close()
     except RuntimeError as error:
-      raise OSError(f'cannot write {path}: {error}') from None
+      reason = str(error).split(';')[0]
+      raise retries.from_message(reason, path) from None
 
 
 def load(path: str) -> Manifest:
@@ -115,7 +120,7 @@ def load(path: str) -> Manifest:
       'finished; repeat the command that began them'
     )
   try:
-    with open(file, encoding='utf-8') as text:
+    with retries.open_binary(file) as text:
       content = json.load(text)
     found = content['format'], content['version']
     if found != (FORMAT, VERSION):

@@ -25,6 +25,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
+from input_pipeline.files import retries
+
 SUFFIX = '.tmp'
 _MAX_NAME_BYTES = 255  # of most file systems
 # Folders that may not be read, file systems that cannot sync a folder.
@@ -90,8 +92,11 @@ def writing_text(path: Path, **options: Any) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str, **options: Any) -> None:
-  with writing_text(path, **options) as file:
-    file.write(text)
+  def write() -> None:
+    with writing_text(path, **options) as file:
+      file.write(text)
+
+  retries.call(write)
 
 
 def write_json(path: Path, content: Any, **options: Any) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels import arrays as label_arrays
 
 LABELS, ENDS = 'labels', 'label_ends'
@@ -169,7 +169,7 @@ class StoredLabels:
 
 
 def _mapped(path: str, dtype: type) -> np.ndarray:
-  array = np.load(path, mmap_mode='r')
+  array = retries.mapped(path)
   if array.dtype != dtype or array.ndim != 1:
     raise ValueError(f'{path}: {array.dtype} {list(array.shape)} is no index')
   return np.asarray(array)  # a plain view: memmap's own slices cost 2 us more

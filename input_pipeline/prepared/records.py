@@ -27,7 +27,7 @@ import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
 from input_pipeline.examples import annotations as annotation_fields
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 
 VERSION = 1
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -180,7 +180,8 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
       count += 1
     writer.close()
   except RuntimeError as error:
-    raise OSError(f'cannot write {path}: {error}') from None
+    reason = str(error).split(';')[0]
+    raise retries.from_message(reason, path) from None
   atomic.sync(path)
   return count
 
@@ -236,8 +237,11 @@ class ShardReader:
 
     Raises:
       ValueError: the record is corrupt (checksum).
-      OSError: the file cannot be opened or read.
+      OSError: the file cannot be opened or read, in spite of retries.
     """
+    return retries.call(self._read, shard, position)
+
+  def _read(self, shard: int, position: int) -> bytes:
     try:
       return self._reader(shard).read([position])[0]
     except RuntimeError as error:
@@ -246,4 +250,4 @@ class ShardReader:
         raise ValueError(reason) from None
       with self._lock:  # a reader does not recover from a failed read
         self._open.pop(shard, None)
-      raise OSError(f'cannot read {self.paths[shard]}: {reason}') from None
+      raise retries.from_message(reason, self.paths[shard]) from None

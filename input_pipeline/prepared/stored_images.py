@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from input_pipeline.files import atomic, image_files
+from input_pipeline.files import atomic, image_files, retries
 from input_pipeline.prepared.records import Record
 
 SIZES, IDS = 'image_sizes', 'image_ids'
@@ -86,7 +86,7 @@ def load(folder: str, split: str, kind: str, num_records: int) -> np.ndarray:
     ValueError: the file does not hold that.
   """
   path = os.path.join(folder, f'{split}.{kind}.npy')
-  found = np.load(path, mmap_mode='r')
+  found = retries.mapped(path)
   shape = (num_records, 2) if kind == SIZES else (num_records,)
   if found.shape != shape or found.dtype.kind != 'i':
     raise ValueError(

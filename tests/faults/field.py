@@ -1,5 +1,6 @@
 """Where trials are done: a small config, its undisturbed run, folders."""
 
+import json
 import pathlib
 import random
 import time
@@ -19,6 +20,8 @@ class Run:
 
   def __init__(self, field: 'Field', folder: pathlib.Path):
     self._field = field
+    self.config = field.config
+    self._trust: list[str] = []
     self.folder = folder
     self.workdir = folder / 'w'
     self.ledger = folder / 'ledger.jsonl'
@@ -26,11 +29,32 @@ class Run:
   def start(self, *args: str, **options: Any) -> Trainer:
     """The same command each time, but for `args`."""
     return self._field.trainers.start(
-      [f'--config={self._field.config}', f'--workdir={self.workdir}', *args],
+      [
+        f'--config={self.config}',
+        f'--workdir={self.workdir}',
+        *self._trust,
+        *args,
+      ],
       self.folder / 'out',
       ledger=self.ledger,
       **options,
     )
+
+  def change(self, **changes: Any) -> None:
+    """Its config is another from here on: values by dotted key.
+
+    It may name fixtures of the tests.
+    """
+    self._trust = ['--trust']
+    content = json.loads(self._field.config.read_text())
+    for name, value in changes.items():
+      *parents, key = name.split('.')
+      section = content
+      for parent in parents:
+        section = section[parent]
+      section[key] = value
+    self.config = self.folder / 'config.json'
+    self.config.write_text(json.dumps(content))
 
   def saved(self) -> int:
     """The step of the newest whole checkpoint; 0: there is none."""

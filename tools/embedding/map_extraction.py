@@ -25,7 +25,7 @@ from input_pipeline.batch_fields import apply, record_rng
 from input_pipeline.examples import annotations, stored_map
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.feature_maps import folder
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 from input_pipeline.ops.context import OpContext
@@ -273,8 +273,12 @@ def _write(
       maps[index][variant] = stored_map.to_bytes(numbers, job.dtype)
       images[index][2:4] = numbers.shape[:2]
   example_file, map_file = (os.path.join(job.path, name) for name in names)
-  with atomic.renamed(example_file, unique=False) as temporary:
-    records.write_shard(temporary, (one.record for one in kept))
+
+  def write_examples() -> None:
+    with atomic.renamed(example_file, unique=False) as temporary:
+      records.write_shard(temporary, (one.record for one in kept))
+
+  retries.call(write_examples)
   folder.write_maps(map_file, [one for of_image in maps for one in of_image])
   files = tuple(manifests.describe_file(job.path, name) for name in names)
   entries = [
