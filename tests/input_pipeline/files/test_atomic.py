@@ -209,7 +209,7 @@ def test_folders_that_cannot_be_synced(path, monkeypatch):
   assert path.read_text() == 'new'
   code = 5  # EIO
   retries.use(retries.Policy(2, 0.0))
-  with pytest.raises(OSError, match='Input/output error .tried 3 times'):
+  with pytest.raises(OSError, match='tried 3 times'):
     atomic.write_text(path, 'newer')
   retries.use(retries.Policy())
 
