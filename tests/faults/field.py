@@ -66,13 +66,14 @@ class Run:
   def last_step(self) -> int:
     return max((line['step'] for line in ledger.read(self.ledger)), default=0)
 
-  def finish(self, *args: str) -> None:
+  def finish(self, *args: str) -> Trainer:
     """The same command again: to the end, and all as in the oracle's ledger."""
     run = self.start(*args)
     assert run.wait(_TIMEOUT_S) == 0, run.output()[-3000:]
     different = ledger.differences(self._field.oracle.ledger, self.ledger)
     assert not different, '\n'.join(different[:3])
     assert self.saved() == STEPS
+    return run
 
 
 class Field:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -214,7 +215,8 @@ def _poll(pid: int) -> int | None:
 def main() -> None:
   from tests import cli_server
 
-  cli_server.import_all()
+  with warnings.catch_warnings():  # trainers show theirs
+    cli_server.import_all()
   for line in sys.stdin:
     question = json.loads(line)
     answer = _poll(question['poll']) if 'poll' in question else _start(question)
