@@ -190,7 +190,7 @@ def _line_of_deepest(text: str) -> int:
 
 def _at_constant(text: str, error: ValueError) -> str:
   """Where the first number stands that is none, if that was refused."""
-  if not str(error).endswith('is not a JSON number'):
+  if '\n' not in text or not str(error).endswith('is not a JSON number'):
     return ''
   places = (m.start(1) for m in _CONSTANTS.finditer(text) if m[1])
   return f' at line {text.count(chr(10), 0, next(places, 0)) + 1}'

@@ -36,7 +36,9 @@ def make_newer(folder: pathlib.Path) -> None:
   step = meta.parent.parent
   stored = json.loads((step / manifest.FILE).read_bytes())
   (step / manifest.FILE).unlink()
-  manifest.write(step, int(step.name), pathlib.Path(stored['folder']))
+  manifest.write(
+    step, int(step.name), pathlib.Path(stored['content']['folder'])
+  )
 
 
 def remove_manifest(step: pathlib.Path) -> None:
