@@ -6,7 +6,6 @@ Everything that can go wrong early goes wrong here, before the first step.
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import platform
 from collections.abc import Callable
@@ -157,7 +156,7 @@ def open_run(
   )
   stack.callback(data.close)
   meta = {
-    'config': json.loads(exp.config.to_json()),
+    'config': settings.stored(exp.config),
     'data': data_id,
     **_told_of(exp.space),
     'also': {n: _told_of(s) for n, s in exp.spaces.items() if n != MAIN},

@@ -20,7 +20,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from big_vision_like.config import plugins, stream_names
+from big_vision_like.config import plugins, redaction, stream_names
 from big_vision_like.protocols import Records, Source, WithTruth
 from input_pipeline import ahead, canvases, worker_room
 from input_pipeline import ops as example_ops
@@ -82,6 +82,8 @@ def checked_source(
       f'{", ".join(plugins.names("source"))}'
     )
   source_class = plugins.get('source', options.pop('type'))
+  redaction.learn(options)
+  redaction.check(options, where)
   chosen = options.pop('subset', {})
   plugins.check_kwargs(where, source_class, options)
   return source_class, options, chosen
@@ -397,14 +399,8 @@ class _Load:
       mask[row] = not reason
       for name, value in example.items():
         batch[name][row] = value
-    again = np.array([retries.take()])
-    return {
-      **batch,
-      '_id': ids,
-      '_mask': mask,
-      '_reason': reasons,
-      '_retries': again,
-    }
+    told = {'_reason': reasons, '_retries': np.array([retries.take()])}
+    return {**batch, '_id': ids, '_mask': mask, **told}
 
   def _example(self, epoch: int, index: int) -> tuple[Example, str]:
     """The example, or a blank and the reason why it cannot be used."""

@@ -22,6 +22,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from big_vision_like.config import redaction
 from input_pipeline.files import atomic, retries
 from input_pipeline.labels.hierarchy import Unlisted
 from input_pipeline.prepared.records import ShardReader
@@ -99,6 +100,7 @@ class Manifest:
     """Writes manifest.json, whole or not at all."""
     content = {'format': FORMAT, 'version': VERSION}
     content |= dataclasses.asdict(self)
+    content['options'] = redaction.plain(content['options'])
     content['totals'] = {
       split: {
         'records': self.num_records(split),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import redaction
 from input_pipeline import feature_map_checks
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.examples.stored_map import DType, StoredMap
@@ -170,6 +171,7 @@ def _check_data(
 ) -> None:
   """ValueError listing the options in which two source configs differ."""
   here = json.loads(json.dumps({k: _plain(v) for k, v in here.items()}))
+  here = redaction.plain(here)
   differ = [
     f'  {name}: {there.get(name)!r} there, {here.get(name)!r} here'
     for name in sorted({*there, *here})

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from big_vision_like import protocols
+from big_vision_like.config import redaction
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.protocols import Source
 from input_pipeline import device, feature_map_checks, pipeline
@@ -421,6 +422,6 @@ def _finish(job: Job, settings: Mapping[str, Any], done: _Done) -> None:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-  """A source config as JSON has it."""
+  """A source config as JSON has it, without secrets."""
   plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
-  return json.loads(json.dumps(plain))
+  return redaction.plain(json.loads(json.dumps(plain)))

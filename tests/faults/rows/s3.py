@@ -59,7 +59,7 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
 ROW = Row(
   'S3',
   'hierarchies and vocabularies with cycles, a million levels, duplicates, '
-  'NaN, surrogates, line separators, formulas, a gigabyte in a megabyte of gzip',
+  'NaN, surrogates, line separators, formulas, a gigabyte in 1 MB of gzip',
   'refused in one line with file and line number, within 200 MiB',
   trial,
   trials=len(_KINDS),
