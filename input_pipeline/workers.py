@@ -46,7 +46,7 @@ def own(name: str, folder: pathlib.Path = SHARED_MEMORY) -> list[str]:
     The names of the entries removed.
   """
   global _owner
-  digest = hashlib.sha256(f'{os.getuid()} {name}'.encode()).hexdigest()
+  digest = hashlib.sha256(os.fsencode(f'{os.getuid()} {name}')).hexdigest()
   _owner = f'bvl-{digest[:12]}-'
   _owners.add(_owner)
   removed = _remove(_owner, folder)

@@ -114,8 +114,15 @@ def as_path(path: str | pathlib.Path) -> pathlib.Path:
   """A local path, absolute, or a URL as a path of etils.
 
   Raises:
-    ValueError: a URL of a kind that nothing here reads.
+    ValueError: a URL of a kind that nothing here reads, or bytes that are not
+      UTF-8, which tensorstore does not take.
   """
+  try:
+    str(path).encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f'{str(path)!a} is not UTF-8: checkpoints cannot be in such a folder'
+    ) from None
   if '://' in str(path):
     try:
       remote: Any = epath.Path(path)

@@ -78,9 +78,16 @@ class _Stream:
     return getattr(self._stream, name)
 
 
+def shows_all(stream: Any) -> None:
+  """Names of files that are not UTF-8 are shown escaped, and are no error."""
+  if hasattr(stream, 'reconfigure'):
+    stream.reconfigure(errors='backslashreplace')
+
+
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
   """Around a command: what it prints has no secrets."""
+  shows_all(sys.stdout)
   out, err = _Stream(sys.stdout), _Stream(sys.stderr)
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # pyright: ignore[reportArgumentType]
     yield

@@ -118,6 +118,7 @@ def capture() -> None:
     _log = Log()
     for name, number in (('stdout', 1), ('stderr', 2)):
       stream = getattr(sys, name) or os.fdopen(number, 'w', closefd=False)
+      redaction.shows_all(stream)
       setattr(sys, name, Tee(stream, _log))
 
 

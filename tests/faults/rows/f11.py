@@ -44,15 +44,17 @@ def _epoch(feed: Any) -> list[dict[str, np.ndarray]]:
 
 def _flip(folder: pathlib.Path, number: int, rng: random.Random) -> None:
   """Changes a bit of the bytes of a record."""
-  encoded = records.encode(record_sets.record(number))
+  record = record_sets.record(number)
   for shard in folder.glob('*.array_record'):
     data = bytearray(shard.read_bytes())
-    start = data.find(encoded)
-    if start >= 0:
-      data[start + rng.randrange(len(encoded))] ^= 1 << rng.randrange(8)
-      with shard.open('r+b') as file:
-        file.write(data)
-      return
+    # The header of a block may lie within a record: then a bit of its key.
+    for part in (records.encode(record), record.key.encode()):
+      start = data.find(part)
+      if start >= 0:
+        data[start + rng.randrange(len(part))] ^= 1 << rng.randrange(8)
+        with shard.open('r+b') as file:
+          file.write(data)
+        return
   raise AssertionError(f'record {number} is in no shard')
 
 

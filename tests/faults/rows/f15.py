@@ -15,7 +15,7 @@ _STEPS = 4  # before the change, and after it
 def trial(field: Field, number: int, rng: random.Random) -> str:
   run = field.run(f'f15-{number}')
   data = run.folder / 'data'
-  count = rng.randrange(50, 80)
+  count = rng.randrange(70, 90)  # no epoch ends within the steps
   change = rng.choice((1, 2)) if number % 2 == 0 else -1
   record_sets.write(data, count, 3)
   source = {'type': 'records', 'path': str(data)}
