@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-
 T = TypeVar('T')
 
 _TRANSIENT = frozenset({
@@ -161,11 +159,6 @@ def listed(folder: str) -> list[os.DirEntry[str]]:
       return list(found)
 
   return call(entries)
-
-
-def mapped(path: str) -> np.ndarray:
-  """The array of an .npy file, mapped: what is touched later is not retried."""
-  return call(lambda: np.load(path, mmap_mode='r'))
 
 
 def from_message(reason: str, path: str) -> OSError:

@@ -18,7 +18,7 @@ from input_pipeline import feature_map_checks
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.examples.stored_map import DType, StoredMap
 from input_pipeline.feature_maps import folder
-from input_pipeline.files import retries
+from input_pipeline.files import numpy_files, retries
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import records
 
@@ -74,7 +74,7 @@ class Source:
       self.space.vocabulary,
       self.space.hierarchy,
     )
-    self._images = retries.mapped(self._file(folder.IMAGES))
+    self._images = numpy_files.mapped(self._file(folder.IMAGES))
     if len(self._images) != settings['records']:
       raise ValueError(
         f'path={self.path!r}: {folder.IMAGES} has {len(self._images)} rows, '

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -23,13 +24,16 @@ print(json.dumps([said, peak - before]))
 """
 
 
-def of(imports: str, call: str, *args: Any) -> tuple[str, int]:
+def of(
+  imports: str, call: str, *args: Any, cwd: pathlib.Path = ROOT
+) -> tuple[str, int]:
   """(message of the refusal or 'accepted', KiB by which the peak has grown).
 
   Args:
     imports: lines before the measurement.
     call: an expression; `sys.argv[1:]` are the arguments.
     args: texts.
+    cwd: where it works.
 
   Raises:
     AssertionError: it ended with anything but a ValueError or OSError.
@@ -41,7 +45,7 @@ def of(imports: str, call: str, *args: Any) -> tuple[str, int]:
       _RUN.format(imports=textwrap.dedent(imports), call=call),
       *map(str, args),
     ],
-    cwd=ROOT,
+    cwd=cwd,
     env={**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
