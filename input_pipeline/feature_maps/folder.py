@@ -26,6 +26,7 @@ from array_record.python import array_record_module  # type: ignore[attr-defined
 
 from input_pipeline.files import atomic, retries
 from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 
 FORMAT = 'feature maps'
 VERSION = 1
@@ -91,6 +92,7 @@ def write_maps(path: str, maps: Sequence[bytes]) -> None:
 
 
 def _write_maps(path: str, maps: Sequence[bytes]) -> None:
+  records.check_path(path)
   with atomic.renamed(path, unique=False) as temporary:
     writer = array_record_module.ArrayRecordWriter(
       temporary, 'group_size:1,uncompressed'

@@ -83,10 +83,19 @@ def writing(path: Path, **options: Any) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def writing_text(path: Path, **options: Any) -> Iterator[TextIO]:
-  """Yields a text file, UTF-8, line ends as written."""
+  """Yields a text file, UTF-8, line ends as written.
+
+  What is not UTF-8 in a name of a file is written as JSON has it: \\udcff.
+  """
   with (
     renamed(path, **options) as temporary,
-    open(temporary, 'w', encoding='utf-8', newline='') as file,
+    open(
+      temporary,
+      'w',
+      encoding='utf-8',
+      errors='backslashreplace',
+      newline='',
+    ) as file,
   ):
     yield file
 

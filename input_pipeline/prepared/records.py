@@ -18,6 +18,7 @@ one record, and a flipped byte spoils one record (docs/data.md).
 
 import collections
 import dataclasses
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -160,6 +161,17 @@ def _check(fields: dict[Any, Any]) -> None:
     raise ValueError(f'dedup_hash of {fields["key"]!r} must be bytes')
 
 
+def check_path(path: str) -> None:
+  """ValueError where array_record cannot take a path."""
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    folder = os.path.dirname(path) or path
+    raise ValueError(
+      f'{folder!a} is not UTF-8: array_record files cannot be in such a folder'
+    ) from None
+
+
 def write_shard(path: str, records: Iterable[Record]) -> int:
   """Writes a shard; equal records give equal files.
 
@@ -171,7 +183,9 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
 
   Raises:
     OSError: the file cannot be written.
+    ValueError: see `check_path`.
   """
+  check_path(path)
   writer = array_record_module.ArrayRecordWriter(path, _WRITER_OPTIONS)
   count = 0
   try:
@@ -198,6 +212,8 @@ class ShardReader:
 
   def __init__(self, paths: Iterable[str], max_open: int = 128):
     self.paths = tuple(paths)
+    for path in self.paths[:1]:  # those of one folder
+      check_path(path)
     self._max_open = max_open
     self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
     self._lock = threading.Lock()

@@ -101,6 +101,9 @@ def count(path: str, kind: str) -> int:
 def _write_array_record(path: str, rows: Rows) -> None:
   from array_record.python import array_record_module  # type: ignore[attr-defined]
 
+  from input_pipeline.prepared import records
+
+  records.check_path(path)
   writer = array_record_module.ArrayRecordWriter(
     path, 'group_size:1,uncompressed'
   )

@@ -60,7 +60,8 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
 
 ROW = Row(
   'F26',
-  'each top-level key misspelt; 70 command lines with wrong keys, types, '
+  f'each top-level key misspelt; {len(cases.CASES)} command lines with wrong '
+  'keys, types, '
   'ranges, files and pairs',
   'one message within seconds that names the key or file and the nearest or '
   'the valid ones; exit 2, no traceback, nothing trained',

@@ -240,3 +240,10 @@ def test_errors_name_the_file_that_the_user_knows(tmp_path):
   ):
     entered.append('work')
   assert folder.value.filename == str(tmp_path / 'folder') and not entered
+
+
+def test_names_that_are_not_utf_8_are_written_escaped(path):
+  name = os.fsdecode(b'caf\xe9.jpg')
+  atomic.write_json(path, {'image': name})
+  assert json.loads(path.read_text()) == {'image': name}
+  assert 'caf\\udce9.jpg' in path.read_text()
