@@ -77,7 +77,7 @@ def open_run(
 ) -> Run:
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
-  folders.as_path(workdir)  # it can be one
+  folders.check_name(workdir, '--workdir')
   distributed.check_platform(config.device)
   retries.use(
     retries.Policy(config.input.read_retries, config.input.retry_wait_s)

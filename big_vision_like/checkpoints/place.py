@@ -41,6 +41,7 @@ def settle(
       'be stored; give it to the library by the environment'
     )
   else:
+    folders.check_name(directory, 'ckpt.dir')
     wanted = folders.as_path(directory)
   there = _steps(wanted, directory)
   if str(before) != str(wanted) and _steps(before, directory):

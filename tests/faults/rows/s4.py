@@ -14,6 +14,12 @@ from tests.faults.trainers import ROOT
 from tests.input_pipeline.ops import image_fixtures
 
 _NO_UTF_8 = 'bytes that are no UTF-8'
+# As workdirs: tensorstore and Orbax do not take them.
+_REFUSED = {
+  _NO_UTF_8: 'is not UTF-8: checkpoints cannot be in such a folder',
+  'quotes and variables': 'loses arrays; take a path without * ? [ and',
+  'format characters': 'loses arrays; take a path without * ? [ and',
+}
 _ODD_FILE = os.fsdecode(b';\'"\xff\n ')
 NAMES = {
   'spaces': ' a  b ',
@@ -84,11 +90,11 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
   config.write_bytes(run.config.read_bytes())
   run.config.unlink()
   run.config, run.workdir = config, place / 'w'
-  if kind == _NO_UTF_8:
+  if kind in _REFUSED:
     trainer = run.start()
     assert trainer.wait(120) == 2, trainer.output()[-2000:]
     said = trainer.output()
-    assert 'is not UTF-8: checkpoints cannot be in such a folder' in said, said
+    assert _REFUSED[kind] in said, said
     assert 'Traceback' not in said and not run.workdir.exists(), said
     run.workdir = run.folder / 'w'
     listed.append('w')
@@ -135,8 +141,8 @@ ROW = Row(
   'config, data, workdir and outputs under paths with spaces, quotes, '
   'commands, line breaks, bytes that are no UTF-8, `..`, links',
   'used literally, by training, a resume and tools; nothing is made elsewhere '
-  'and no shell sees them; only a workdir that is not UTF-8 is refused, since '
-  'tensorstore takes none',
+  'and no shell sees them; workdirs that are not UTF-8, or have one of `*?[\\` '
+  'in them, are refused: tensorstore and Orbax do not take them',
   trial,
   trials=len(NAMES),
   per_commit=0,
