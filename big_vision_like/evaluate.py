@@ -34,6 +34,7 @@ from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
 from evaluators.harness import building, context
 from input_pipeline import feature_map_checks, streams
+from input_pipeline.files import retries
 
 _MOST_OF_A_GROUP = 8  # figures 'a/...' of an evaluator on its line
 
@@ -257,6 +258,9 @@ def run(
   console = writers.Console(silent=not distributed.is_first())
   config = settings.complete(config)
   distributed.check_platform(config.device)
+  retries.use(
+    retries.Policy(config.input.read_retries, config.input.retry_wait_s)
+  )
   if not config.evals:
     raise ValueError('config.evals is empty: nothing to evaluate')
   flag = '--checkpoint' if path else '--workdir'
@@ -332,6 +336,8 @@ def _run_on(
     figures |= {f'{name}/{k}': v for k, v in result.items()}
   writer.close()
   ckpt.close()
+  if again := retries.total():
+    console.say(retries.told(again))
   return figures
 
 

@@ -6,7 +6,6 @@ Everything that can go wrong early goes wrong here, before the first step.
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import platform
 from collections.abc import Callable
@@ -49,7 +48,7 @@ from input_pipeline import (
   streams,
   workers,
 )
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels.space import LabelSpace
 
 
@@ -78,7 +77,11 @@ def open_run(
 ) -> Run:
   """Everything that can go wrong early, in order of cost."""
   config = settings.complete(config)
+  folders.check_name(workdir, '--workdir')
   distributed.check_platform(config.device)
+  retries.use(
+    retries.Policy(config.input.read_retries, config.input.retry_wait_s)
+  )
   if config.init_from.path:
     folders.find(config.init_from.path)  # it is there
   opened = streams.open_all(config)
@@ -154,7 +157,7 @@ def open_run(
   )
   stack.callback(data.close)
   meta = {
-    'config': json.loads(exp.config.to_json()),
+    'config': settings.stored(exp.config),
     'data': data_id,
     **_told_of(exp.space),
     'also': {n: _told_of(s) for n, s in exp.spaces.items() if n != MAIN},

@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from big_vision_like.checkpoints.save_failures import SaveFailed
 from big_vision_like.config import loading, option_types, settings, shipped
 from input_pipeline import worker_room, workers
+from input_pipeline.files.retries import StorageError
 from input_pipeline.waiting import DataError
 
 MODES = ('train', 'eval', 'plan')
@@ -195,7 +196,7 @@ def _guarded(argv: list[str]) -> None:
   except (FloatingPointError, TimeoutError) as error:
     print(f'error: {error}', file=sys.stderr)
     _exit(1)
-  except (DataError, SaveFailed) as error:
+  except (DataError, SaveFailed, StorageError) as error:
     text = '; '.join([str(error), *getattr(error, '__notes__', [])])
     print(f'error: {text}', file=sys.stderr)
     _exit_at_once(1)

@@ -29,6 +29,7 @@ from big_vision_like.runtime.clock import Clock, duration
 from big_vision_like.runtime.preemption import Guard, Preempted
 from big_vision_like.training.state import TrainState
 from input_pipeline import device, waiting, workers
+from input_pipeline.files import retries
 
 _MAX_BATCHES_REMEMBERED = 10_000
 _STARVING_SHARE = 0.3  # of the time, over this many log intervals in a row
@@ -337,6 +338,7 @@ def _log(
   line |= {
     'train/lr': lr,
     'train/examples': step * exp.batch_size,
+    'train/read_retries': retries.total(),
   }
   for name, bad in run.data.bad.items():
     line[f'train/{stream_names.field(name, "bad_records")}'] = bad.count
@@ -356,6 +358,8 @@ def _finish(run: opening.Run, start: int, console: writers.Console) -> None:
   _compare_with_expected(run, console)
   if start >= run.exp.total_steps:
     console.say(f'nothing to do: step {start} of {run.exp.total_steps} is done')
+  if again := retries.total():
+    console.say(retries.told(again))
   for name, bad in run.data.bad.items():
     if bad.count:
       of = f' of {stream_names.config_key(name)}' if name else ''

@@ -40,6 +40,10 @@ def base() -> Any:
   c.input.fraction = 1.0  # of the records, nested: 0.1 lies within 0.3
   c.input.max_bad_fraction = 1e-3
   c.input.timeout_s = 600.0  # without a batch the run ends; 0: never
+  # Reads that the storage refuses for a moment: how often they are tried
+  # again, and the seconds before the first time, which double.
+  c.input.read_retries = 5
+  c.input.retry_wait_s = 0.5
   c.input.also = ConfigDict()  # further streams by name, each of `stream()`
 
   c.model = ConfigDict(dict(type='resnet'))

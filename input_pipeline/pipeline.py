@@ -19,7 +19,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from big_vision_like.config import plugins, stream_names
+from big_vision_like.config import plugins, redaction, stream_names
 from big_vision_like.protocols import Records, Source, WithTruth
 from input_pipeline import ahead, canvases, worker_room
 from input_pipeline import ops as example_ops
@@ -29,6 +29,7 @@ from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
 from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import retries
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import canvas, chains
@@ -36,6 +37,7 @@ from input_pipeline.ops import order as order_of_ops
 from input_pipeline.ops.context import OpContext
 
 _REASON_BYTES = 160
+_OF_THE_READER = ('_reason', '_retries')  # fields that stay in this module
 _ENDLESS = 2**40  # steps
 _EVALUATION_PREFETCH = 2  # batches held ready by this process or each worker
 
@@ -79,6 +81,8 @@ def checked_source(
       f'{", ".join(plugins.names("source"))}'
     )
   source_class = plugins.get('source', options.pop('type'))
+  redaction.learn(options)
+  redaction.check(options, where)
   chosen = options.pop('subset', {})
   plugins.check_kwargs(where, source_class, options)
   return source_class, options, chosen
@@ -171,6 +175,7 @@ class TrainIterator:
   def __next__(self) -> dict[str, np.ndarray]:
     batch = dict(next(self._iterator))
     reasons = batch.pop('_reason')
+    retries.book(int(batch.pop('_retries')[0]))
     rows = np.flatnonzero(~batch['_mask'])
     keys = [self.key(int(batch['_id'][row])) for row in rows]
     self.bad.update(
@@ -287,7 +292,8 @@ class Evaluation:
         for row in np.flatnonzero(~batch['_mask'] & (batch['_id'] >= 0)):
           key = self.source.key(int(batch['_id'][row]))
           self.bad[key] = _decode_reason(batch['_reason'][row])
-        yield {k: v for k, v in batch.items() if k != '_reason'}
+        retries.book(int(batch['_retries'][0]))
+        yield {k: v for k, v in batch.items() if k not in _OF_THE_READER}
     finally:
       ahead.close(iterator)
 
@@ -332,7 +338,7 @@ def _loaders(
 
 
 class _Load:
-  """[(epoch, index), ...] -> batch with `_id`, `_mask`, `_reason`.
+  """[(epoch, index), ...] -> batch with `_id`, `_mask`, `_OF_THE_READER`.
 
   An index past the end is padding. Each example is copied into the batch while
   the cache still holds it.
@@ -384,13 +390,15 @@ class _Load:
       mask[row] = not reason
       for name, value in example.items():
         batch[name][row] = value
-    return {**batch, '_id': ids, '_mask': mask, '_reason': reasons}
+    told = {'_reason': reasons, '_retries': np.array([retries.take()])}
+    return {**batch, '_id': ids, '_mask': mask, **told}
 
   def _example(self, epoch: int, index: int) -> tuple[Example, str]:
     """The example, or a blank and the reason why it cannot be used."""
     try:
       rng = record_rng(self._seed, epoch, index)
-      example = chains.only(self._source[index], self._needed)
+      record = retries.call(self._source.__getitem__, index)
+      example = chains.only(record, self._needed)
       if 'key' not in example:
         example['key'] = self._source.key(index)
       if self._before_decoding and isinstance(example.get('image'), bytes):

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from input_pipeline import workers
+from input_pipeline.files.retries import StorageError
 
 _POLL_S = 0.2
-_ANNOUNCED_AFTER_S = 30.0
+_ANNOUNCED_AFTER_S = 10.0
 _END_S = 5.0
 
 
@@ -119,7 +120,9 @@ class Patient:
         self._workers.setdefault(process.pid or 0, process)
 
   def _told(self, error: BaseException) -> BaseException:
-    """That a worker has died, in one line instead of a library's traceback."""
+    """What storage or a dead worker is, in one line instead of a traceback."""
+    if isinstance(error, StorageError):
+      return DataError(f'the storage refuses: {error} (input.read_retries)')
     dead = [p for p in self._workers.values() if _died(p)]
     if not isinstance(error, RuntimeError) or 'exit code' not in str(error):
       return error

@@ -21,6 +21,8 @@ import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker, shared_memory
 
+from input_pipeline.files import retries
+
 # What ends a run in order, hence not its workers.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SHARED_MEMORY = pathlib.Path('/dev/shm')
@@ -44,7 +46,7 @@ def own(name: str, folder: pathlib.Path = SHARED_MEMORY) -> list[str]:
     The names of the entries removed.
   """
   global _owner
-  digest = hashlib.sha256(f'{os.getuid()} {name}'.encode()).hexdigest()
+  digest = hashlib.sha256(os.fsencode(f'{os.getuid()} {name}')).hexdigest()
   _owner = f'bvl-{digest[:12]}-'
   _owners.add(_owner)
   removed = _remove(_owner, folder)
@@ -87,11 +89,14 @@ def signals_blocked() -> Iterator[None]:
 
 def start_up() -> Callable[[int, int], None]:
   """What every worker does first, given its index and their number."""
-  return functools.partial(_in_worker, _owner)
+  return functools.partial(_in_worker, _owner, retries.policy())
 
 
-def _in_worker(owner: str, index: int, count: int) -> None:
+def _in_worker(
+  owner: str, policy: retries.Policy, index: int, count: int
+) -> None:
   del index, count
+  retries.use(policy)
   for number in SIGNALS:
     signal.signal(number, signal.SIG_IGN)
   parent = multiprocessing.parent_process()

@@ -14,7 +14,6 @@ Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import shutil
@@ -198,7 +197,7 @@ def _save(
   )
   state = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), state, blank)
   meta = {
-    'config': json.loads(exp.config.to_json()),
+    'config': settings.stored(exp.config),
     'data': '',
     'num_classes': num_classes,
     'total_steps': exp.total_steps,

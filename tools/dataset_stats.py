@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.config import stream_names
+from big_vision_like.config import redaction, stream_names
 from big_vision_like.protocols import LabelReader, Source
 from input_pipeline.files import atomic
 
@@ -90,7 +90,8 @@ def run(
     found = _scan(source, num_read)
     scans.append(found)
     summary = label_statistics.summarise(source, found, num_read)
-    summaries.append({'source': options, 'fraction': fraction, **summary})
+    told = {'source': redaction.plain(options), 'fraction': fraction}
+    summaries.append({**told, **summary})
   print(statistics_table.table(summaries))
   if out is not None:
     _write(out, sources, scans, summaries)

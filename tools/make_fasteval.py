@@ -30,6 +30,7 @@ import tqdm
 
 from evaluators.harness import class_files
 from input_pipeline.examples.errors import record_named
+from input_pipeline.files import retries
 from input_pipeline.labels import stored_labels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records
@@ -245,6 +246,7 @@ def _write_records(
       labels: list[np.ndarray] = []
 
       def read(part=part, labels=labels) -> Iterator[records.Record]:
+        labels.clear()
         for row in part:
           split, index = int(pool.split[row]), int(pool.index[row])
           with record_named(sources[split], index, '--input'):
@@ -255,7 +257,8 @@ def _write_records(
           bar.update()
 
       name = manifests.shard_name(SPLIT, i, num_shards)
-      num = records.write_shard(os.path.join(making, name), read())
+      path = os.path.join(making, name)
+      num = retries.call(lambda p=path, r=read: records.write_shard(p, r()))
       shards.append(manifests.describe(making, name, num))
       counts = np.array([len(ids) for ids in labels], np.int64)
       parts.append(stored_labels.Rows(counts, np.concatenate(labels)))

@@ -21,6 +21,7 @@ from big_vision_like.checkpoints import leases, manifest
 from big_vision_like.checkpoints.leases import Lease
 
 FOLDER = 'checkpoints'
+_PATTERNS = '*?[\\'
 POINTER = 'checkpoints.json'  # of a workdir whose checkpoints are elsewhere
 BEST = 'best'  # in the place of a step: that of best.json
 BEST_FILE = 'best.json'
@@ -114,8 +115,15 @@ def as_path(path: str | pathlib.Path) -> pathlib.Path:
   """A local path, absolute, or a URL as a path of etils.
 
   Raises:
-    ValueError: a URL of a kind that nothing here reads.
+    ValueError: a URL of a kind that nothing here reads, or bytes that are not
+      UTF-8, which tensorstore does not take.
   """
+  try:
+    str(path).encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f'{str(path)!a} is not UTF-8: checkpoints cannot be in such a folder'
+    ) from None
   if '://' in str(path):
     try:
       remote: Any = epath.Path(path)
@@ -125,6 +133,29 @@ def as_path(path: str | pathlib.Path) -> pathlib.Path:
       ) from None
     return remote
   return pathlib.Path(path).expanduser().absolute()
+
+
+def check_name(path: str | pathlib.Path, where: str) -> None:
+  """Whether checkpoints can be written below a path.
+
+  Orbax takes it for a pattern where it gathers what processes have written: of
+  `run[1]` it finds nothing and leaves a checkpoint without arrays, and `run*`
+  may be another run.
+
+  Args:
+    path: of the workdir, or ckpt.dir.
+    where: flag or key that it is of.
+
+  Raises:
+    ValueError: naming the character.
+  """
+  name = str(as_path(path))
+  bad = next((c for c in name if c in _PATTERNS), None)
+  if bad is not None:
+    raise ValueError(
+      f'{where}={str(path)!r}: Orbax takes {bad!r} in the path of a checkpoint '
+      'for a pattern and loses arrays; take a path without * ? [ and \\'
+    )
 
 
 def of_workdir(workdir: str | pathlib.Path) -> pathlib.Path:

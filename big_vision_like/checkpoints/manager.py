@@ -52,6 +52,8 @@ class Checkpointer:
     if keep_last < 1:
       raise ValueError(f'ckpt.keep_last={keep_last} must be at least 1')
     self.folder = folder or folders.of_workdir(workdir)
+    if not read_only:
+      folders.check_name(self.folder, 'checkpoints')
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(

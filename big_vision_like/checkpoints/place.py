@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from big_vision_like.checkpoints import folders
+from big_vision_like.config import redaction
 from input_pipeline.files import atomic
 
 _RUN_FILE = 'run.json'  # beside checkpoints that are not in their workdir
@@ -27,7 +28,7 @@ def settle(
 
   Raises:
     ValueError: the checkpoints of the run are elsewhere, those of another run
-      are there, or it cannot be reached.
+      are there, it cannot be reached, or has a secret in it.
   """
   workdir = pathlib.Path(workdir).absolute()
   try:
@@ -47,7 +48,13 @@ def _settled(
   before = folders.of_workdir(workdir)
   if directory is None:
     wanted = workdir / folders.FOLDER
+  elif redaction.text(directory) != directory:
+    raise ValueError(
+      f'ckpt.dir={redaction.text(directory)!r} has a secret in it, which would '
+      'be stored; give it to the library by the environment'
+    )
   else:
+    folders.check_name(directory, 'ckpt.dir')
     wanted = folders.as_path(directory)
   there = _steps(wanted, directory)
   if str(before) != str(wanted) and _steps(before, directory):

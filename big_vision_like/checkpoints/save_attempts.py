@@ -152,12 +152,15 @@ class SaveAttempts:
 def _reason(error: BaseException | None) -> str | None:
   """What the storage said, in a few words; None: it was not the storage."""
   seen: set[int] = set()
+  slow = None
   while error is not None and id(error) not in seen:
     seen.add(id(error))
     if isinstance(error, OSError) and error.errno in _OF_STORAGE:
       return error.strerror
+    if isinstance(error, TimeoutError):  # Orbax's, by a clock that may step
+      slow = f'it took too long: {error}'
     found = _TENSORSTORE.search(str(error))
     if found and int(found[2]) in _OF_STORAGE:
       return found[1].strip()
     error = error.__cause__ or error.__context__
-  return None
+  return slow

@@ -16,6 +16,7 @@ from big_vision_like.config import (
   expected,
   option_types,
   plugins,
+  redaction,
   stream_names,
 )
 from big_vision_like.config.option_types import (
@@ -53,6 +54,8 @@ VALID: dict[str, Any] = {
   'input.fraction': Annotated[float, Between(0, 1, open='low')],
   'input.max_bad_fraction': Fraction,
   'input.timeout_s': _Seconds,
+  'input.read_retries': Annotated[int, Between(0, 100)],
+  'input.retry_wait_s': _Seconds,
   'train.accum_steps': Count,
   'train.ema_decay': Annotated[float | None, Between(0, 1, open='high')],
   'train.mode': Literal['sync', 'downpour'],
@@ -79,7 +82,8 @@ LENGTH = ('total_steps', 'total_epochs', 'total_examples')
 FREE_SECTIONS = (
   *LENGTH, 'log_every_steps', 'mesh', 'device', 'input.workers',
   'input.threads', 'input.prefetch', 'input.max_bad_fraction',
-  'input.timeout_s', 'task.class_multiple', 'train.downpour.servers',
+  'input.timeout_s', 'input.read_retries', 'input.retry_wait_s',
+  'task.class_multiple', 'train.downpour.servers',
   'train.downpour.head_shards',
   'train.on_nonfinite', 'train.max_skipped', 'train.step_timeout_s',
   'profile', 'ckpt', 'evals', 'on_eval_error',
@@ -97,6 +101,7 @@ def complete(config: Config) -> Config:
   """
   table = common.base()
   given = config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
+  redaction.learn(given.to_dict())
   _merge(table, given, '')
   for key in LENGTH:
     if table[key] == 0:
@@ -240,9 +245,14 @@ def _check_patterns(name: str, patterns: Any) -> None:
       ) from None
 
 
+def stored(config: Config) -> dict[str, Any]:
+  """A config as it is stored: plain values, without secrets."""
+  return redaction.plain(json.loads(config.to_json()))
+
+
 def to_json(config: Config) -> str:
-  """Indented JSON of a config, keys sorted."""
-  return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+  """Indented JSON of a config as it is stored, keys sorted."""
+  return json.dumps(stored(config), indent=2, sort_keys=True)
 
 
 def from_json(path: str | pathlib.Path) -> Config:
@@ -263,7 +273,8 @@ def from_json(path: str | pathlib.Path) -> Config:
 def equal(left: Any, right: Any) -> bool:
   """Whether two sections are the same once written as JSON."""
   plain = lambda x: json.dumps(
-    x.to_dict() if isinstance(x, ConfigDict) else x, sort_keys=True
+    redaction.plain(x.to_dict() if isinstance(x, ConfigDict) else x),
+    sort_keys=True,
   )
   return plain(left) == plain(right)
 
@@ -281,7 +292,7 @@ def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 def differences(old: Config, new: Config) -> list[str]:
   """Lines 'key: old -> new' for the keys that change what is trained."""
-  a, b = (flat(json.loads(c.to_json())) for c in (old, new))
+  a, b = (flat(stored(c)) for c in (old, new))
   lines = []
   for key in sorted(a.keys() | b.keys()):
     plain = stream_names.as_main(key)

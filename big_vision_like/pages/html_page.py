@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from big_vision_like.config import redaction
 from input_pipeline.files import atomic
 
 _STYLE = """
@@ -34,8 +35,12 @@ class Markup(str):
 
 
 def escape(text: Any) -> Markup:
-  """HTML of any text; Markup stays as it is."""
-  return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+  """HTML of any text, without secrets; Markup stays as it is."""
+  return (
+    text
+    if isinstance(text, Markup)
+    else Markup(html.escape(redaction.text(str(text))))
+  )
 
 
 def element(tag: str, *children: Any, **attributes: Any) -> Markup:

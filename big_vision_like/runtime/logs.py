@@ -2,7 +2,8 @@
 
 `head`, a closed ssh session or a pager that ends take the reader of stdout
 away. The run goes on then, and `<workdir>/log.txt` has every line with its
-time. Lines of libraries that write to the file descriptor are not in it.
+time. Lines of libraries that write to the file descriptor are not in it, and no
+secrets are (config/redaction.py).
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+from big_vision_like.config import redaction
 
 FILE = 'log.txt'
 _MOST_KEPT = 10_000  # lines before the file is known
@@ -57,12 +60,12 @@ class Tee(io.TextIOBase):
   def write(self, text: str) -> int:
     with self._lock:
       with self._gone_is_fine():
-        self._stream.write(text)
+        self._stream.write(redaction.text(text))
       # On a terminal a line that begins with \r replaces the last one.
       *lines, self._line = (self._line + text).replace('\r', '\n').split('\n')
       for line in lines:
         if line.strip():
-          self._log.add(line.rstrip())
+          self._log.add(redaction.text(line.rstrip()))
     return len(text)
 
   def flush(self) -> None:
@@ -115,6 +118,7 @@ def capture() -> None:
     _log = Log()
     for name, number in (('stdout', 1), ('stderr', 2)):
       stream = getattr(sys, name) or os.fdopen(number, 'w', closefd=False)
+      redaction.shows_all(stream)
       setattr(sys, name, Tee(stream, _log))
 
 

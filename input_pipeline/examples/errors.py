@@ -3,18 +3,21 @@
 import contextlib
 from collections.abc import Iterator
 
+from big_vision_like.config import redaction
 from big_vision_like.protocols import Records
 
 
 class BadExample(Exception):
   """A record that cannot be used: corrupt, truncated, oversized, ...
 
-  Recordss and ops raise it; the pipeline replaces the record by a masked blank,
-  counts it, lists its key, and stops above the budget. `reason` is one line.
-  Who reads records without counting them does so within `record_named`.
+  Sources and ops raise it; the pipeline replaces the record by a masked blank,
+  counts it, lists its key, and stops above the budget. `reason` is one line,
+  without secrets. Who reads records without counting them does so within
+  `record_named`.
   """
 
   def __init__(self, reason: str):
+    reason = redaction.text(reason)
     super().__init__(reason)
     self.reason = reason
 

@@ -24,8 +24,9 @@ from typing import Any
 
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.prepared import manifest as manifests
+from input_pipeline.prepared import records
 
 FORMAT = 'feature maps'
 VERSION = 1
@@ -87,6 +88,11 @@ def write_maps(path: str, maps: Sequence[bytes]) -> None:
   Raises:
     OSError: the file cannot be written.
   """
+  retries.call(_write_maps, path, maps)
+
+
+def _write_maps(path: str, maps: Sequence[bytes]) -> None:
+  records.check_path(path)
   with atomic.renamed(path, unique=False) as temporary:
     writer = array_record_module.ArrayRecordWriter(
       temporary, 'group_size:1,uncompressed'
@@ -96,7 +102,8 @@ def write_maps(path: str, maps: Sequence[bytes]) -> None:
         writer.write(one)
       writer.close()
     except RuntimeError as error:
-      raise OSError(f'cannot write {path}: {error}') from None
+      reason = str(error).split(';')[0]
+      raise retries.from_message(reason, path) from None
 
 
 def load(path: str) -> Manifest:
@@ -115,7 +122,7 @@ def load(path: str) -> Manifest:
       'finished; repeat the command that began them'
     )
   try:
-    with open(file, encoding='utf-8') as text:
+    with retries.open_binary(file) as text:
       content = json.load(text)
     found = content['format'], content['version']
     if found != (FORMAT, VERSION):

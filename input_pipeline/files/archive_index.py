@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import retries
 from input_pipeline.files.image_files import MAX_IMAGE_BYTES
 from input_pipeline.files.tar_members import shown
 
@@ -219,22 +220,36 @@ class Handles:
 
   def __init__(self):
     self._open: dict[str, int] = {}
+    self._failed: list[int] = []
     self._lock = threading.Lock()
 
   def read(self, path: str, offset: int, size: int) -> bytes:
     """Up to `size` bytes; fewer where the file ends."""
+    return retries.call(self._read, path, offset, size)
+
+  def _read(self, path: str, offset: int, size: int) -> bytes:
     if (descriptor := self._open.get(path)) is None:
       with self._lock:
         if path not in self._open and len(self._open) < MAX_OPEN:
           self._open[path] = _descriptor(path)
         descriptor = self._open.get(path)
     if descriptor is not None:
-      return _pread(descriptor, offset, size)
+      try:
+        return _pread(descriptor, offset, size)
+      except OSError:  # it may be stale: what comes next opens another
+        self._set_aside(path, descriptor)
+        raise
     descriptor = _descriptor(path)
     try:
       return _pread(descriptor, offset, size)
     finally:
       os.close(descriptor)
+
+  def _set_aside(self, path: str, descriptor: int) -> None:
+    """Not closed: another thread may be reading from it."""
+    with self._lock:
+      if self._open.get(path) == descriptor:
+        self._failed.append(self._open.pop(path))
 
   def __getstate__(self) -> dict[str, Any]:
     return {}
@@ -243,7 +258,7 @@ class Handles:
     self.__init__()
 
   def __del__(self):
-    for descriptor in self._open.values():
+    for descriptor in (*self._open.values(), *self._failed):
       os.close(descriptor)
 
 

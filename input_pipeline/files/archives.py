@@ -20,7 +20,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import decompress, image_files, tar_members
+from input_pipeline.files import (
+  decompress,
+  image_files,
+  retries,
+  tar_members,
+)
 from input_pipeline.files.archive_index import Files, Handles, Rows, safe_name
 from input_pipeline.files.tar_members import shown
 
@@ -166,8 +171,13 @@ class _Zip(Files):
     self._handles = Handles()
     rows = Rows(5)
     try:
-      with zipfile.ZipFile(path) as archive:
+      with (
+        retries.open_binary(path) as file,
+        zipfile.ZipFile(file) as archive,
+      ):
         members = archive.infolist()
+    except retries.StorageError:
+      raise
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
       raise ValueError(
         f'{path}: cannot be read as a zip, perhaps cut short: {error}'
@@ -265,14 +275,15 @@ class _Folder(Files):
         identity = status.st_dev, status.st_ino
         if identity in above:
           raise ValueError(f'{folder}: a link back to a folder above it')
-        with os.scandir(folder) as entries:
-          for entry in entries:
-            name = prefix + os.fsencode(entry.name)
-            if entry.is_dir():
-              below = entry.path, name + b'/', above | {identity}
-              waiting.append(below)
-            else:
-              rows.add(path, name, _size_of(entry))
+        for entry in retries.listed(folder):
+          name = prefix + os.fsencode(entry.name)
+          if entry.is_dir():
+            below = entry.path, name + b'/', above | {identity}
+            waiting.append(below)
+          else:
+            rows.add(path, name, _size_of(entry))
+      except retries.StorageError:
+        raise
       except OSError as error:
         raise ValueError(
           f'{folder}: cannot be read: {error.strerror}'

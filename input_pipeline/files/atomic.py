@@ -25,6 +25,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
+from input_pipeline.files import retries
+
 SUFFIX = '.tmp'
 _MAX_NAME_BYTES = 255  # of most file systems
 # Folders that may not be read, file systems that cannot sync a folder.
@@ -81,17 +83,29 @@ def writing(path: Path, **options: Any) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def writing_text(path: Path, **options: Any) -> Iterator[TextIO]:
-  """Yields a text file, UTF-8, line ends as written."""
+  """Yields a text file, UTF-8, line ends as written.
+
+  What is not UTF-8 in a name of a file is written as JSON has it: \\udcff.
+  """
   with (
     renamed(path, **options) as temporary,
-    open(temporary, 'w', encoding='utf-8', newline='') as file,
+    open(
+      temporary,
+      'w',
+      encoding='utf-8',
+      errors='backslashreplace',
+      newline='',
+    ) as file,
   ):
     yield file
 
 
 def write_text(path: Path, text: str, **options: Any) -> None:
-  with writing_text(path, **options) as file:
-    file.write(text)
+  def write() -> None:
+    with writing_text(path, **options) as file:
+      file.write(text)
+
+  retries.call(write)
 
 
 def write_json(path: Path, content: Any, **options: Any) -> None:

@@ -13,10 +13,11 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import tqdm
 
-from input_pipeline.files import atomic, file_lock
+from input_pipeline.files import atomic, file_lock, retries
 
 SMALL_COMPRESSED = 8 << 20
 SMALL = 64 << 20  # bytes in memory, and in the pickle of a worker
@@ -24,6 +25,17 @@ MAX_RATIO = 200  # of images: about 1; deflate can reach 1,000
 _CHUNK = 16 << 20
 _KEEP_FREE = 1 << 30  # bytes of the disk that are left alone
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+  """A file to read, decompressed where its name ends in .gz."""
+  with retries.open_binary(path) as raw:
+    if path.endswith('.gz'):
+      with gzip.GzipFile(fileobj=raw) as file:
+        yield file  # pyright: ignore[reportReturnType]
+    else:
+      yield raw
 
 
 def small(path: str) -> bytes | None:
@@ -34,7 +46,11 @@ def small(path: str) -> bytes | None:
   """
   if os.path.getsize(path) > SMALL_COMPRESSED:
     return None
-  with _damage_named(path), gzip.open(path) as file:
+  with (
+    _damage_named(path),
+    retries.open_binary(path) as raw,
+    gzip.GzipFile(fileobj=raw) as file,
+  ):
     data = file.read(SMALL + 1)
   return data if len(data) <= SMALL else None
 
@@ -79,7 +95,7 @@ def _decompress(path: str, size: int, target: str) -> None:
   with (
     bar,
     _damage_named(path),
-    open(path, 'rb') as raw,
+    retries.open_binary(path) as raw,
     gzip.GzipFile(fileobj=raw) as file,
     atomic.writing(target, suffix='.writing', unique=False) as out,
   ):

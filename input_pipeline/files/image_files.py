@@ -9,6 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import retries
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 1 << 28
@@ -30,7 +31,7 @@ def read_image(path: bytes) -> bytes:
   Other errors of the storage are not the record's fault and pass through.
   """
   try:
-    with open(path, 'rb') as file:
+    with retries.open_binary(path) as file:
       data = file.read(MAX_IMAGE_BYTES + 1)
   except OSError as error:
     if error.errno not in _FAULTS_OF_THE_RECORD:
@@ -50,9 +51,12 @@ def header_size(file: bytes | str | os.PathLike[str]) -> tuple[int, int] | None:
     if isinstance(file, bytes) and file.startswith(_JPEG):
       height, width, _, _ = simplejpeg.decode_jpeg_header(file)
       return int(height), int(width)
-    source = io.BytesIO(file) if isinstance(file, bytes) else file
-    with Image.open(source) as picture:
+    is_content = isinstance(file, bytes)
+    opened = io.BytesIO(file) if is_content else retries.open_binary(file)
+    with opened, Image.open(opened) as picture:
       return picture.height, picture.width
+  except retries.StorageError:  # says nothing of the image
+    raise
   except Exception:  # a parser meets hostile bytes: any failure
     return None
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from input_pipeline.files import retries
 from input_pipeline.labels import text_lines
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.vocabulary import Vocabulary
@@ -77,7 +78,7 @@ def describe(path: str, vocabulary: str | None) -> Description:
 
 
 def _read_yaml(where: str) -> Mapping[str, Any]:
-  with open(where, 'rb') as file:
+  with retries.open_binary(where) as file:
     data = file.read(_MAX_YAML_BYTES + 1)
   if len(data) > _MAX_YAML_BYTES:
     raise ValueError(f'{where}: more than {_MAX_YAML_BYTES:,} bytes')

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, numpy_files
 from input_pipeline.labels import arrays as label_arrays
 
 LABELS, ENDS = 'labels', 'label_ends'
@@ -55,7 +55,7 @@ def write_side(path: str, labels: Sequence[np.ndarray]) -> int:
 def side_is_whole(path: str, num_records: int, num_labels: int) -> bool:
   """Whether a side file holds so many records and labels."""
   try:
-    content = np.load(path, mmap_mode='r')
+    content = numpy_files.mapped(path)
   except (OSError, ValueError):
     return False
   return content.shape == (num_records + num_labels,)
@@ -63,7 +63,7 @@ def side_is_whole(path: str, num_records: int, num_labels: int) -> bool:
 
 def read_side(path: str, num_records: int) -> Rows:
   """The content of a side file."""
-  content = np.load(path)
+  content = numpy_files.read(path)
   counts = content[:num_records].astype(np.int64)
   return Rows(counts, content[num_records:])
 
@@ -169,7 +169,7 @@ class StoredLabels:
 
 
 def _mapped(path: str, dtype: type) -> np.ndarray:
-  array = np.load(path, mmap_mode='r')
+  array = numpy_files.mapped(path)
   if array.dtype != dtype or array.ndim != 1:
     raise ValueError(f'{path}: {array.dtype} {list(array.shape)} is no index')
   return np.asarray(array)  # a plain view: memmap's own slices cost 2 us more

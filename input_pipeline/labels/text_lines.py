@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NoReturn, TextIO
 
+from input_pipeline.files import retries
+
 MAX_BYTES = 1 << 32  # of the text, after decompression
 MAX_LINE = 1 << 20  # characters
 MAX_RATIO = 200  # of text: below 20; deflate can reach 1,000
@@ -39,10 +41,12 @@ def read(path: str | os.PathLike[str]) -> list[str]:
   """
   path = os.fspath(path)
   try:
-    with open(path, 'rb') as raw:
+    with retries.open_binary(path) as raw:
       data = _bytes(path, raw)
   except FileNotFoundError:
     raise FileNotFoundError(f'{path}: no such file') from None
+  except retries.StorageError:
+    raise
   except (OSError, EOFError, zlib.error) as error:
     reason = getattr(error, 'strerror', None) or error
     raise ValueError(f'{path}: cannot be read: {reason}') from None
@@ -186,7 +190,7 @@ def _line_of_deepest(text: str) -> int:
 
 def _at_constant(text: str, error: ValueError) -> str:
   """Where the first number stands that is none, if that was refused."""
-  if not str(error).endswith('is not a JSON number'):
+  if '\n' not in text or not str(error).endswith('is not a JSON number'):
     return ''
   places = (m.start(1) for m in _CONSTANTS.finditer(text) if m[1])
   return f' at line {text.count(chr(10), 0, next(places, 0)) + 1}'

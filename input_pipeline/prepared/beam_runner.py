@@ -27,6 +27,7 @@ import numpy as np
 
 from big_vision_like.config import plugins
 from big_vision_like.protocols import Source
+from input_pipeline.files import numpy_files
 from input_pipeline.prepared import beam_worker, preparation, progress
 from input_pipeline.prepared.preparation import Done, Task, WorkersFailed
 from input_pipeline.prepared.recipe import Recipe
@@ -88,7 +89,7 @@ class WriteShard(beam.DoFn):
     if os.path.exists(os.path.join(notes, _STOP_FILE)):
       return
     try:
-      order = np.load(os.path.join(notes, _ORDER_FILE), mmap_mode='r')
+      order = numpy_files.mapped(os.path.join(notes, _ORDER_FILE))
       task = Task(split, name, np.array(order[start:stop]))
       outcome = preparation.write(
         self._folder, task, self._source(split), self._recipe, lambda: None

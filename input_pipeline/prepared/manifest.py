@@ -22,7 +22,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from input_pipeline.files import atomic
+from big_vision_like.config import redaction
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels.hierarchy import Unlisted
 from input_pipeline.prepared.records import ShardReader
 
@@ -99,6 +100,7 @@ class Manifest:
     """Writes manifest.json, whole or not at all."""
     content = {'format': FORMAT, 'version': VERSION}
     content |= dataclasses.asdict(self)
+    content['options'] = redaction.plain(content['options'])
     content['totals'] = {
       split: {
         'records': self.num_records(split),
@@ -127,14 +129,14 @@ def describe_file(folder: str, name: str) -> File:
   """The manifest's entry of another file; reads all of it."""
   path = os.path.join(folder, name)
   digest = hashlib.sha256()
-  with open(path, 'rb') as file:
+  with retries.open_binary(path) as file:
     while block := file.read(_BLOCK_BYTES):
       digest.update(block)
   return File(name, os.path.getsize(path), digest.hexdigest(), _head(path))
 
 
 def _head(path: str) -> str:
-  with open(path, 'rb') as file:
+  with retries.open_binary(path) as file:
     return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
 
 
@@ -154,7 +156,7 @@ def load(folder: str) -> Manifest:
       f'{folder!r} has no {FILE_NAME}: not a data set in the record format, or '
       'its preparation has not finished (docs/preparing-data.md)'
     )
-  with open(path, encoding='utf-8') as file:
+  with retries.open_binary(path) as file:
     try:
       content = json.load(file)
       found = content.pop('format'), content.pop('version')

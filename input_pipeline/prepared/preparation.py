@@ -19,7 +19,7 @@ import numpy as np
 
 from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels import hash_order, stored_labels
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records, stored_form, stored_images
@@ -135,7 +135,35 @@ def write(
   recipe: Recipe,
   tick: Callable[[], object],
 ) -> Done:
-  """Writes one shard and its side files; calls `tick` after each image."""
+  """Writes one shard and its side files; calls `tick` once an image.
+
+  What the storage refuses for a moment is written anew, from the first image.
+  """
+  ticked = 0
+
+  def tick_anew() -> Callable[[], object]:
+    """For another attempt: images that were told of are not again."""
+    seen = 0
+
+    def once() -> None:
+      nonlocal seen, ticked
+      seen += 1
+      if seen > ticked:
+        ticked = seen
+        tick()
+
+    return once
+
+  return retries.call(lambda: _write(folder, task, source, recipe, tick_anew()))
+
+
+def _write(
+  folder: str,
+  task: Task,
+  source: Source,
+  recipe: Recipe,
+  tick: Callable[[], object],
+) -> Done:
   labels: list[np.ndarray] = []
   images: list[tuple[int, int, int]] = []
   bad: list[tuple[str, str]] = []

@@ -18,6 +18,7 @@ one record, and a flipped byte spoils one record (docs/data.md).
 
 import collections
 import dataclasses
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,7 +28,7 @@ import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
 from input_pipeline.examples import annotations as annotation_fields
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 
 VERSION = 1
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -160,6 +161,17 @@ def _check(fields: dict[Any, Any]) -> None:
     raise ValueError(f'dedup_hash of {fields["key"]!r} must be bytes')
 
 
+def check_path(path: str) -> None:
+  """ValueError where array_record cannot take a path."""
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    folder = os.path.dirname(path) or path
+    raise ValueError(
+      f'{folder!a} is not UTF-8: array_record files cannot be in such a folder'
+    ) from None
+
+
 def write_shard(path: str, records: Iterable[Record]) -> int:
   """Writes a shard; equal records give equal files.
 
@@ -171,7 +183,9 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
 
   Raises:
     OSError: the file cannot be written.
+    ValueError: see `check_path`.
   """
+  check_path(path)
   writer = array_record_module.ArrayRecordWriter(path, _WRITER_OPTIONS)
   count = 0
   try:
@@ -180,7 +194,8 @@ def write_shard(path: str, records: Iterable[Record]) -> int:
       count += 1
     writer.close()
   except RuntimeError as error:
-    raise OSError(f'cannot write {path}: {error}') from None
+    reason = str(error).split(';')[0]
+    raise retries.from_message(reason, path) from None
   atomic.sync(path)
   return count
 
@@ -197,6 +212,8 @@ class ShardReader:
 
   def __init__(self, paths: Iterable[str], max_open: int = 128):
     self.paths = tuple(paths)
+    for path in self.paths[:1]:  # those of one folder
+      check_path(path)
     self._max_open = max_open
     self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
     self._lock = threading.Lock()
@@ -236,8 +253,11 @@ class ShardReader:
 
     Raises:
       ValueError: the record is corrupt (checksum).
-      OSError: the file cannot be opened or read.
+      OSError: the file cannot be opened or read, in spite of retries.
     """
+    return retries.call(self._read, shard, position)
+
+  def _read(self, shard: int, position: int) -> bytes:
     try:
       return self._reader(shard).read([position])[0]
     except RuntimeError as error:
@@ -246,4 +266,4 @@ class ShardReader:
         raise ValueError(reason) from None
       with self._lock:  # a reader does not recover from a failed read
         self._open.pop(shard, None)
-      raise OSError(f'cannot read {self.paths[shard]}: {reason}') from None
+      raise retries.from_message(reason, self.paths[shard]) from None

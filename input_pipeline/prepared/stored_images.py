@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from input_pipeline.files import atomic, image_files
+from input_pipeline.files import atomic, image_files, numpy_files
 from input_pipeline.prepared.records import Record
 
 SIZES, IDS = 'image_sizes', 'image_ids'
@@ -44,7 +44,7 @@ def write_side(path: str, rows: Sequence[tuple[int, int, int]]) -> None:
 def side_is_whole(path: str, num_records: int) -> bool:
   """Whether a side file holds so many records."""
   try:
-    return np.load(path, mmap_mode='r').shape == (num_records, 3)
+    return numpy_files.mapped(path).shape == (num_records, 3)
   except (OSError, ValueError):
     return False
 
@@ -64,7 +64,7 @@ def join(
   Returns:
     kind ('image_sizes', 'image_ids') -> name of the file in the folder.
   """
-  content = np.concatenate([np.load(path) for path in sides])
+  content = np.concatenate([numpy_files.read(path) for path in sides])
   assert len(content) == num_records
   found = {SIZES: content[:, 1:].astype(np.int32)}
   if (content[:, 0] != _NO_ID).any():
@@ -86,7 +86,7 @@ def load(folder: str, split: str, kind: str, num_records: int) -> np.ndarray:
     ValueError: the file does not hold that.
   """
   path = os.path.join(folder, f'{split}.{kind}.npy')
-  found = np.load(path, mmap_mode='r')
+  found = numpy_files.mapped(path)
   shape = (num_records, 2) if kind == SIZES else (num_records,)
   if found.shape != shape or found.dtype.kind != 'i':
     raise ValueError(

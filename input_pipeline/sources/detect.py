@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from big_vision_like import protocols
 from big_vision_like.config import plugins
-from input_pipeline.files import shard_names
+from input_pipeline.files import retries, shard_names
 from input_pipeline.image_sets import holdout, yolo_files
 from input_pipeline.image_sets.fingerprint import Seen
 from input_pipeline.labels.hierarchy import Hierarchy, Unlisted
@@ -131,13 +131,13 @@ def _names(folder: pathlib.Path, files: bool) -> list[str]:
 
 def _is_annotation(path: pathlib.Path) -> bool:
   """Whether an XML file is one of VOC's form."""
-  with path.open('rb') as file:
+  with retries.open_binary(path) as file:
     return b'<annotation' in file.read(_HEAD)
 
 
 def _is_labels(path: pathlib.Path) -> bool:
   """Whether a text file holds boxes: a class and four numbers a line."""
-  with path.open('rb') as file:
+  with retries.open_binary(path) as file:
     fields = file.read(_HEAD).partition(b'\n')[0].split()
   if not fields:
     return path.parent.name == 'labels'
@@ -180,7 +180,7 @@ def _is_mask(path: pathlib.Path | None) -> bool:
   if path is None:
     return False
   try:
-    with path.open('rb') as file:
+    with retries.open_binary(path) as file:
       head = file.read(_PNG_HEAD)
   except OSError:
     return False

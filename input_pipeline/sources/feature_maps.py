@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import redaction
 from input_pipeline import feature_map_checks
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.examples.stored_map import DType, StoredMap
 from input_pipeline.feature_maps import folder
+from input_pipeline.files import numpy_files, retries
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import records
 
@@ -65,20 +67,20 @@ class Source:
     }
     self.has_truth = settings['has_truth']
     self.in_hash_order = settings['in_hash_order']
-    with open(self._file(folder.SPACE), encoding='utf-8') as file:
+    with retries.open_binary(self._file(folder.SPACE)) as file:
       read = json.load(file)
     self.space = LabelSpace.from_json(read, self._file(folder.SPACE))
     self.vocabulary, self.hierarchy = (
       self.space.vocabulary,
       self.space.hierarchy,
     )
-    self._images = np.load(self._file(folder.IMAGES), mmap_mode='r')
+    self._images = numpy_files.mapped(self._file(folder.IMAGES))
     if len(self._images) != settings['records']:
       raise ValueError(
         f'path={self.path!r}: {folder.IMAGES} has {len(self._images)} rows, '
         f'should be {settings["records"]}'
       )
-    with open(self._file(folder.BAD), encoding='utf-8') as file:
+    with retries.open_binary(self._file(folder.BAD)) as file:
       rows = [json.loads(line) for line in file]
     self._bad = {row['index']: row['reason'] for row in rows}
     self._firsts = [shard.first for shard in self._manifest.shards]
@@ -169,6 +171,7 @@ def _check_data(
 ) -> None:
   """ValueError listing the options in which two source configs differ."""
   here = json.loads(json.dumps({k: _plain(v) for k, v in here.items()}))
+  here = redaction.plain(here)
   differ = [
     f'  {name}: {there.get(name)!r} there, {here.get(name)!r} here'
     for name in sorted({*there, *here})

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from big_vision_like.config.option_types import Count
-from input_pipeline.files import image_files
+from input_pipeline.files import image_files, retries
 from input_pipeline.image_sets import holdout, labelled_files
 from input_pipeline.image_sets.fingerprint import Seen
 from input_pipeline.labels import hierarchy as hierarchies
@@ -147,10 +147,11 @@ def _entries(folder: str) -> tuple[list[os.DirEntry], list[os.DirEntry]]:
   """(sub-folders, files) that do not begin with a dot, in no order."""
   folders, files = [], []
   try:
-    with os.scandir(folder) as entries:
-      for entry in entries:
-        if not entry.name.startswith('.'):
-          (folders if entry.is_dir() else files).append(entry)
+    for entry in retries.listed(folder):
+      if not entry.name.startswith('.'):
+        (folders if entry.is_dir() else files).append(entry)
+  except retries.StorageError:
+    raise
   except OSError as error:
     raise ValueError(f'{folder}: cannot be read: {error.strerror}') from None
   return folders, files

@@ -6,6 +6,7 @@ downloaded, and images come as the encoded bytes (docs/data.md). What is not
 prepared yet `build=True` prepares, where its builder needs no TensorFlow.
 """
 
+import copy
 import os
 import re
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ import numpy as np
 
 from big_vision_like.config import plugins
 from big_vision_like.config.option_types import Count
-from input_pipeline.files import image_files
+from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import image_files, retries
 from input_pipeline.image_sets import fingerprint, tfds_objects
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
@@ -131,7 +133,18 @@ class Source:
   def _record(self, index: int) -> Mapping[str, Any]:
     if not 0 <= index < len(self):
       raise IndexError(f'index {index} is not in 0..{len(self) - 1}')
-    return self._records[index]
+    return retries.call(self._read, index)
+
+  def _read(self, index: int) -> Mapping[str, Any]:
+    try:
+      return self._records[index]
+    except RuntimeError as error:
+      reason = str(error).split(';')[0]
+      if 'Corrupted' in reason:
+        raise BadExample(f'corrupt record: {reason}') from None
+      # A reader does not recover from a failed read: it is opened anew.
+      self._records.data_source = copy.copy(self._records.data_source)
+      raise retries.from_message(reason, self._directory) from None
 
   def _labels_of(self, record: Mapping[str, Any], index: int) -> np.ndarray:
     value: Any = record

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -243,7 +244,8 @@ def _poll(pid: int) -> int | None:
 def main() -> None:
   from tests import cli_server
 
-  cli_server.import_all()
+  with warnings.catch_warnings():  # trainers show theirs
+    cli_server.import_all()
   for line in sys.stdin:
     question = json.loads(line)
     answer = _poll(question['poll']) if 'poll' in question else _start(question)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from big_vision_like.config import trust
+from big_vision_like.config import redaction, trust
 from big_vision_like.runtime import compile_cache
 
 # How users call the tools; `bvl`, the command of an installed package, sets it.
@@ -45,6 +45,16 @@ def run(
     interrupted: message after Ctrl-C.
   """
   compile_cache.use()
+  with redaction.streams():
+    return _run(work, mistakes, text, interrupted)
+
+
+def _run(
+  work: Callable[[], Any],
+  mistakes: tuple[type[Exception], ...],
+  text: Callable[[Exception], str],
+  interrupted: str,
+) -> int:
   try:
     code = work()
     sys.stdout.flush()  # here, where a reader that has gone is no traceback

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import redaction
 from big_vision_like.protocols import Source
 from input_pipeline.files import atomic
 from input_pipeline.prepared import manifest, progress
@@ -64,7 +65,7 @@ class Folder:
   def __init__(self, path: str, settings: Mapping[str, Any]):
     self.path = path
     # As JSON has it: what is compared with what was read.
-    self.settings = json.loads(json.dumps(settings))
+    self.settings = redaction.plain(json.loads(json.dumps(settings)))
     total, size = settings['records'], settings['records_per_shard']
     self.ranges = [
       (first, min(first + size, total)) for first in range(0, total, size)

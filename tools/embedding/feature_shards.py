@@ -27,7 +27,7 @@ import numpy as np
 
 from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import record_named
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels import arrays
 
 FORMATS = ('array_record', 'safetensors')
@@ -76,11 +76,14 @@ def write(path: str, rows: Rows, kind: str) -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  with atomic.renamed(path, unique=False) as temporary:
-    if kind == 'array_record':
-      _write_array_record(temporary, rows)
-    else:
-      _write_safetensors(temporary, rows)
+  kinds = {'array_record': _write_array_record}
+  write_rows = kinds.get(kind, _write_safetensors)
+
+  def write_anew() -> None:
+    with atomic.renamed(path, unique=False) as temporary:
+      write_rows(temporary, rows)
+
+  retries.call(write_anew)
 
 
 def count(path: str, kind: str) -> int:
@@ -89,15 +92,18 @@ def count(path: str, kind: str) -> int:
     from input_pipeline.prepared.records import ShardReader
 
     return ShardReader([path]).num_records(0)
-  import safetensors
+  from big_vision_like.checkpoints import safetensors_files
 
-  with safetensors.safe_open(path, 'numpy') as file:
-    return file.get_slice('ids').get_shape()[0]
+  table, _ = safetensors_files.header(path)
+  return table['ids']['shape'][0] if 'ids' in table else 0
 
 
 def _write_array_record(path: str, rows: Rows) -> None:
   from array_record.python import array_record_module  # type: ignore[attr-defined]
 
+  from input_pipeline.prepared import records
+
+  records.check_path(path)
   writer = array_record_module.ArrayRecordWriter(
     path, 'group_size:1,uncompressed'
   )
@@ -106,7 +112,8 @@ def _write_array_record(path: str, rows: Rows) -> None:
       writer.write(record)
     writer.close()
   except RuntimeError as error:
-    raise OSError(f'cannot write {path}: {error}') from None
+    reason = str(error).split(';')[0]
+    raise retries.from_message(reason, path) from None
 
 
 def _records(rows: Rows) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from big_vision_like import protocols
+from big_vision_like.config import redaction
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.protocols import Source
 from input_pipeline import device, feature_map_checks, pipeline
@@ -25,7 +26,7 @@ from input_pipeline.batch_fields import apply, record_rng
 from input_pipeline.examples import annotations, stored_map
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.feature_maps import folder
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, retries
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import chains
 from input_pipeline.ops.context import OpContext
@@ -273,8 +274,12 @@ def _write(
       maps[index][variant] = stored_map.to_bytes(numbers, job.dtype)
       images[index][2:4] = numbers.shape[:2]
   example_file, map_file = (os.path.join(job.path, name) for name in names)
-  with atomic.renamed(example_file, unique=False) as temporary:
-    records.write_shard(temporary, (one.record for one in kept))
+
+  def write_examples() -> None:
+    with atomic.renamed(example_file, unique=False) as temporary:
+      records.write_shard(temporary, (one.record for one in kept))
+
+  retries.call(write_examples)
   folder.write_maps(map_file, [one for of_image in maps for one in of_image])
   files = tuple(manifests.describe_file(job.path, name) for name in names)
   entries = [
@@ -417,6 +422,6 @@ def _finish(job: Job, settings: Mapping[str, Any], done: _Done) -> None:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-  """A source config as JSON has it."""
+  """A source config as JSON has it, without secrets."""
   plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
-  return json.loads(json.dumps(plain))
+  return redaction.plain(json.loads(json.dumps(plain)))

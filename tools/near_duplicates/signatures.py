@@ -8,7 +8,6 @@ For the windows of images (windows.py) a sketch of each is kept too.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import numpy_files
 
 from . import hashes, thumbnails, windows, workers
 from .chunks import Chunk, digest
@@ -278,7 +278,7 @@ def open_vectors(path: str, num_rows: int) -> tuple[str, np.ndarray]:
     raise FileNotFoundError(f'embeddings={path!r}: no such file')
   if path.endswith('.npy'):
     try:
-      array = np.load(path, mmap_mode='r')
+      array = numpy_files.mapped(path)
     except (ValueError, OSError, EOFError) as error:
       raise ValueError(f'embeddings={path!r}: {error}') from None
   elif path.endswith('.safetensors'):
@@ -310,28 +310,21 @@ def _head(path: str) -> str:
 
 def _safetensors(path: str) -> np.ndarray:
   """The one tensor of the file, mapped: the format is a header and raw data."""
-  limit = 1 << 20
-  size = os.path.getsize(path)
+  from big_vision_like.checkpoints import safetensors_files
+
   kinds = {'F16': np.float16, 'F32': np.float32, 'F64': np.float64}
   try:
-    with open(path, 'rb') as file:
-      length = int.from_bytes(file.read(8), 'little')
-      if not 2 <= length <= min(limit, size - 8):
-        raise ValueError(f'a header of {length} bytes in a file of {size}')
-      header = json.loads(file.read(length))
-    tensors = {k: v for k, v in header.items() if k != '__metadata__'}
-    if len(tensors) != 1:
-      raise ValueError(f'one tensor is needed, it has {len(tensors)}')
-    (tensor,) = tensors.values()
-    kind, shape = np.dtype(kinds[tensor['dtype']]), tensor['shape']
-    begin, end = tensor['data_offsets']
-    num = int(np.prod([int(n) for n in shape], dtype=object))
-    if not 0 <= begin <= end <= size - 8 - length or min(shape, default=0) < 0:
-      raise ValueError('its data lie outside the file')
-    if end - begin != num * kind.itemsize:
-      raise ValueError(f'{end - begin} bytes for the shape {shape}')
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(
-      f'embeddings={path!r}: not such a .safetensors file: {error}'
-    ) from None
-  return np.memmap(path, kind, 'r', 8 + length + begin, tuple(shape))
+    table, start = safetensors_files.header(path)
+    table.pop('__metadata__', None)
+    if len(table) != 1:
+      raise ValueError(f'one tensor is needed, it has {len(table)}')
+    (tensor,) = table.values()
+    if tensor['dtype'] not in kinds:
+      raise ValueError(f'{tensor["dtype"]} is none of {", ".join(kinds)}')
+  except ValueError as error:
+    raise ValueError(f'embeddings={path!r}: {error}') from None
+  kind, shape = np.dtype(kinds[tensor['dtype']]), tuple(tensor['shape'])
+  begin, end = tensor['data_offsets']
+  if begin == end:
+    return np.empty(shape, kind)
+  return np.memmap(path, kind, 'r', start + begin, shape)

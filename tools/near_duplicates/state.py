@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.files import atomic, file_lock
+from input_pipeline.files import atomic, file_lock, numpy_files
 
 _LOCK = '.lock'
 _TEMPORARY = '.writing'
@@ -72,15 +72,14 @@ class State:
 
   def load_array(self, *names: str) -> np.ndarray:
     """The array, mapped from the file: read where it is touched."""
-    return np.load(self.path(*names), mmap_mode='r')
+    return numpy_files.mapped(self.path(*names))
 
   def save_arrays(self, arrays: Mapping[str, np.ndarray], *names: str) -> None:
     with self._whole(names) as file:
       np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
   def load_arrays(self, *names: str) -> dict[str, np.ndarray]:
-    with np.load(self.path(*names)) as file:
-      return dict(file)
+    return numpy_files.read_all(self.path(*names))
 
   def save_note(self, content: Any, *names: str) -> None:
     with self._whole(names) as file:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from big_vision_like.checkpoints import folders
-from big_vision_like.config import settings
+from big_vision_like.config import redaction, settings
 from big_vision_like.runtime import writers
 from input_pipeline.files import atomic
 
@@ -162,8 +162,8 @@ def _since(job: Job) -> list[str]:
   stored = job.workdir / settings.FILE
   if not stored.exists():
     return []
-  found = settings.flat(json.loads(settings.from_json(stored).to_json()))
-  planned = _plain(settings.flat(job.config))
+  found = settings.flat(settings.stored(settings.from_json(stored)))
+  planned = settings.flat(_plain(job.config))
   return [
     f'  {key}: {planned[key]!r} -> {found.get(key)!r}, by another command'
     for key in sorted(job.training.keys() & planned.keys())
@@ -208,5 +208,5 @@ def _evals(job: Job) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-  """As it comes back from JSON."""
-  return json.loads(json.dumps(value))
+  """As it comes back from JSON, without secrets."""
+  return redaction.plain(json.loads(json.dumps(value)))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import archives
+from input_pipeline.files import archives, retries
 from input_pipeline.files.archives import Files
 from input_pipeline.image_sets import truth_pairs
 from input_pipeline.publishers.coco import annotations as coco_annotations
@@ -107,7 +107,7 @@ def _zip_of(split: str, year: int) -> str:
 
 
 def _parsed(path: str) -> Annotations:
-  with open(path, 'rb') as file:
+  with retries.open_binary(path) as file:
     return coco_annotations.parse(file.read(), path)
 
 
@@ -190,7 +190,7 @@ def _looks_like_one(path: str) -> bool:
     return False
   if os.path.basename(path).startswith(_OWN_NAMES):
     return True
-  with open(path, 'rb') as file:
+  with retries.open_binary(path) as file:
     head = file.read(_HEAD_BYTES)
   keys = b'"images"', b'"annotations"', b'"categories"'
   return head.lstrip().startswith(b'{') and any(key in head for key in keys)

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import archives
+from input_pipeline.files import archives, retries
 from input_pipeline.files.archive_index import Files
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels.hierarchy import Hierarchy
@@ -174,7 +174,7 @@ def read_text(path: str) -> bytes:
     ValueError: too large.
   """
   try:
-    with open(path, 'rb') as file:
+    with retries.open_binary(path) as file:
       data = file.read(_MAX_TEXT + 1)
   except FileNotFoundError:
     raise FileNotFoundError(f'{path}: no such file') from None

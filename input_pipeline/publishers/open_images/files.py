@@ -14,12 +14,12 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from input_pipeline.examples.errors import BadExample
+from input_pipeline.files import decompress
 from input_pipeline.files.archives import Files
 from input_pipeline.labels import text_lines
 
@@ -151,10 +151,12 @@ def turned(encoded: bytes, quarter_turns: int) -> bytes:
 
 def _rotations(path: str) -> Iterator[tuple[int, str, str]]:
   """(line, ImageID, Rotation) of the rows of a table; titles hold anything."""
-  opened: Any = gzip.open if path.endswith('.gz') else open
   line = 1
   try:
-    with opened(path, 'rt', encoding='utf-8-sig', newline='') as file:
+    with (
+      decompress.opened(path) as raw,
+      io.TextIOWrapper(raw, encoding='utf-8-sig', newline='') as file,
+    ):
       reader = csv.reader(text_lines.bounded(path, file), strict=True)
       header = next(reader, [])
       if not {'ImageID', 'Rotation'} <= set(header):

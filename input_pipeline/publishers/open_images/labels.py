@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from input_pipeline.files import decompress
 from input_pipeline.publishers.open_images import packed
 
 HEADER = b'ImageID,Source,LabelName,Confidence'
@@ -283,9 +284,8 @@ _HEX = _hex_table()
 
 def _blocks(path: str) -> Iterator[tuple[int, bytes]]:
   """(number of its first line, whole lines) of a file behind its header."""
-  opened = gzip.open if path.endswith('.gz') else open
   try:
-    with opened(path, 'rb') as file:
+    with decompress.opened(path) as file:
       header = file.readline(1000)
       if header.removeprefix(b'\xef\xbb\xbf').rstrip() != HEADER:
         raise ValueError(

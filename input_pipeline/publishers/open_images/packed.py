@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from input_pipeline.files import atomic
+from input_pipeline.files import atomic, numpy_files
 
 CONFIDENCE_UNIT = 10_000
 ABSENT, PRESENT = 20_000, 20_001
@@ -139,7 +139,7 @@ class PackedLabels:
     keys = self._keys
     if keys is None:
       assert self._path is not None
-      keys = self._keys = np.load(self._path, mmap_mode='r')
+      keys = self._keys = numpy_files.mapped(self._path)
     assert keys is not None
     return keys
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from input_pipeline.examples import mask_files
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import archives
+from input_pipeline.files import archives, retries
 from input_pipeline.files.archives import Files
 from input_pipeline.image_sets import fingerprint, truth_pairs
 from input_pipeline.image_sets.boxed_files import BoxedFiles
@@ -372,7 +372,7 @@ def _segmentation(
 def _trainaug(years: Mapping[str, Year], path: str) -> list[tuple[Year, str]]:
   """The images of a list, from whichever year has them, the latest first."""
   try:
-    with open(path, 'rb') as file:
+    with retries.open_binary(path) as file:
       names = devkit.names_in(file.read(), path)
   except FileNotFoundError:
     raise FileNotFoundError(f'{path}: no such file') from None

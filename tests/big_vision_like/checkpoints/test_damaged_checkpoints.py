@@ -4,7 +4,6 @@ The damage is what happens to files: cut, deleted, overwritten. What no manifest
 tells of, in checkpoints of older versions, is found by what reads the arrays.
 """
 
-import json
 import pathlib
 import re
 import shutil
@@ -17,6 +16,7 @@ from PIL import Image
 from big_vision_like import train
 from big_vision_like.checkpoints import folders, manifest, reading
 from tests import tiny
+from tests.big_vision_like.checkpoints import older_runs
 from tools import export, extract_features, predict
 
 pytestmark = pytest.mark.slow
@@ -35,15 +35,6 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def workdir(trained, tmp_path):
   return shutil.copytree(trained[0], tmp_path / 'run')
-
-
-def without_manifest(step: pathlib.Path) -> None:
-  """As an older version wrote it."""
-  (step / 'manifest.json').unlink()
-  file = step / 'meta' / 'metadata'
-  meta = json.loads(file.read_text())
-  del meta['manifest']
-  file.write_text(json.dumps(meta))
 
 
 def flip_a_bit(step: pathlib.Path) -> None:
@@ -89,7 +80,7 @@ def read(workdir):
 @pytest.mark.parametrize('name', DAMAGES)
 def test_reading_is_one_line_that_names_the_folder(name, workdir):
   damage, reason = DAMAGES[name]
-  without_manifest(workdir / 'checkpoints' / '2')
+  older_runs.remove_manifest(workdir / 'checkpoints' / '2')
   damage(workdir / 'checkpoints' / '2')
   folder = workdir / 'checkpoints' / '2'
   with pytest.raises(folders.DamagedError, match=reason) as error:
@@ -103,7 +94,7 @@ def test_reading_is_one_line_that_names_the_folder(name, workdir):
 def test_without_a_manifest_resuming_stops_and_names_the_way_on(
   workdir, capsys
 ):
-  without_manifest(workdir / 'checkpoints' / '2')
+  older_runs.remove_manifest(workdir / 'checkpoints' / '2')
   cut_arrays(workdir / 'checkpoints' / '2')
   config = tiny.config(total_steps=3, **CONFIG)
   with pytest.raises(folders.DamagedError) as error:

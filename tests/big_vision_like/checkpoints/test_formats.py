@@ -4,9 +4,7 @@ tests/golden/format1/README.md says what is in that folder.
 """
 
 import json
-import pathlib
 import shutil
-import tarfile
 
 import jax
 import numpy as np
@@ -18,34 +16,26 @@ from big_vision_like.checkpoints import (
   folders,
   formats,
   manager,
-  manifest,
   reading,
 )
-from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from input_pipeline.labels.space import LabelSpace
 from tests import saved_run, tiny
+from tests.big_vision_like.checkpoints import older_runs
+from tests.big_vision_like.checkpoints.older_runs import (
+  KINDS,
+  LOSSES,
+  stored_config,
+)
 from tools import predict
-
-GOLDEN = pathlib.Path(__file__).parents[2] / 'golden' / 'format1'
-LOSSES = json.loads((GOLDEN / 'losses.json').read_text())
-KINDS = ('rmsprop', 'adam')
 
 
 @pytest.fixture(scope='module')
 def golden(tmp_path_factory):
   """Folder of the workdirs by kind."""
   folder = tmp_path_factory.mktemp('format1')
-  with tarfile.open(GOLDEN / 'workdirs.tar.xz') as file:
-    file.extractall(folder, filter='data')
+  older_runs.unpack(folder)
   return folder
-
-
-def stored_config(folder, **changes):
-  config = settings.complete(reading.read_meta(folders.find(folder))['config'])
-  for key, value in changes.items():
-    config[key] = value
-  return config
 
 
 @pytest.mark.slow
@@ -126,14 +116,7 @@ def newer(tmp_path_factory):
   exp = saved_run.with_averages()
   folder = tmp_path_factory.mktemp('newer')
   saved_run.save(folder, exp, exp.init(0), data='x', total_steps=6)
-  meta = folders.find(folder) / 'meta' / 'metadata'
-  content = json.loads(meta.read_text())
-  assert content['format'] == formats.NUMBER
-  content['format'] += 1
-  meta.write_text(json.dumps(content))
-  step = meta.parent.parent
-  (step / manifest.FILE).unlink()
-  manifest.write(step, 0, step)
+  older_runs.make_newer(folder)
   return folder
 
 

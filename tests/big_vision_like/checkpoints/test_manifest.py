@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from big_vision_like.checkpoints import folders, manager, manifest
-from tests.big_vision_like.checkpoints import small_run
+from tests.big_vision_like.checkpoints import damages, small_run
 from tools import verify_checkpoint
-
-ORBAX = '_CHECKPOINT_METADATA'
 
 
 @pytest.fixture(scope='module')
@@ -21,88 +19,10 @@ def saved(tmp_path_factory) -> pathlib.Path:
   return small_run.save(tmp_path_factory.mktemp('saved'), 7) / '7'
 
 
-def kind_of(name: str) -> str:
-  """What a file of a checkpoint holds."""
-  if name in (manifest.FILE, ORBAX, 'commit_success.txt', 'meta/metadata'):
-    return name
-  kinds = {'d': 'arrays', 'manifest.ocdbt': 'index'}
-  for part, kind in kinds.items():
-    if part in name.split('/'):
-      return kind
-  return name.partition('/')[2].partition('/')[0]
-
-
-def files_of(step: pathlib.Path) -> list[str]:
-  found = (p for p in step.rglob('*') if p.is_file())
-  return sorted(p.relative_to(step).as_posix() for p in found)
-
-
-def time_of_commit(content: bytes) -> range:
-  """Where the digits are that are known to a day only (manifest.py)."""
-  start = content.index(b'commit_timestamp_nsecs": ') + 24
-  return range(start, content.index(b',', start) + 1)
-
-
-def flip(path: pathlib.Path, rng: np.random.Generator) -> None:
-  data = bytearray(path.read_bytes())
-  left_out = time_of_commit(bytes(data)) if path.name == ORBAX else ()
-  place = rng.choice([i for i in range(len(data)) if i not in left_out])
-  data[place] ^= 1 << int(rng.integers(8))
-  path.write_bytes(data)
-
-
-def cut(path: pathlib.Path, rng: np.random.Generator) -> None:
-  data = path.read_bytes()
-  path.write_bytes(data[: int(rng.integers(1, len(data)))])
-
-
-def empty(path: pathlib.Path, rng: np.random.Generator) -> None:
-  path.write_bytes(b'')
-
-
-def delete(path: pathlib.Path, rng: np.random.Generator) -> None:
-  path.unlink()
-
-
-def add(path: pathlib.Path, rng: np.random.Generator) -> None:
-  path.with_name(f'{path.name}_{rng.integers(99)}').write_bytes(b'more')
-
-
-def swap(path: pathlib.Path, rng: np.random.Generator) -> None:
-  """Bytes of the same number from somewhere else."""
-  data = path.read_bytes()
-  path.write_bytes(rng.bytes(len(data)))
-
-
-DAMAGES = (flip, cut, empty, delete, add, swap)
-
-
-def trial(saved: pathlib.Path, folder: pathlib.Path, number: int) -> str:
-  """Damages a copy at a place that the number says; returns the file's kind.
-
-  Raises:
-    AssertionError: it was read silently, or another file was named.
-  """
-  rng = np.random.default_rng(number)
-  step = shutil.copytree(saved, folder / str(number) / '7')
-  by_kind = collections.defaultdict(list)
-  for name in files_of(step):
-    by_kind[kind_of(name)].append(name)
-  kinds = sorted(by_kind)
-  kind = kinds[number % len(kinds)]
-  name = str(rng.choice(by_kind[kind]))
-  damage = DAMAGES[number // len(kinds) % len(DAMAGES)]
-  damage(step / name, rng)
-  with pytest.raises(folders.DamagedError) as error:
-    folders.hold(step, say=lambda text: None)
-  assert name in str(error.value), (damage.__name__, name, error.value)
-  shutil.rmtree(folder / str(number))
-  return kind
-
-
 def found_of(saved: pathlib.Path, folder: pathlib.Path, trials: range) -> int:
-  kinds = collections.Counter(trial(saved, folder, n) for n in trials)
-  assert kinds.keys() == {kind_of(name) for name in files_of(saved)}
+  kinds = collections.Counter(damages.trial(saved, folder, n) for n in trials)
+  files = damages.files_of(saved)
+  assert kinds.keys() == {damages.kind_of(name) for name in files}
   return kinds.total()
 
 
@@ -119,9 +39,11 @@ def test_many_more_damages_are_found(saved, tmp_path):
 def test_every_bit_of_what_orbax_writes_last(saved, tmp_path):
   """But digits of the time of the commit, held to a day."""
   step = shutil.copytree(saved, tmp_path / '7')
-  for name in (ORBAX, 'commit_success.txt', manifest.FILE):
+  for name in (damages.ORBAX, 'commit_success.txt', manifest.FILE):
     content = (step / name).read_bytes()
-    known = time_of_commit(content) if name == ORBAX else range(0)
+    known = (
+      damages.time_of_commit(content) if name == damages.ORBAX else range(0)
+    )
     silent = set()
     every = 1 if name != manifest.FILE else 97
     for place in range(0, len(content), every):
@@ -141,10 +63,10 @@ def test_large_files_are_compared_while_they_are_read(
 ):
   monkeypatch.setattr(manifest, '_SMALL', 0)
   step = shutil.copytree(saved, tmp_path / '7')
-  name = files_of(step)[-1]
+  name = damages.files_of(step)[-1]
   with folders.hold(step, later=True) as held:
     held.prove()
-  flip(step / name, np.random.default_rng(0))
+  damages.flip(step / name, np.random.default_rng(0))
   check = manifest.Check(step)
   assert check.found == []
   assert check.finish() == [f'{name} has other bytes than were written']
@@ -207,7 +129,7 @@ def test_verify_checkpoint(saved, tmp_path, capsys):
   shutil.copytree(saved, tmp_path / '7')
   assert verify_checkpoint.main([f'--checkpoint={tmp_path}']) == 0
   said = capsys.readouterr().out
-  number = len(files_of(saved))
+  number = len(damages.files_of(saved))
   assert said.startswith(f'{tmp_path}/7: whole, {number} files, ')
   damaged = shutil.copytree(saved, tmp_path / '10')
   (tmp_path / '7' / 'meta' / 'metadata').unlink()

@@ -126,3 +126,14 @@ def test_a_run_with_checkpoints_elsewhere(tmp_path):
   assert json.loads((there / '1' / 'manifest.json').read_text())
   with pytest.raises(ValueError, match='of another run'):
     train.run(tiny.config(total_steps=2, **changes), str(tmp_path / 'new'))
+
+
+@pytest.mark.parametrize('name', ['run[lr=1]', 'run*', 'run?', 'a\\b'])
+def test_paths_that_orbax_takes_for_patterns_are_refused(name, tmp_path):
+  """Of run[1] its checkpoints would have no arrays, without a word."""
+  with pytest.raises(ValueError, match='for a pattern and loses arrays'):
+    train.run(tiny.config(), str(tmp_path / name))
+  config = tiny.config(**{'ckpt.dir': str(tmp_path / name)})
+  with pytest.raises(ValueError, match=r'ckpt\.dir=.*loses arrays'):
+    train.run(config, str(tmp_path / 'run'))
+  assert not (tmp_path / name).exists()

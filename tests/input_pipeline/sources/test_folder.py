@@ -165,7 +165,8 @@ def test_records_that_cannot_be_read(tmp_path, monkeypatch):
   def fail(*_):
     raise OSError(5, 'Input/output error')
 
-  monkeypatch.setattr('builtins.open', fail)
+  monkeypatch.setattr('io.FileIO', fail)
+  monkeypatch.setattr('time.sleep', lambda seconds: None)
   with pytest.raises(OSError, match='Input/output'):
     image_files.read_image(b'x')
 

@@ -145,6 +145,18 @@ def test_paths_are_used_literally(tmp_path, name):
   assert len(Source(path=make(folder))) == 9
 
 
+def test_a_folder_that_is_not_utf_8_is_refused(tmp_path):
+  """array_record takes none; what it raises is a page of types."""
+  path = make(tmp_path)
+  odd = os.fsdecode(os.fsencode(tmp_path.parent) + b'/odd\xff')
+  os.rename(path, odd)
+  with pytest.raises(ValueError, match=r'/odd.udcff. is not UTF-8'):
+    Source(path=odd)
+  with pytest.raises(ValueError, match='is not UTF-8: array_record'):
+    records.write_shard(os.path.join(odd, 'x'), [])
+  os.rename(odd, path)
+
+
 def test_mistakes_are_named(tmp_path):
   path = make(tmp_path)
   with pytest.raises(ValueError, match=r"no split 'test'; valid: train, val"):
