@@ -19,13 +19,14 @@ from typing import Any, BinaryIO, TypeVar
 
 T = TypeVar('T')
 
-_TRANSIENT = frozenset({
-  errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE,
-  errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET,
-  errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNABORTED, errno.ECONNREFUSED,
-  errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO,
-  errno.ECOMM, errno.EPROTO, errno.ENOLINK,
-})  # fmt: skip
+_NAMES = (
+  'EIO', 'EAGAIN', 'EBUSY', 'EINTR', 'ESTALE', 'ETIMEDOUT', 'ENETDOWN',
+  'ENETUNREACH', 'ENETRESET', 'EHOSTDOWN', 'EHOSTUNREACH', 'ECONNABORTED',
+  'ECONNREFUSED', 'ECONNRESET', 'ENOTCONN', 'ESHUTDOWN', 'EREMOTEIO', 'ECOMM',
+  'EPROTO', 'ENOLINK',
+)  # fmt: skip
+# Not every system has all of them.
+_TRANSIENT = frozenset(getattr(errno, name, None) for name in _NAMES) - {None}
 _LONGEST_WAIT_S = 60.0
 
 
