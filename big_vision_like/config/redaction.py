@@ -81,7 +81,8 @@ class _Stream:
 def shows_all(stream: Any) -> None:
   """Names of files that are not UTF-8 are shown escaped, and are no error."""
   if hasattr(stream, 'reconfigure'):
-    stream.reconfigure(errors='backslashreplace')
+    with contextlib.suppress(OSError, ValueError):  # without a reader, closed
+      stream.reconfigure(errors='backslashreplace')
 
 
 @contextlib.contextmanager
