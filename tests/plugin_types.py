@@ -56,10 +56,15 @@ from input_pipeline.sources import (
 from tests.fixtures import (
   box_source,
   broken_evaluator,
+  faulty_evaluator,
+  flaky_source,
+  full_board,
   mask_files,
   mask_source,
   scripted_evaluator,
+  secret_source,
   stalling_source,
+  stepping_clock,
   tiny_source,
 )
 from tests.fixtures.my_package import (
@@ -123,6 +128,10 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.sources.webdataset': webdataset.Source,
   'input_pipeline.sources.yolo': yolo.Source,
   'tests.fixtures.box_source': box_source.Source,
+  'tests.fixtures.flaky_source': flaky_source.Source,
+  'tests.fixtures.full_board': full_board.Source,
+  'tests.fixtures.secret_source': secret_source.Source,
+  'tests.fixtures.stepping_clock': stepping_clock.Source,
   'tests.fixtures.mask_files': mask_files.Source,
   'tests.fixtures.mask_source': mask_source.Source,
   'tests.fixtures.my_package.my_source': my_source.Source,
@@ -151,6 +160,7 @@ EVALUATORS: dict[str, EvaluatorClass] = {
   'evaluators.semantic_segmentation': semantic_segmentation.Evaluator,
   'evaluators.voc_detection': voc_detection.Evaluator,
   'tests.fixtures.broken_evaluator': broken_evaluator.Evaluator,
+  'tests.fixtures.faulty_evaluator': faulty_evaluator.Evaluator,
   'tests.fixtures.my_package.my_evaluator': my_evaluator.Evaluator,
   'tests.fixtures.scripted_evaluator': scripted_evaluator.Evaluator,
 }
