@@ -50,6 +50,8 @@ absl_flags.FLAGS.mark_as_parsed()
 # Of a worker: compiled programs pile up in it, those of a module are forgotten
 # at its end above the first, in it above the second.
 _MUCH_MEMORY, _MOST_MEMORY = 1_200_000_000, 1_700_000_000
+_PROGRAMS = 200_000_000  # that is worth the half second of forgetting them
+_resident_then = 0  # after the last time
 
 
 def pytest_addoption(parser):
@@ -123,11 +125,16 @@ def _nor_in_a_module():
 
 
 def _forget_programs(above: int) -> None:
-  if 'jax' in sys.modules and _resident_bytes() > above:
+  global _resident_then
+  resident = _resident_bytes()
+  if resident < above or resident < _resident_then + _PROGRAMS:
+    return
+  if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
       ctypes.CDLL('libc.so.6').malloc_trim(0)
+    _resident_then = _resident_bytes()
 
 
 def _resident_bytes() -> int:
