@@ -1,10 +1,8 @@
 """S2: archives with members that lead outside, links, devices, bombs."""
 
-import pathlib
 import random
 import re
 import shutil
-import tarfile
 
 from tests.faults import memory
 from tests.faults.field import Field
@@ -24,15 +22,6 @@ _OPEN = 'from input_pipeline.files import archives'
 _CALL = 'archives.open_files(sys.argv[1], scratch=sys.argv[2])'
 
 
-def _million(path: pathlib.Path) -> None:
-  header = tarfile.TarInfo('x')
-  with path.open('wb') as file:
-    for i in range(10**6):
-      header.name = f'{i:07}.jpg'
-      file.write(header.tobuf(tarfile.USTAR_FORMAT))
-    file.write(bytes(1024))
-
-
 def trial(field: Field, number: int, rng: random.Random) -> str:
   suffix, fault = _FAULTS[number % len(_FAULTS)]
   folder = field.folder / f's2-{number}'
@@ -40,7 +29,7 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
   path = folder / 'in' / f'images{suffix}'
   most = _MOST_KIB
   if fault == 'a million members':
-    _million(path)
+    archives_made.write_million(path)
     message, most = '^accepted$', _MOST_OF_A_MILLION_KIB
   elif suffix == '.tar.gz':
     hostile_files.bomb(path, bytes(1024))

@@ -4,13 +4,10 @@ import json
 import os
 import pathlib
 import random
-import subprocess
-import sys
 
-from tests.conftest import xla_flags
+from tests.faults import commands
 from tests.faults.field import Field
 from tests.faults.rows import Row
-from tests.faults.trainers import ROOT
 from tests.input_pipeline.ops import image_fixtures
 
 _NO_UTF_8 = 'bytes that are no UTF-8'
@@ -58,24 +55,6 @@ def _write_images(data: pathlib.Path, rng: random.Random) -> None:
       (data / 'train' / name / f'{i}{odd}.jpg').write_bytes(photo[0])
 
 
-def _tool(args: list[str], cwd: pathlib.Path) -> tuple[int, str]:
-  environ = {
-    **os.environ,
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': xla_flags(),
-  }
-  done = subprocess.run(
-    [sys.executable, '-m', *args],
-    cwd=cwd,
-    env=environ,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    timeout=240,
-  )
-  return done.returncode, done.stdout.decode(errors='replace')
-
-
 def trial(field: Field, number: int, rng: random.Random) -> str:
   kind = list(NAMES)[number % len(NAMES)]
   run = field.run(f's4-{number}')
@@ -114,7 +93,7 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
     'tools.predict', f'--checkpoint={run.workdir}', '--trust',
     f'--input={place / "data"}', f'--output={place / "out"}',
   ]  # fmt: skip
-  code, said = _tool(predict, cwd)
+  code, said = commands.run(predict, cwd)
   assert code == 0, f'{kind}: {said[-2000:]}'
   lines = (place / 'out' / 'predictions.jsonl').read_text().splitlines()
   assert len(lines) == 16, f'{kind}: {lines}'
@@ -122,11 +101,13 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
     'tools.inspect_data', f'--config={config}', '--num=4',
     f'--output={place / "sheet.html"}',
   ]  # fmt: skip
-  code, said = _tool(sheet, cwd)
+  code, said = commands.run(sheet, cwd)
   assert code == 0, f'{kind}: {said[-2000:]}'
   assert (place / 'sheet.html').stat().st_size > 1000
   gone = place / 'none'
-  code, said = _tool(['tools.verify_checkpoint', f'--checkpoint={gone}'], cwd)
+  code, said = commands.run(
+    ['tools.verify_checkpoint', f'--checkpoint={gone}'], cwd
+  )
   assert code == 2 and said.startswith('error: '), f'{kind}: {said}'
   assert 'Traceback' not in said, f'{kind}: {said}'
   assert not list(cwd.iterdir()), f'{kind}: {list(cwd.iterdir())}'

@@ -2,16 +2,12 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import random
-import subprocess
-import sys
 
-from tests.conftest import xla_flags
+from tests.faults import commands
 from tests.faults.field import Field
 from tests.faults.rows import Row
-from tests.faults.trainers import ROOT
 
 # name -> (address, option token, value of HF_TOKEN); {} is the secret.
 FORMS = {
@@ -24,29 +20,6 @@ FORMS = {
   'environment': ('https://host.org/{}/data', '', '{}'),
 }  # fmt: skip
 FAILURES = ('', 'opening', 'record', 'reading')
-
-
-def _run(args: list[str], secret: str) -> tuple[int, str]:
-  environ = {
-    **os.environ,
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': xla_flags(),
-    'BVL_CPU_TUNED': '1',
-    'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.cache/jax'),
-  }
-  if secret:
-    environ['HF_TOKEN'] = secret
-  done = subprocess.run(
-    [sys.executable, '-m', *args],
-    cwd=ROOT,
-    env=environ,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    timeout=240,
-  )
-  return done.returncode, done.stdout
 
 
 def _places(folder: pathlib.Path, secret: str) -> list[str]:
@@ -64,7 +37,8 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
   form = list(FORMS)[number % len(FORMS)]
   fails = FAILURES[number // len(FORMS) % len(FAILURES)]
   secret = f'{rng.getrandbits(120):030x}'
-  url, token, environ = (text.format(secret) for text in FORMS[form])
+  url, token, held = (text.format(secret) for text in FORMS[form])
+  environ = {'HF_TOKEN': held} if held else {}
   world = json.loads(field.config.read_text())['input']['source']
   del world['type'], world['split']
   source = {
@@ -84,7 +58,9 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
   expected = {'opening': 2, 'reading': 1}.get(fails, 0)
   output = ''
   for steps in (4, 8):
-    code, said = _run([*command, f'--config.total_steps={steps}'], environ)
+    code, said = commands.run(
+      [*command, f'--config.total_steps={steps}'], **environ
+    )
     assert code == expected, f'{form} {fails}: {code}: {said[-3000:]}'
     output += said
   if not expected:
@@ -92,7 +68,7 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
     # What was stored is enough to predict, and says what it lacks to train.
     stored = f'--config={run.workdir / "config.json"}'
     again = ['main', stored, f'--workdir={run.folder / "again"}', '--trust']
-    code, said = _run(again, environ)
+    code, said = commands.run(again, **environ)
     assert code == 2 and 'its secret was not stored' in said, said
     output += said
     tool = rng.choice((
@@ -104,7 +80,7 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
       made = {'tools.inspect_data': 'made/x.html'}.get(tool[0], 'made')
       (run.folder / 'made').mkdir()
       tool += [f'--output={run.folder / made}', '--trust']
-    code, said = _run(tool, environ)
+    code, said = commands.run(tool, **environ)
     assert code == 0, f'{tool}: {said[-3000:]}'
     output += said
   assert secret not in output, f'{form} {fails}: printed: {output}'

@@ -39,6 +39,16 @@ def zip_bytes(content, method=zipfile.ZIP_DEFLATED) -> bytes:
   return out.getvalue()
 
 
+def write_million(path: pathlib.Path) -> None:
+  """A tar of a million empty members."""
+  header = tarfile.TarInfo('x')
+  with path.open('wb') as file:
+    for i in range(10**6):
+      header.name = f'{i:07}.jpg'
+      file.write(header.tobuf(tarfile.USTAR_FORMAT))
+    file.write(bytes(1024))
+
+
 # fault -> (header of the member, the refusal).
 HOSTILE_TARS: dict[str, tuple[dict[str, Any], str]] = {
   'above': (dict(name='a/../../x', data=b'1'), 'leads out of the archive'),

@@ -1,7 +1,6 @@
 """Label files made to do harm: refused in one line, in little memory."""
 
 import resource
-import tarfile
 import tracemalloc
 
 import pytest
@@ -11,6 +10,7 @@ from input_pipeline.labels import edge_files, hierarchy, text_lines, vocabulary
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.open_images import files as open_images
 from input_pipeline.sources import table
+from tests.input_pipeline.files import archives_made
 from tests.input_pipeline.labels import hostile_files
 from tests.input_pipeline.labels.hostile_files import FILES, MIB, bomb
 
@@ -103,12 +103,7 @@ def test_signs_are_names(tmp_path):
 def test_a_tar_of_a_million_members_opens_in_little_memory(tmp_path):
   """A member costs its name and some tens of bytes, whatever it is called."""
   path = tmp_path / 'many.tar'
-  header = tarfile.TarInfo('x')
-  with path.open('wb') as file:
-    for i in range(10**6):
-      header.name = f'{i:07}.jpg'
-      file.write(header.tobuf(tarfile.USTAR_FORMAT))
-    file.write(bytes(1024))
+  archives_made.write_million(path)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   files = archives.open_files(str(path))
   grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
