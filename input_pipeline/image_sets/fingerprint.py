@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from input_pipeline.files import retries
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
 
@@ -46,6 +47,9 @@ def states(paths: Sequence[bytes], seen: Seen) -> bytes:
   Args:
     paths: of the files.
     seen: 'names' is nothing more.
+
+  Raises:
+    OSError: storage that goes on refusing (retries.py).
   """
   if seen == 'names':
     return b''
@@ -60,22 +64,27 @@ def states(paths: Sequence[bytes], seen: Seen) -> bytes:
 
 def _size(path: bytes) -> bytes:
   size = -1
-  with contextlib.suppress(OSError):
-    size = os.stat(path).st_size
+  with _missing():
+    size = retries.call(os.stat, path).st_size
   return size.to_bytes(8, 'little', signed=True)
 
 
 def _content(path: bytes) -> bytes:
-  state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-  try:
-    for chunk in _chunks(path):
-      state.update(chunk)
-  except OSError:
-    return bytes(_DIGEST_BYTES)
-  return state.digest()
-
-
-def _chunks(path: bytes) -> Iterator[bytes]:
-  with open(path, 'rb') as file:
+  found = bytes(_DIGEST_BYTES)
+  with _missing(), retries.open_binary(path) as file:
+    state = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     while chunk := file.read(_CHUNK):
-      yield chunk
+      state.update(chunk)
+    found = state.digest()
+  return found
+
+
+@contextlib.contextmanager
+def _missing() -> Iterator[None]:
+  """A file that is not there is a state; storage that is away is none."""
+  try:
+    yield
+  except retries.StorageError:
+    raise
+  except OSError:
+    pass

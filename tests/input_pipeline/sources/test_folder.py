@@ -10,8 +10,9 @@ import pytest
 from big_vision_like.config import plugins
 from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.files import image_files
+from input_pipeline.files import image_files, retries
 from input_pipeline.sources import folder
+from tests.input_pipeline.files import flaky_files
 
 SPLITS = {
   'train/cat/b.jpg': b'1',
@@ -133,6 +134,22 @@ def test_fingerprint_of_files_that_are_replaced(type_, tmp_path):
   differ = lambda a, b: [x != y for x, y in zip(a, b)]
   assert differ(first, same_size) == [False, False, True]
   assert differ(first, longer) == [False, True, True]
+
+
+def test_fingerprint_of_contents_on_storage_that_fails(tmp_path, monkeypatch):
+  """What is read at the second attempt is the same file."""
+  path = make(tmp_path, SPLITS)
+  found = lambda: folder.Source(path=path, fingerprint='contents').fingerprint()
+  before = found()
+  with monkeypatch.context() as patch:
+    flaky_files.install(patch, 30)
+    patch.setattr(retries, '_policy', retries.Policy(retries=20, wait_s=0))
+    assert found() == before
+  with monkeypatch.context() as patch:
+    flaky_files.install(patch, 100)
+    patch.setattr(retries, '_policy', retries.Policy(retries=1, wait_s=0))
+    with pytest.raises(retries.StorageError):
+      found()
 
 
 def test_fingerprint_sees_records_and_labels(tmp_path):
