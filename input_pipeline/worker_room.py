@@ -167,8 +167,8 @@ def _free_bytes(folder: pathlib.Path) -> int | None:
     found = os.statvfs(folder)
   except OSError:
     return None
-  own = 0
-  for path in folder.glob(f'{data_workers.owner() or "-"}*'):
+  own, name = 0, data_workers.owner()
+  for path in folder.glob(f'{name}*') if name else ():
     with contextlib.suppress(OSError):
       own += path.stat().st_blocks * 512
   return found.f_bavail * found.f_frsize + own

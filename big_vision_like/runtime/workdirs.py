@@ -63,26 +63,24 @@ class Anchor:
 
   def lost(self) -> bool:
     """Whether its name is no longer its own, or its files were removed."""
-    held = os.fstat(self._open)
     try:
-      found = os.stat(self.name)
-      os.stat(os.path.join(self.name, LOCK))
+      return not self._is_at(self.name)
     except (FileNotFoundError, NotADirectoryError):
       return True
     except OSError:  # storage that is away for a while
       return False
-    return (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino)
 
   def path(self) -> str | None:
     """Where it is now; None: removed, or the system does not tell."""
     try:
       path = os.readlink(f'/proc/self/fd/{self._open}')
-      found, held = os.stat(path), os.fstat(self._open)
-      os.stat(os.path.join(path, LOCK))
+      return path if self._is_at(path) else None
     except OSError:
       return None
-    same = (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
-    return path if same else None
+
+  def _is_at(self, path: str) -> bool:
+    os.stat(os.path.join(path, LOCK))
+    return os.path.samestat(os.stat(path), os.fstat(self._open))
 
   def close(self) -> None:
     """Lets go."""

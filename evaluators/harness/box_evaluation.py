@@ -14,7 +14,7 @@ import numpy as np
 
 from big_vision_like.metrics import box_mistakes, box_pairs
 from big_vision_like.pages import box_sheet
-from big_vision_like.protocols import Prediction, WithImageIds, WithTruth
+from big_vision_like.protocols import Prediction, WithTruth
 from evaluators.harness import context, image_lists
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import true_boxes
@@ -180,9 +180,7 @@ class BoxEvaluation:
     data hold them; otherwise an image is its position in the set and a
     category its label, both counted from 1.
     """
-    source = self._data.source
-    known = source.image_ids() if isinstance(source, WithImageIds) else None
-    numbers = np.arange(1, len(source) + 1) if known is None else known
+    numbers = true_boxes.image_numbers(self._data.source)
     external = self._own.external_ids or range(1, len(self.names) + 1)
     categories = [external[i] for i in np.argsort(self._model_ids)]
     for image, label, box, score in zip(

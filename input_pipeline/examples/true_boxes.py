@@ -40,12 +40,12 @@ def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
 
 
 def image_numbers(source: Any) -> np.ndarray:
-  """int64 [n] numbers of the images: their publisher's, or their positions.
+  """int64 [n] numbers of the images: their publisher's, or positions from 1.
 
   Of detections with equal scores COCO's program takes those of the image with
   the lower number first.
   """
-  positions = np.arange(len(source))
+  positions = np.arange(1, len(source) + 1)
   known = source.image_ids() if isinstance(source, WithImageIds) else None
   return positions if known is None else np.asarray(known)
 
