@@ -21,25 +21,30 @@ batch=64, epochs=30, lr=0.01, max_labels=64, bn_decay=0.99, workers=2.
 
 Photos with boxes become a detector with task=detection, which is
 configs/own_detection.py with that config's arguments; without it the classes of
-their boxes are the labels of the images.
+their boxes are the labels of the images. Photos of people with keypoints become
+a pose net with task=pose, which is configs/own_pose.py.
 
 Hardware: one accelerator; on a CPU take depth=14,width=24,size=64.
 """
 
-from configs import common, own_detection
+from configs import common, own_detection, own_pose
+
+# Values of `task` that are configs of their own.
+_OTHERS = {'detection': own_detection, 'pose': own_pose}
 
 
 def get_config(arg=None):
   """Arguments: see the module docstring."""
   pieces = (arg or '').split(',')
-  if 'task=detection' in pieces:
-    pieces.remove('task=detection')
-    return own_detection.get_config(','.join(pieces))
+  for task, config in _OTHERS.items():
+    if f'task={task}' in pieces:
+      pieces.remove(f'task={task}')
+      return config.get_config(','.join(pieces))
   arg = common.parse(
     arg,
     path='',
     eval_split='val',
-    task=('multilabel', 'softmax', 'detection'),
+    task=('multilabel', 'softmax', *_OTHERS),
     depth=(50, 101, 152, 26, 14),
     width=64,
     size=224,
