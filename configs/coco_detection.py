@@ -11,6 +11,8 @@ statistics as the checkpoint has them.
 
   path=DIR            prepared by tools.prepare_coco, or a folder in COCO's form
   split=trainval_minus_minival, eval_split=minival    of it
+  classes=person      only these, by their names; '': all 80. With
+      output_stride=8 the detector of people of G-RMI (docs/pose.md)
   init=jft|imagenet|random|PATH   workdirs/jft_resnet, workdirs/imagenet_resnet,
       none, or any workdir, checkpoint or converted weights (PATH has a slash);
       random trains batch norm too, on 8 images a step at least
@@ -45,16 +47,23 @@ def get_config(arg=None):
     path='data/coco_minival',
     split='trainval_minus_minival',
     eval_split='minival',
+    classes='',
     **detectors.ARGUMENTS,
     tiny=False,
   )
-  data = dict(type='detect', path=arg.path)
+  data: dict = dict(type='detect', path=arg.path)
+  train, val = dict(data, split=arg.split), dict(data, split=arg.eval_split)
+  classes = [name for name in arg.classes.split(',') if name]
+  if classes:
+    train['subset'] = dict(labels=classes)
+    # Where there is none of them none must be found.
+    val['subset'] = dict(labels=classes, unlabelled='keep')
   c = common.base()
-  c.input.source = dict(data, split=arg.split)
-  c.task.num_classes = 80
+  c.input.source = train
+  c.task.num_classes = len(classes) or 80
   c.evals.val = dict(
     type='coco_detection',
-    data=dict(data, split=arg.eval_split),
+    data=val,
     batch_size=8,
     every_percent=10,
     exclude_ids=config_dict.placeholder(str),

@@ -7,8 +7,9 @@ any number of keypoints of any names, or what tools/prepare_images.py made of
 one (docs/pose.md). Everything with keypoints trains, each in a crop of its own.
 
   split=train, eval_split=val    of the data
-  holdout=10          data without splits: percent of the images that becomes val
-  boxes=truth|FILE    of those that are scored: annotated, or results of a detector
+  holdout=10          data without splits: percent of images that becomes val
+  boxes=truth|FILE    of those that are scored: annotated ones, or results of a
+                      detector
   sigmas=0.05         how far a keypoint may be off, relative to the object's
       size: COCO's 17 have their own
   init=PATH           workdir, checkpoint or converted weights to start from;
