@@ -8,8 +8,8 @@ pose decides the score. SGD with momentum, 450K steps, the rate a tenth after
 
   python -m main --config configs/coco_pose.py:path=DIR --workdir ...
 
-  path=DIR            prepared by tools.prepare_coco with --option task=keypoints,
-      or a folder in COCO's form
+  path=DIR            prepared by tools.prepare_coco --task keypoints, or a
+      folder in COCO's form
   split=trainval_minus_minival, eval_split=minival    of it
   boxes=truth|FILE    of the people that are scored: the annotated ones, or
       results of a detector, such as workdirs/coco/val_results.json
