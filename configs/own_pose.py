@@ -80,6 +80,7 @@ def get_config(arg=None):
       'trained must come from somewhere'
     )
   size = (arg.height, arg.width_px)
+  radius = round(_RADIUS * arg.width_px, 1)
   data = dict(type='detect', path=arg.path)
   if arg.holdout:
     data['holdout_percent'] = arg.holdout
@@ -89,7 +90,7 @@ def get_config(arg=None):
   c.log_every_steps = 10
 
   c.input.source = poses.people(dict(data, split=arg.split), sigmas=arg.sigmas)
-  c.input.ops = poses.ops(size, train=True, flip=arg.flip)
+  c.input.ops = poses.ops(size, radius, train=True, flip=arg.flip)
   c.input.batch_size = arg.batch
   c.input.workers = arg.workers
 
@@ -102,7 +103,7 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='pose',
-    radius=round(_RADIUS * arg.width_px, 1),
+    radius=radius,
     auxiliary=poses.auxiliary(arg.depth),
     voting=arg.voting,
   )
@@ -122,7 +123,7 @@ def get_config(arg=None):
     data=poses.people(
       dict(data, split=arg.eval_split), boxes=arg.boxes, sigmas=arg.sigmas
     ),
-    ops=poses.ops(size),
+    ops=poses.ops(size, radius),
     batch_size=arg.batch,
     every_percent=20,
   )

@@ -22,19 +22,25 @@ def auxiliary(depth: int) -> str | None:
 
 
 def ops(
-  size: Sequence[int], *, train: bool = False, flip: bool = False
+  size: Sequence[int],
+  radius: float = 25.0,
+  *,
+  train: bool = False,
+  flip: bool = False,
 ) -> list[dict]:
   """A person's crop: enlarged by 1.25, in training by 1 to 1.5 (F.2).
 
   Args:
     size: (height, width) of the crop; stride 8 wants multiples of 8 and 1.
+    radius: of the task's discs, in pixels of the crop: others' keypoints that
+      near matter.
     train: whether by chance.
     flip: whether to reflect half of them.
   """
   chance = dict(enlarge=(1.0, 1.5), flip=flip) if train else dict(enlarge=1.25)
   return [
     dict(op='decode'),
-    dict(op='crop_person', size=tuple(size), **chance),
+    dict(op='crop_person', size=tuple(size), margin=radius, **chance),
   ]
 
 
@@ -50,10 +56,10 @@ def shrink(c: Any, num_classes: int = 7) -> None:
   )
   c.task.num_classes = None
   c.input.source = people(c.input.source)
-  c.input.ops = ops((33, 33), train=True, flip=True)
+  c.input.ops = ops((33, 33), 3.0, train=True, flip=True)
   for evaluator in c.evals.values():
     evaluator.data = people(evaluator.data)
-    evaluator.ops = ops((33, 33))
+    evaluator.ops = ops((33, 33), 3.0)
   c.input.workers = 0
   c.model.output_stride = 8
   c.model.bn = 'batch'  # there is nothing to start from

@@ -22,6 +22,7 @@ from configs import common, poses
 
 SIZE = 96
 CROP = (65, 65)
+RADIUS = 6.0  # of a crop of 65 what 25 pixels are of one of 257
 KEYPOINTS = 9
 
 
@@ -63,7 +64,7 @@ def get_config(arg=None):
   c.input.source = poses.people(
     common.synthetic(**world, num_images=arg.images)
   )
-  c.input.ops = poses.ops(CROP, train=True, flip=True)
+  c.input.ops = poses.ops(CROP, RADIUS, train=True, flip=True)
   c.input.batch_size = 16
 
   c.model = common.resnet(
@@ -71,7 +72,7 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='pose',
-    radius=6.0,  # of a crop of 65 what 25 pixels are of one of 257
+    radius=RADIUS,
     auxiliary=poses.auxiliary(14),
     voting='exact',
   )
@@ -88,7 +89,7 @@ def get_config(arg=None):
     data=poses.people(
       common.synthetic(arg.split, **world, num_images=arg.val_images)
     ),
-    ops=poses.ops(CROP),
+    ops=poses.ops(CROP, RADIUS),
     batch_size=50,
     every_percent=50,
   )

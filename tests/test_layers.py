@@ -68,6 +68,7 @@ RULES = {
   f'{B}/inference': (
     {
       f'{B}.inference', f'{B}.checkpoints', f'{B}.config', f'{B}.experiment',
+      f'{B}.metrics',
       f'{B}.ops', f'{B}.parallel', f'{B}.training', 'input_pipeline',
     },
     {'optax', 'orbax'},

@@ -19,6 +19,10 @@ of the same NAME is NAME_2.
 Of a detector: boxes with classes and scores, in pixels of the image file:
 detections.json, all of them as COCO's results, and overlays/NAME.jpg.
 
+Of a pose net: keypoints of the people in boxes that --detector finds, a
+checkpoint of a detector, or that --boxes lists, COCO results: poses.json, all of
+them as COCO's keypoint results, and overlays/NAME.jpg.
+
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
@@ -37,6 +41,10 @@ _PREDICTIONS = 'predictions.jsonl'
 _PAGE = 'predictions.html'
 _BAD = 'bad_images.jsonl'
 _SHOWN_ERRORS = 5
+# Kind of prediction -> what the files have of it.
+_GIVES = {
+  'classes': 'labels', 'mask': 'masks', 'boxes': 'boxes', 'pose': 'poses',
+}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
   add('--top', type=int, help='labels an image; default: 5')
   add(
     '--score', type=float,
-    help='boxes of a lower score are in detections.json alone; default: 0.3',
+    help='boxes or poses of a lower score are in detections.json or poses.json '
+    'alone; default: 0.3',
   )  # fmt: skip
   add(
     '--no_overlays', action='store_true',
@@ -68,7 +77,17 @@ def parser() -> argparse.ArgumentParser:
     help='names of the classes (.jsonl, .txt), without the background; '
     'default: those of the training data, where these are here',
   )  # fmt: skip
-  add('--batch_size', type=int, help='default: 64; of masks 8, of boxes 4')
+  add('--detector', help='poses: workdir or checkpoint that finds the people')
+  add('--boxes', help='poses: results JSON with the boxes of the people')
+  add(
+    '--people',
+    help="poses: which class are people; default: 'person' of a detector that "
+    'has it, or all',
+  )  # fmt: skip
+  add(
+    '--batch_size', type=int,
+    help='default: 64; of masks 8, of boxes 4, of poses 16',
+  )  # fmt: skip
   add(
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
@@ -104,7 +123,7 @@ def predict(args: argparse.Namespace) -> None:
 
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
   num = len(found.source)
-  predictor = _predictor(args, num)
+  predictor = _predictor(args, found)
   output_folder.make(args.output)
   folder = pathlib.Path(args.output)
   with atomic.writing_text(folder / _PREDICTIONS) as file:
@@ -138,12 +157,12 @@ def _write_bad(path: pathlib.Path, bad: Mapping[str, str]) -> None:
       file.write(json.dumps(entry, ensure_ascii=False) + '\n')
 
 
-def _predictor(args: argparse.Namespace, num: int) -> Any:
+def _predictor(args: argparse.Namespace, found: Any) -> Any:
   """What predicts, by the task of the checkpoint.
 
   Args:
     args: of the command.
-    num: images of the input.
+    found: image_list.Found, the images of the input.
   """
   from big_vision_like.inference import stored_model
   from big_vision_like.pages import prediction_sheet
@@ -153,15 +172,28 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   if classes is None:
     print(f'{model.why_unnamed}: give --vocabulary')
   options: dict[str, Any] = dict(
-    on_sheet=prediction_sheet.spread(num, args.sheet), workers=args.workers
+    on_sheet=prediction_sheet.spread(len(found.source), args.sheet),
+    workers=args.workers,
   )
   task = model.config.task.type
-  _, shown = model.prediction('classes', 'mask', 'boxes')
+  _, shown = model.prediction(*_GIVES)
+  gives = _GIVES[shown.kind]
   if args.top is not None and shown.kind != 'classes':
-    what = {'mask': 'masks', 'boxes': 'boxes'}[shown.kind]
-    raise ValueError(f'--top: the task {task!r} gives {what}, no labels')
-  if args.score is not None and shown.kind != 'boxes':
-    raise ValueError(f'--score: the task {task!r} gives no boxes')
+    raise ValueError(f'--top: the task {task!r} gives {gives}, no labels')
+  if args.score is not None and shown.kind not in ('boxes', 'pose'):
+    raise ValueError(f'--score: the task {task!r} gives {gives}, no boxes')
+  for flag in ('detector', 'boxes', 'people'):
+    if getattr(args, flag) is not None and shown.kind != 'pose':
+      raise ValueError(f'--{flag}: the task {task!r} gives {gives}, no poses')
+  if shown.kind == 'pose':
+    from .predictions import people, poses
+
+    options['batch_size'] = _or(args.batch_size, poses.BATCH_SIZE)
+    score = poses.SCORE if args.score is None else args.score
+    return poses.Poses(
+      model, *people.find(args, found), args.output,
+      score=score, overlays=not args.no_overlays, **options,
+    )  # fmt: skip
   if shown.kind == 'boxes':
     from .predictions import boxes
 
