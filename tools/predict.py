@@ -20,8 +20,8 @@ Of a detector: boxes with classes and scores, in pixels of the image file:
 detections.json, all of them as COCO's results, and overlays/NAME.jpg.
 
 Of a pose net: keypoints of the people in boxes that --detector finds, a
-checkpoint of a detector, or that --boxes lists, COCO results: poses.json, all of
-them as COCO's keypoint results, and overlays/NAME.jpg.
+checkpoint of a detector, or that --boxes lists, COCO results: poses.json, all
+of them as COCO's keypoint results, and overlays/NAME.jpg.
 
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """

@@ -123,8 +123,8 @@ def _image(
     index = None
   if index is None:
     raise ValueError(
-      f'{where}: file_name {name!r:.60}, image_id {number!r:.60}: no such image '
-      f'among the {len(images):,} of --input'
+      f'{where}: file_name {name!r:.60}, image_id {number!r:.60}: no such '
+      f'image among the {len(images):,} of --input'
     )
   return index
 

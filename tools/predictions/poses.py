@@ -73,9 +73,10 @@ class Poses:
   @property
   def summary(self) -> str:
     """What was predicted, for the last lines."""
+    number = len(self._poser.skeleton.names)
     return (
-      f'{self._num:,} poses of {len(self._poser.skeleton.names)} keypoints with '
-      f'a score of {self._score:g} or more; all of them in '
+      f'{self._num:,} poses of {number} keypoints with a score of '
+      f'{self._score:g} or more; all of them in '
       f'{os.path.join(self._folder, _RESULTS)}'
     )
 
