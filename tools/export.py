@@ -9,7 +9,8 @@ stablehlo: model.stablehlo, the program with its weights: uint8 images
 GPU and TPU; jax.export reads it without this code base. Of a segmentation the
 logits are [b, h, w, C], on the grid of features. Of a detector it takes images
 on their canvas, their sizes there and those of the files -> boxes, scores,
-labels and mask, suppression included.
+labels and mask, suppression included; of a pose net crops and where they are in
+the image, crop_to_image [b, 2, 3] -> keypoints and scores.
 
 Either is read back and compared with the model before it gets its name. Beside
 it, model.FORMAT.json says what goes in and comes out, and vocabulary.jsonl has
@@ -159,10 +160,12 @@ def _has(model: Any, kind: str) -> bool:
 
 def _ops(model: Any) -> list[dict[str, Any]]:
   """Op configs from an encoded image to what the file takes."""
-  from big_vision_like.inference import detector, embedder
+  from big_vision_like.inference import detector, embedder, poses
 
   if _has(model, 'boxes'):
     return detector.default_ops(model.config)
+  if _has(model, 'pose'):
+    return poses.default_ops(model)
   return embedder.deterministic_ops(model.config.input.ops)
 
 
@@ -170,6 +173,14 @@ def _of_kind(model: Any) -> dict[str, Any]:
   """What the outputs mean."""
   if _has(model, 'boxes'):
     return {'boxes': 'y0, x0, y1, x1 in pixels of the original image'}
+  if _has(model, 'pose'):
+    from big_vision_like.inference import poses
+
+    return {
+      'crop_to_image': '(y, x) of the image = it @ (y, x, 1) of the crop',
+      'keypoints': 'y, x in pixels of the image, confidence',
+      'keypoint_names': list(poses.skeleton(model).names),
+    }
   scores = {'scores': model.scores}
   if _has(model, 'mask'):
     return {**scores, 'background': model.background}

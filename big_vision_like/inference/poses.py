@@ -16,6 +16,7 @@ from big_vision_like.inference.stored_model import StoredModel
 from big_vision_like.inference.stored_predictor import StoredPredictor
 from big_vision_like.metrics import oks
 from big_vision_like.protocols import Source
+from input_pipeline.labels.space import Skeleton
 
 _EVALUATOR, _CROP = 'coco_keypoints', 'crop_person'
 SAME_POSE = 0.5  # similarity above which the lesser of two poses goes
@@ -77,16 +78,30 @@ class InBoxes:
     return f'{image}#{self._number[position]}'
 
 
-def default_ops(config: Any) -> list[dict[str, Any]]:
+def default_ops(model: StoredModel) -> list[dict[str, Any]]:
   """Op configs from an image and a box to a crop.
 
   They are those of the run's first evaluator of poses, or else of its training
-  without chance.
+  without chance. They say how many keypoints there are, since images of
+  anywhere do not.
   """
-  for evaluator in config.evals.values():
+  specs = model.config.input.ops
+  for evaluator in model.config.evals.values():
     if evaluator.type == _EVALUATOR:
-      return embedder.deterministic_ops(evaluator.ops)
-  return embedder.deterministic_ops(config.input.ops)
+      specs = evaluator.ops
+      break
+  known = dict(num_keypoints=len(skeleton(model).names))
+  return [
+    {**op, **known} if op['op'] == _CROP else op
+    for op in embedder.deterministic_ops(specs)
+  ]
+
+
+def skeleton(model: StoredModel) -> Skeleton:
+  """Of a pose net; its task has refused to be without."""
+  found = model.space.keypoints
+  assert found is not None
+  return found
 
 
 class Poser(StoredPredictor):
@@ -110,16 +125,12 @@ class Poser(StoredPredictor):
     workers: int = 0,
   ):
     name, _ = model.prediction('pose')
-    skeleton = model.space.keypoints
-    assert skeleton is not None  # the task has refused it
-    self.skeleton = skeleton
-    ops = default_ops(model.config) if ops is None else ops
-    # Images of anywhere do not say how many keypoints there are.
-    known = dict(num_keypoints=len(skeleton.names))
-    ops = [{**op, **known} if op['op'] == _CROP else op for op in ops]
-    self._sigmas = skeleton.sigmas or (_UNKNOWN_SIGMA,) * len(skeleton.names)
+    self.skeleton = skeleton(model)
+    self._sigmas = self.skeleton.sigmas or (
+      (_UNKNOWN_SIGMA,) * len(self.skeleton.names)
+    )
     super().__init__(
-      model, name, ops,
+      model, name, default_ops(model) if ops is None else ops,
       batch_size=batch_size, threads=threads, workers=workers,
     )  # fmt: skip
 

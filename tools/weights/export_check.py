@@ -11,23 +11,30 @@ from big_vision_like.protocols import Prediction, Task
 # model's those that are fast on this machine: sums in another order.
 _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 _BATCHES = (1, 3)  # none is the one that was traced
-# What a prediction may read beside the images: int32 [b, 2], height and width.
-SIZES = ('image_size', 'original_size')
+# What a prediction may read beside the images, and its shape without the batch:
+# heights and widths of images, and where the points of a crop are in its image.
+BESIDE: dict[str, tuple[tuple[int, ...], str]] = {
+  'image_size': ((2,), 'int32'),
+  'original_size': ((2,), 'int32'),
+  'crop_to_image': ((2, 3), 'float32'),
+}
+_TOGETHER = (('crop_to_image',), (), ('image_size', 'original_size'))
 
 
 def exported_predictions(task: Task) -> dict[str, Prediction]:
-  """Those of images alone, or else those that read sizes too.
+  """Those of crops and of images alone, or else those that read sizes too.
 
   Raises:
     ValueError: the task has no such predictions.
   """
-  for readable in ({'image'}, {'image', *SIZES}):
+  for beside in _TOGETHER:
     found = {
       name: prediction
       for name, prediction in task.predictions.items()
-      if {'image'} <= {*prediction.reads} <= readable
+      if {'image'} <= {*prediction.reads} <= {'image', *beside}
     }
-    if found:
+    read = {field for p in found.values() for field in p.reads}
+    if found and (not beside or read & {*beside}):
       return found
   raise ValueError(
     'the task has no prediction of images and their sizes, which is exported; '
@@ -36,10 +43,10 @@ def exported_predictions(task: Task) -> dict[str, Prediction]:
 
 
 def fields(task: Task) -> tuple[str, ...]:
-  """What the exported function takes: 'image', then sizes that are read."""
+  """What the exported function takes: 'image', then what is read beside."""
   predictions = exported_predictions(task).values()
   read = {field for prediction in predictions for field in prediction.reads}
-  return ('image', *(name for name in SIZES if name in read))
+  return ('image', *(name for name in BESIDE if name in read))
 
 
 def live_outputs(
@@ -56,9 +63,9 @@ def outputs(
 ) -> Callable[..., dict[str, Any]]:
   """The function that is exported: predictions without padded classes.
 
-  Of uint8 images [b, H, W, 3] and, where the task reads them, their sizes:
-  logits [b, C] or of pixels [b, h, w, C], features [b, D], or the arrays of
-  boxes [b, K, ...].
+  Of uint8 images [b, H, W, 3] and, where the task reads them, their sizes or
+  the places of crops: logits [b, C] or of pixels [b, h, w, C], features [b, D],
+  the arrays of boxes [b, K, ...] or keypoints [b, K, 3] and scores [b].
 
   Raises:
     ValueError: the task has no such predictions.
@@ -156,12 +163,15 @@ def _random(
   image_shape: tuple[int, ...],
   names: Sequence[str],
 ) -> list[np.ndarray]:
-  """Images, of a part of the canvas and from larger ones where sizes count."""
+  """Images, of a part of the canvas and from larger ones where that counts."""
   canvas = np.array(image_shape[:2])
   images = rng.integers(0, 256, (size, *image_shape), np.uint8)
   seen = rng.integers((canvas + 1) // 2, canvas + 1, (size, 2), np.int32)
+  place = np.tile(np.eye(2, 3, dtype=np.float32), (size, 1, 1))
+  place[..., 2] = rng.uniform(0, 99, (size, 2))
   made = {
     'image': images, 'image_size': seen, 'original_size': seen * 3 // 2,
+    'crop_to_image': place,
   }  # fmt: skip
   return [made[name] for name in names]
 

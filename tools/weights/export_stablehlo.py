@@ -34,7 +34,10 @@ def write(
   batch = export.symbolic_shape('b')
   shapes = {
     'image': ((*batch, *image_shape), 'uint8'),
-    **{name: ((*batch, 2), 'int32') for name in export_check.SIZES},
+    **{
+      name: ((*batch, *shape), dtype)
+      for name, (shape, dtype) in export_check.BESIDE.items()
+    },
   }
   program = export.export(
     jax.jit(export_check.outputs(task, state, model.space.num_classes)),
@@ -42,9 +45,10 @@ def write(
   )(*(jax.ShapeDtypeStruct(*shapes[name]) for name in names))
   path.write_bytes(program.serialize())
   read_back: Any = export.deserialize(bytearray(path.read_bytes()))
-  # Of boxes the best are chosen, so that sums in another order may change
-  # which: the file is compared with the same task in this process.
-  chosen = any(p.kind == 'boxes' for p in task.predictions.values())
+  # Of boxes and places the best are chosen, so that sums in another order may
+  # change which: the file is compared with the same task in this process.
+  kinds = {p.kind for p in task.predictions.values()}
+  chosen = not kinds.isdisjoint(('boxes', 'pose'))
   found = export_check.check(
     model, state, read_back.call, image_shape, task if chosen else None
   )
