@@ -51,7 +51,7 @@ def check(
     if len(bad):
       raise ValueError(
         f'{name}: {field} of entry {bad[0]} are not finite: '
-        f'{str(value[bad[0]].tolist()):.80} (image {table.images[bad[0]]})'
+        f'{value[bad[0]].tolist()!s:.80} (image {table.images[bad[0]]})'
       )
 
 
