@@ -236,6 +236,8 @@ IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
   records.Source,
   Subset,
 ]
+OBJECTS: list[Callable[..., protocols.WithObjects]] = []
+PEOPLE: list[Callable[..., protocols.WithPeople]] = []
 COMPUTED_BY: list[Callable[..., protocols.ComputedBy]] = [
   feature_maps.Source,
   Subset,
