@@ -13,7 +13,8 @@ BOXES = np.array([[0, 0, 20, 10], [0, 0, 30, 100]], float)
 
 def test_by_the_longer_side_of_each_box():
   """Limits are 4 and 20 pixels: 3.99 and 20.0 away, then exactly there."""
-  found = TRUTH + [[[3.99, 0, 0], [500, 0, 0]], [[12, 16, 0], [0, 0, 0]]]
+  off = [[[3.99, 0, 0], [500, 0, 0]], [[12, 16, 0], [0, 0, 0]]]
+  found = TRUTH + np.array(off)
   assert pck.figures(found, TRUTH, BOXES, names=['nose', 'tail']) == {
     'pck@0.2': pytest.approx(200 / 3),
     'pck@0.2/nose': 50.0,
@@ -22,7 +23,7 @@ def test_by_the_longer_side_of_each_box():
 
 
 def test_another_part():
-  found = TRUTH + [3, 4, 0]
+  found = TRUTH + np.array([3, 4, 0])
   assert pck.figures(found, TRUTH, BOXES, 0.25) == {
     'pck@0.25': pytest.approx(200 / 3)
   }
