@@ -28,6 +28,7 @@ from input_pipeline.labels.subset import Subset
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.ops import (
   canvas,
+  crop_person,
   decode,
   feature_map,
   geometry,
@@ -175,6 +176,7 @@ OPS: dict[str, OpClass] = {
   'center_crop': geometry.CenterCrop,
   'central_crop': geometry.CentralCrop,
   'random_flip': geometry.RandomFlip,
+  'crop_person': crop_person.CropPerson,
   'pad': targets.Pad,
   'canvas': canvas.Canvas,
   'image_size': targets.ImageSize,
@@ -287,6 +289,7 @@ STORED_KEYS: list[Callable[..., protocols.StoredKeys]] = [records.Source]
 RECORD_READERS: list[Callable[..., protocols.RecordReader]] = [records.Source]
 SIZING: list[Callable[..., protocols.Sizing]] = [
   canvas.Canvas,
+  crop_person.CropPerson,
   decode.Decode,
   feature_map.FeatureMap,
   geometry.CenterCrop,
@@ -310,6 +313,7 @@ SIZING: list[Callable[..., protocols.Sizing]] = [
 ]
 SELECTIVE: list[Callable[..., protocols.Selective]] = [labels.Labels]
 WITHOUT_CHANCE: list[protocols.WithoutChance] = [
+  crop_person.CropPerson,
   geometry.RandomCrop,
   geometry.RandomFlip,
   geometry.RandomResizedCrop,
