@@ -154,7 +154,7 @@ def evaluate(
     detections,
     num_classes,
     area=detections.area,
-    similarity=lambda who, what: _similarity(
+    similarity=lambda who, what: similarities(
       truth, detections, who, what, checked
     ),
     most=MOST,
@@ -170,7 +170,7 @@ def evaluate(
   )
 
 
-def _similarity(
+def similarities(
   truth: Truth,
   detections: Poses,
   who: np.ndarray,

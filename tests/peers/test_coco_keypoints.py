@@ -80,7 +80,7 @@ def test_similarities_are_equal_to_the_bit():
     if not len(found):
       continue
     who, what = np.repeat(found, len(ours)), np.tile(ours, len(found))
-    alike = coco_keypoints._similarity(
+    alike = coco_keypoints.similarities(
       truth, detections, who, what, np.asarray(COCO_SIGMAS)
     )
     np.testing.assert_array_equal(alike.reshape(len(found), -1), theirs)
