@@ -49,9 +49,9 @@ class Objects:
   Attributes:
     image: int64 [A] index of the record.
     number: int32 [A] of the object in its image: the place of its box among
-      those of the record or, where the record has 'object_numbers' int32 [N],
+      those of the record or, where the record has 'box_numbers' int32 [N],
       that number of the box. A record may leave out what cannot be seen.
-    boxes: float32 [A, 4] y0, x0, y1, x1 in pixels, as in the records.
+    boxes: float32 [A, 4] y0, x0, y1, x1 in pixels of the original image.
     labels: int32 [A] label ids.
     crowd: bool [A].
     num_keypoints: int32 [A] keypoints labelled, of visibility above 0.

@@ -46,6 +46,7 @@ from input_pipeline.sources import (
   feature_maps,
   folder,
   masks,
+  people,
   records,
   synthetic,
   table,
@@ -121,6 +122,7 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.sources.feature_maps': feature_maps.Source,
   'input_pipeline.sources.folder': folder.Source,
   'input_pipeline.sources.masks': masks.Source,
+  'input_pipeline.sources.people': people.Source,
   'input_pipeline.sources.records': records.Source,
   'input_pipeline.sources.synthetic': synthetic.Source,
   'input_pipeline.sources.table': table.Source,
@@ -195,6 +197,7 @@ OPS: dict[str, OpClass] = {
 SPACES: list[Callable[..., protocols.WithSpace]] = [
   box_source.Source,
   feature_maps.Source,
+  people.Source,
   Subset,
 ]
 MASKS: list[Callable[..., protocols.WithMasks]] = [
@@ -220,6 +223,7 @@ TRUTH: list[Callable[..., protocols.WithTruth]] = [
   box_source.Source,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
 ]
@@ -227,6 +231,7 @@ SIZES: list[Callable[..., protocols.WithSizes]] = [
   BoxedFiles,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -235,11 +240,17 @@ IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
   box_source.Source,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
 ]
-OBJECTS: list[Callable[..., protocols.WithObjects]] = []
-PEOPLE: list[Callable[..., protocols.WithPeople]] = []
+OBJECTS: list[Callable[..., protocols.WithObjects]] = [
+  coco.Source,
+  records.Source,
+  Subset,
+  synthetic.Source,
+]
+PEOPLE: list[Callable[..., protocols.WithPeople]] = [people.Source]
 COMPUTED_BY: list[Callable[..., protocols.ComputedBy]] = [
   feature_maps.Source,
   Subset,
@@ -253,6 +264,7 @@ LABEL_READERS: list[Callable[..., protocols.LabelReader]] = [
   mask_files.Source,
   my_source.Source,
   open_images.Source,
+  people.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -279,6 +291,7 @@ REPORTING: list[Callable[..., protocols.Reporting]] = [
   coco.Source,
   masks.Source,
   open_images.Source,
+  people.Source,
   voc_kit.Source,
   webdataset.Source,
   records.Source,
