@@ -40,6 +40,34 @@ class Prediction:
     return self.fn(state, batch)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objects:
+  """The annotated objects of a source, A in all.
+
+  They come by ascending image and, within one, by ascending number.
+
+  Attributes:
+    image: int64 [A] index of the record.
+    number: int32 [A] of the object in its image: the place of its box among
+      those of the record or, where the record has 'box_numbers' int32 [N],
+      that number of the box. A record may leave out what cannot be seen.
+    boxes: float32 [A, 4] y0, x0, y1, x1 in pixels of the original image.
+    labels: int32 [A] label ids.
+    crowd: bool [A].
+    num_keypoints: int32 [A] keypoints labelled, of visibility above 0.
+    area: float32 [A] of the outline, pixels^2; of the box where the data do
+      not say it.
+  """
+
+  image: np.ndarray
+  number: np.ndarray
+  boxes: np.ndarray
+  labels: np.ndarray
+  crowd: np.ndarray
+  num_keypoints: np.ndarray
+  area: np.ndarray
+
+
 class LabelSpace(Protocol):
   """What outputs stand for: input_pipeline/labels/space.py has the one kind."""
 
@@ -138,6 +166,28 @@ class WithImageIds(Protocol):
   """Of a source: int64 [n] numbers of its images where they come from."""
 
   def image_ids(self) -> np.ndarray | None: ...
+
+
+@runtime_checkable
+class WithObjects(Protocol):
+  """Of a source: its Objects without reading an image; None: not known."""
+
+  def objects(self) -> Objects | None: ...
+
+
+@runtime_checkable
+class WithPeople(Protocol):
+  """Of a source whose records are people in the images of another.
+
+  Attributes:
+    images: the source beneath: a record an image.
+  """
+
+  @property
+  def images(self) -> Source: ...
+  def image_index(self) -> np.ndarray:
+    """int64 [n] record of `images` that each person is in."""
+    ...
 
 
 @runtime_checkable

@@ -121,6 +121,7 @@ def _blank_png(height: int, width: int) -> bytes:
 def _blank(height: int, width: int, needed: Collection[str] | None) -> Example:
   """A blank record: one label, no boxes, a segmentation; no more than needed.
 
+  A person in it has the box of the whole image, which no truth has.
   Where it is not known what is needed, it has what many records have.
   """
   usual = ('labels', 'negatives', 'boxes', 'segmentation')
@@ -130,6 +131,10 @@ def _blank(height: int, width: int, needed: Collection[str] | None) -> Example:
     form = fields.FIELDS[name].record
     if name == 'segmentation':
       blank[name] = _blank_png(height, width)
+    elif name == 'person_box':
+      blank[name] = np.array([0, 0, height, width], np.float32)
+    elif name == 'person':
+      blank[name] = np.int32(fields.fill(name))
     elif form is not None and fields.FIELDS[name].kind != 'bookkeeping':
       blank[name] = form.zeros({'L': 1})
   return blank

@@ -28,6 +28,7 @@ from input_pipeline.labels.subset import Subset
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.ops import (
   canvas,
+  crop_person,
   decode,
   feature_map,
   geometry,
@@ -45,6 +46,7 @@ from input_pipeline.sources import (
   feature_maps,
   folder,
   masks,
+  people,
   records,
   synthetic,
   table,
@@ -120,6 +122,7 @@ SOURCES: dict[str, SourceClass] = {
   'input_pipeline.sources.feature_maps': feature_maps.Source,
   'input_pipeline.sources.folder': folder.Source,
   'input_pipeline.sources.masks': masks.Source,
+  'input_pipeline.sources.people': people.Source,
   'input_pipeline.sources.records': records.Source,
   'input_pipeline.sources.synthetic': synthetic.Source,
   'input_pipeline.sources.table': table.Source,
@@ -175,6 +178,7 @@ OPS: dict[str, OpClass] = {
   'center_crop': geometry.CenterCrop,
   'central_crop': geometry.CentralCrop,
   'random_flip': geometry.RandomFlip,
+  'crop_person': crop_person.CropPerson,
   'pad': targets.Pad,
   'canvas': canvas.Canvas,
   'image_size': targets.ImageSize,
@@ -193,6 +197,7 @@ OPS: dict[str, OpClass] = {
 SPACES: list[Callable[..., protocols.WithSpace]] = [
   box_source.Source,
   feature_maps.Source,
+  people.Source,
   Subset,
 ]
 MASKS: list[Callable[..., protocols.WithMasks]] = [
@@ -218,6 +223,7 @@ TRUTH: list[Callable[..., protocols.WithTruth]] = [
   box_source.Source,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
 ]
@@ -225,6 +231,7 @@ SIZES: list[Callable[..., protocols.WithSizes]] = [
   BoxedFiles,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -233,9 +240,17 @@ IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
   box_source.Source,
   coco.Source,
   feature_maps.Source,
+  people.Source,
   records.Source,
   Subset,
 ]
+OBJECTS: list[Callable[..., protocols.WithObjects]] = [
+  coco.Source,
+  records.Source,
+  Subset,
+  synthetic.Source,
+]
+PEOPLE: list[Callable[..., protocols.WithPeople]] = [people.Source]
 COMPUTED_BY: list[Callable[..., protocols.ComputedBy]] = [
   feature_maps.Source,
   Subset,
@@ -249,6 +264,7 @@ LABEL_READERS: list[Callable[..., protocols.LabelReader]] = [
   mask_files.Source,
   my_source.Source,
   open_images.Source,
+  people.Source,
   records.Source,
   Subset,
   synthetic.Source,
@@ -275,6 +291,7 @@ REPORTING: list[Callable[..., protocols.Reporting]] = [
   coco.Source,
   masks.Source,
   open_images.Source,
+  people.Source,
   voc_kit.Source,
   webdataset.Source,
   records.Source,
@@ -285,6 +302,7 @@ STORED_KEYS: list[Callable[..., protocols.StoredKeys]] = [records.Source]
 RECORD_READERS: list[Callable[..., protocols.RecordReader]] = [records.Source]
 SIZING: list[Callable[..., protocols.Sizing]] = [
   canvas.Canvas,
+  crop_person.CropPerson,
   decode.Decode,
   feature_map.FeatureMap,
   geometry.CenterCrop,
@@ -308,6 +326,7 @@ SIZING: list[Callable[..., protocols.Sizing]] = [
 ]
 SELECTIVE: list[Callable[..., protocols.Selective]] = [labels.Labels]
 WITHOUT_CHANCE: list[protocols.WithoutChance] = [
+  crop_person.CropPerson,
   geometry.RandomCrop,
   geometry.RandomFlip,
   geometry.RandomResizedCrop,

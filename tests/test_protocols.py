@@ -37,6 +37,8 @@ OFFERED = {
   protocols.WithTruth: (SOURCES, plugin_types.TRUTH),
   protocols.WithSizes: (SOURCES, plugin_types.SIZES),
   protocols.WithImageIds: (SOURCES, plugin_types.IMAGE_IDS),
+  protocols.WithObjects: (SOURCES, plugin_types.OBJECTS),
+  protocols.WithPeople: (SOURCES, plugin_types.PEOPLE),
   protocols.ComputedBy: (SOURCES, plugin_types.COMPUTED_BY),
   protocols.WithFrozenMap: (TASKS, plugin_types.FROZEN_MAPS),
   protocols.LabelReader: (SOURCES, plugin_types.LABEL_READERS),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from big_vision_like.metrics import box_pairs
+from big_vision_like.metrics import box_pairs, image_entries
 
 
 def worst(
@@ -29,8 +29,8 @@ def worst(
     (int(table.labels.max()) for table in (truth, found) if len(table.labels)),
     default=0,
   )
-  true_group, group = box_pairs.groups(truth, found, num_classes)
-  left, right = box_pairs.pairs(group, true_group)
+  true_group, group = image_entries.groups(truth, found, num_classes)
+  left, right = image_entries.pairs(group, true_group)
   overlap = box_pairs.overlaps(
     found.boxes[left], truth.boxes[right],
     one_sided=truth.ignored[right], inclusive=False,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from big_vision_like.metrics import box_pairs
+from big_vision_like.metrics import box_pairs, image_entries
 from big_vision_like.metrics.box_pairs import Detections, Truth
 
 _POINTS = np.arange(11) / 10
@@ -81,8 +81,8 @@ def precision_recall(
   """
   if not 0 < iou <= 1:
     raise ValueError(f'voc: iou must lie in (0, 1], got {iou}')
-  box_pairs.check_labels(truth, detections, num_classes)
-  truth_group, group = box_pairs.groups(truth, detections, num_classes)
+  image_entries.check_labels(truth, detections, num_classes)
+  truth_group, group = image_entries.groups(truth, detections, num_classes)
   order = np.lexsort((-detections.scores, detections.labels))
   group, boxes = group[order], detections.boxes[order]
   labels = detections.labels[order]
@@ -119,7 +119,7 @@ def _asked(
 
   Of equal overlaps the first.
   """
-  left, right = box_pairs.pairs(group, truth_group)
+  left, right = image_entries.pairs(group, truth_group)
   overlap = box_pairs.overlaps(
     boxes[left],
     true_boxes[right],

@@ -6,7 +6,6 @@ that the net looks at.
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,10 @@ import numpy as np
 
 from big_vision_like.metrics import box_mistakes, box_pairs
 from big_vision_like.pages import box_sheet
-from big_vision_like.protocols import Prediction, WithTruth
-from evaluators.harness import context, image_lists
+from big_vision_like.protocols import Prediction
+from evaluators.harness import context, image_lists, left_behind
 from evaluators.harness.evaluation_set import EvalData, run_over
 from input_pipeline.examples import true_boxes
-from input_pipeline.files import atomic
 from input_pipeline.labels import matching
 from input_pipeline.labels.space import LabelSpace
 
@@ -65,7 +63,7 @@ class BoxEvaluation:
     )
     self._ignored = ignored
     self._num_worst = num_worst
-    self._said: set[str] = set()
+    self._left = left_behind.LeftBehind(ctx)
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
@@ -98,13 +96,11 @@ class BoxEvaluation:
     lists, ids = found.finished(), np.concatenate(seen)
     detections = _as_coco(lists)
     source = self._data.source
-    if isinstance(source, WithTruth) and not source.has_truth:
-      self._write_results(detections)
-      self._say_once('no truth here: results are written, no figures')
+    self._left.write_results(self._rows(detections))
+    if self._left.without_truth(source):
       return {
         'num_images': len(ids), 'num_detections': len(detections.images)
       }  # fmt: skip
-    self._write_results(detections)
     self._write_page(lists, detections)
 
     numbers = true_boxes.image_numbers(source)
@@ -112,8 +108,8 @@ class BoxEvaluation:
     def of_kept(kept: np.ndarray) -> dict[str, float]:
       images = ids[kept]
       return self._figures(
-        _of(self.truth, images, numbers),
-        _of(detections, images, numbers),
+        left_behind.of_images(self.truth, images, numbers),
+        left_behind.of_images(detections, images, numbers),
         figures,
       ) | {'num_images': len(images)}
 
@@ -128,7 +124,7 @@ class BoxEvaluation:
     if not (~truth.ignored).any():
       raise ValueError(f'{self._ctx.where}: no box of the set counts')
     if not len(detections.images):
-      self._say_once('nothing was detected in any image')
+      self._left.say_once('nothing was detected in any image')
     return {
       key.replace(' ', '_'): value
       for key, value in figures(truth, detections, self.names).items()
@@ -141,32 +137,12 @@ class BoxEvaluation:
     self, names: Sequence[str], found: Mapping[str, Any]
   ) -> None:
     """Names the figures that no box counts for."""
-    missing = [name for name in names if name not in found]
-    if missing:
-      self._say_once(f'no box for {", ".join(missing)}: left out')
-
-  def _say_once(self, text: str) -> None:
-    if text not in self._said:
-      self._said.add(text)
-      self._ctx.say(text)
-
-  def _file(self, name: str) -> str | None:
-    """Path of a file of this evaluator; None where this process writes none."""
-    if self._ctx.workdir is None or self._ctx.process_index:
-      return None
-    return os.path.join(self._ctx.workdir, f'{self._ctx.name}_{name}')
-
-  def _write_results(self, detections: box_pairs.Detections) -> None:
-    path = self._file('results.json')
-    if path is not None:
-      with atomic.writing_json_list(path) as append:
-        for row in self._rows(detections):
-          append(row)
+    self._left.say_left_out(names, found, 'box')
 
   def _write_page(
     self, lists: image_lists.ImageLists, detections: box_pairs.Detections
   ) -> None:
-    path = self._file('worst.html')
+    path = self._left.file('worst.html')
     if path is not None and self._num_worst:
       worst = box_mistakes.worst(
         self.truth, detections, self._num_worst, score=box_sheet.SHOWN_ABOVE
@@ -202,11 +178,3 @@ def _as_coco(lists: image_lists.ImageLists) -> box_pairs.Detections:
     true_boxes.xywh(fields['boxes']),
     fields['scores'].astype(np.float64),
   )
-
-
-def _of(table: Any, images: np.ndarray, numbers: np.ndarray) -> Any:
-  """Rows of some images, which are then called by their numbers."""
-  kept = np.isin(table.images, images)
-  columns = {name: value[kept] for name, value in vars(table).items()}
-  columns['images'] = numbers[columns['images']]
-  return type(table)(**columns)

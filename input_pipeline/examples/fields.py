@@ -6,8 +6,8 @@ make. A new field is a new row here.
 
 A letter in a shape is a length that is the same wherever it stands in one
 form: of a batch, in every example of it (H and W of the image, N boxes, K
-keypoints, L labels, M negatives, h and w of masks at their own size, U, V and D
-of maps of features); of a record, in that record.
+keypoints, P other people, L labels, M negatives, h and w of masks at their own
+size, U, V and D of maps of features); of a record, in that record.
 """
 
 import dataclasses
@@ -116,6 +116,20 @@ FIELDS: dict[str, Field] = {
     Form('float32', ('U', 'V', 'D')),
     record=Form('float32', ('U', 'V', 'D')),
   ),
+  # One person of an image (sources/people.py): the place of its box among
+  # `boxes`, -1 where the box is not of the truth; the box in pixels of the
+  # original image, which stays as it is whatever becomes of the image; the
+  # score of the box, 1 of the truth.
+  'person': Field('labels', record=Form('int32'), padding=-1),
+  'person_box': Field(
+    'labels', Form('float32', (4,)), record=Form('float32', (4,))
+  ),
+  'person_score': Field('labels', Form('float32'), record=Form('float32')),
+  # Of the crop of a person, in its pixels: y, x, visibility.
+  'person_keypoints': Field('pixels', Form('float32', ('K', 3))),
+  'other_keypoints': Field('pixels', Form('float32', ('P', 'K', 3))),
+  # (y, x) of the original image = it @ (y', x', 1) of the crop.
+  'crop_to_image': Field('bookkeeping', Form('float32', (2, 3))),
   'stored_size': Field('bookkeeping'),  # from one op to the next
   'key': Field('bookkeeping'),  # name of the record
   '_id': Field('bookkeeping', Form('int32'), padding=-1),

@@ -34,8 +34,8 @@ def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
     with record_named(source, index, where):
       example = source[index]
     if 'boxes' not in example:
-      raise ValueError(_boxless(source, index, where))
-    parts.append(_of(example, index, ignored))
+      raise ValueError(boxless(source, index, where))
+    parts.append(columns(example, index, ignored))
   return tuple(np.concatenate(column) for column in zip(*parts))
 
 
@@ -65,19 +65,21 @@ def check_any(source: Any, where: str) -> None:
         return
       without = index if without is None else without
   if without is not None:
-    raise ValueError(_boxless(source, without, where))
+    raise ValueError(boxless(source, without, where))
 
 
-def _boxless(source: Any, index: int, where: str) -> str:
+def boxless(source: Any, index: int, where: str) -> str:
+  """What to say of a record without boxes."""
   return (
     f'{where}: {source.key(index)} has no boxes; it must be a data set of '
     'detection'
   )
 
 
-def _of(
+def columns(
   example: Mapping[str, Any], index: int, ignored: str
 ) -> tuple[np.ndarray, ...]:
+  """What `read` returns, of one record with boxes."""
   boxes = xywh(np.asarray(example['boxes']))
   num = len(boxes)
   area, marks = example.get('box_area'), example.get(ignored)

@@ -174,6 +174,18 @@ class Subset:
     numbered = isinstance(source, protocols.WithImageIds)
     return self._of_records(source.image_ids() if numbered else None)
 
+  def objects(self) -> protocols.Objects | None:
+    """Those of its records; None where labels are left out, or not known."""
+    source = self._source
+    if self._restriction is not None or not isinstance(
+      source, protocols.WithObjects
+    ):
+      return None
+    whole = source.objects()
+    if whole is None:
+      return None
+    return _objects_of(whole, np.asarray(self._chosen), len(source))
+
   def _of_records(self, whole: np.ndarray | None) -> np.ndarray | None:
     return None if whole is None else whole[np.asarray(self._chosen)]
 
@@ -205,6 +217,37 @@ class Subset:
     if not 0 <= index < len(self._chosen):
       raise IndexError(f'record {index} of {len(self._chosen)}')
     return int(self._chosen[int(index)])
+
+
+class SubsetOfPeople(Subset):
+  """Some people of a source of people; itself one."""
+
+  @property
+  def images(self) -> Source:
+    """All images of the whole source."""
+    assert isinstance(self._source, protocols.WithPeople)
+    return self._source.images
+
+  def image_index(self) -> np.ndarray:
+    """int64 [n] record of `images` that each person is in."""
+    assert isinstance(self._source, protocols.WithPeople)
+    return self._source.image_index()[np.asarray(self._chosen)]
+
+
+def _objects_of(
+  whole: protocols.Objects, chosen: np.ndarray, num_records: int
+) -> protocols.Objects:
+  """The objects of some records, which are counted anew."""
+  counts = np.bincount(whole.image, minlength=num_records)
+  starts = np.cumsum(counts) - counts
+  lengths = counts[chosen]
+  within = np.arange(lengths.sum()) - np.repeat(
+    np.cumsum(lengths) - lengths, lengths
+  )
+  rows = np.repeat(starts[chosen], lengths) + within
+  columns = {name: value[rows] for name, value in vars(whole).items()}
+  columns['image'] = np.repeat(np.arange(len(chosen)), lengths)
+  return protocols.Objects(**columns)
 
 
 def take(
@@ -262,7 +305,8 @@ def _choose(source: Source, options: Options, where: str) -> Source:
     index = arrays.of(source) if index is None else index
   else:
     share = 1.0
-  return Subset(
+  of_people = isinstance(source, protocols.WithPeople)
+  return (SubsetOfPeople if of_people else Subset)(
     source,
     chosen,
     restriction,

@@ -33,6 +33,7 @@ OPS = {
   'center_crop': 'geometry.CenterCrop',
   'central_crop': 'geometry.CentralCrop',
   'random_flip': 'geometry.RandomFlip',
+  'crop_person': 'crop_person.CropPerson',
   'pad': 'targets.Pad',
   'canvas': 'canvas.Canvas',
   'image_size': 'targets.ImageSize',

@@ -34,7 +34,7 @@ class Canvas(Declared):
   """
 
   reads = makes = frozenset({'image'})
-  shows_whole = True
+  shows_whole = reframes = True
 
   def __init__(
     self,

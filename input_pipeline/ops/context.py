@@ -18,6 +18,8 @@ class OpContext:
     background: whether id 0 of a mask is the background, label i being i + 1.
     keypoint_pairs: numbers of the keypoints that are each other's left and
       right, as the data say; None where they do not.
+    num_keypoints: keypoints of an object, as the data say; None where they do
+      not.
     where: config key of the op, the start of its error messages.
   """
 
@@ -25,15 +27,18 @@ class OpContext:
   hierarchy: Hierarchy | None = None
   background: bool = True
   keypoint_pairs: Sequence[tuple[int, int]] | None = None
+  num_keypoints: int | None = None
   where: str = 'input.ops'
 
   @classmethod
   def of_space(cls, space: LabelSpace, where: str) -> 'OpContext':
     """What ops may know of data with these labels."""
+    skeleton = space.keypoints
     return cls(
       space.vocabulary,
       space.hierarchy,
       background=space.background is not False,
-      keypoint_pairs=None if space.keypoints is None else space.keypoints.pairs,
+      keypoint_pairs=None if skeleton is None else skeleton.pairs,
+      num_keypoints=len(skeleton.names) or None if skeleton else None,
       where=where,
     )

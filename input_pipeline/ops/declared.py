@@ -20,6 +20,9 @@ class Declared:
     options_for: options that fields of `makes` have to be asked for with.
     needs_pixels: of an op that reads 'image': it must be decoded before.
     moves_targets: boxes, keypoints and masks follow what it does to the image.
+    reframes: of an op that makes 'image': it cuts, mirrors, turns or pads it;
+      it is no longer the whole one, only scaled.
+    needs_whole: of an op that reads 'image': nothing may have reframed it.
     does_without: fields of `reads` that records may lack.
     keeps_only: the fields that it leaves of an example; None: all of them.
     where: its config key, once it is built as part of a chain.
@@ -31,6 +34,8 @@ class Declared:
   options_for: ClassVar[dict[str, str]] = {}
   needs_pixels: ClassVar[bool] = True
   moves_targets: ClassVar[bool] = False
+  reframes: ClassVar[bool] = False
+  needs_whole: ClassVar[bool] = False
   does_without: ClassVar[frozenset[str]] = frozenset()
   keeps_only: Collection[str] | None = None
   where: str = ''

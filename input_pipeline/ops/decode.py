@@ -79,8 +79,9 @@ class Decode(Declared):
     else:
       decoded = self.decode(image)
       stored = self._stored_size(image, decoded)
-    if target_geometry.present(example):
+    if 'person_box' in example or target_geometry.present(example):
       self._check_targets(example)
+    if target_geometry.present(example):
       return target_geometry.decoded(example, decoded, stored)
     size = example.get('original_size', np.array(stored, np.int32))
     return example | {'image': decoded, 'original_size': size}
@@ -99,7 +100,8 @@ class Decode(Declared):
 
   def _check_targets(self, example: dict) -> None:
     if self.apply_exif:
-      present = [n for n in fields.ANNOTATIONS if n in example]
+      names = (*fields.ANNOTATIONS, 'person_box')
+      present = [n for n in names if n in example]
       raise ValueError(
         f'{self.where}: apply_exif=True turns images, and {present[0]} would '
         'no longer fit; set it to False'

@@ -201,6 +201,8 @@ class Crop(_OfPixels):
       crop are dropped; those that miss it always are.
   """
 
+  reframes = True
+
   def __init__(
     self,
     context: OpContext,
@@ -278,6 +280,7 @@ class RandomResizedCrop(_OfPixels):
     min_box_overlap: see `Crop`.
   """
 
+  reframes = True
   _TRIES = 10
   _CENTRAL = 0.875  # of a side: what evaluation takes after random areas
 
@@ -310,8 +313,8 @@ class RandomResizedCrop(_OfPixels):
     min_box_overlap: Fraction = 0.0,
   ):
     self.height, self.width = sides(size)
-    self.area = _rising(context.where, 'area', area)
-    self.aspect = _rising(context.where, 'aspect', aspect)
+    self.area = rising(context.where, 'area', area)
+    self.aspect = rising(context.where, 'aspect', aspect)
     self.antialias = antialias
     self.min_box_overlap = float(min_box_overlap)
 
@@ -339,7 +342,7 @@ class RandomResizedCrop(_OfPixels):
     return _resized(example, self.height, self.width, self.antialias)
 
 
-def _rising(
+def rising(
   where: str, name: str, pair: tuple[float, float]
 ) -> tuple[float, float]:
   """(low, high); ValueError unless low <= high."""
@@ -351,6 +354,8 @@ def _rising(
 
 class CentralCrop(_OfPixels):
   """The central `fraction` of each side, as `tf.image.central_crop` cuts it."""
+
+  reframes = True
 
   def __init__(
     self,
@@ -379,6 +384,8 @@ class RandomFlip(_OfPixels):
       so that a left eye is a left eye in the mirror too; () for none. Default:
       those that the data say; keypoints of data that say none are refused.
   """
+
+  reframes = True
 
   def __init__(
     self,

@@ -1,9 +1,10 @@
 """Mistakes in the order of a chain that its ops' own words tell.
 
 Walked forwards, from the record on: which fields `keep` has dropped, whether
-boxes are padded already, and, of records whose image is encoded, whether it is
-decoded yet. An op that does not say what it reads and makes (declared.py) may
-do anything: behind it nothing is known, and nothing is refused.
+boxes are padded already, whether the whole image is there, and, of records
+whose image is encoded, whether it is decoded yet. An op that does not say what
+it reads and makes (declared.py) may do anything: behind it nothing is known,
+and nothing is refused.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def check(ops: Sequence[Placed]) -> None:
   """
   _check_kept(ops)
   _check_padded(ops)
+  _check_whole(ops)
 
 
 def before_decoding(ops: Sequence[Op]) -> str | None:
@@ -85,3 +87,28 @@ def _check_padded(ops: Sequence[Placed]) -> None:
       padder = where
     if op.keeps_only is not None and 'boxes' not in op.keeps_only:
       padder = ''
+
+
+def _check_whole(ops: Sequence[Placed]) -> None:
+  """What takes a part of the whole image comes before what cuts it.
+
+  What has made the fields of a crop is their last place: they follow no resize.
+  """
+  reframer = cropper = ''
+  for where, op in ops:
+    if not chains.declared(op):
+      return
+    if not isinstance(op, Declared):
+      continue
+    if op.needs_whole and reframer:
+      raise ValueError(
+        f'{where} takes its part of the whole image, which {reframer} cuts, '
+        'mirrors or pads: put it before that'
+      )
+    if cropper and op.moves_targets:
+      raise ValueError(
+        f'{where} would move the image away from the keypoints that {cropper} '
+        'has made: put it before, if it only resizes, or leave it out'
+      )
+    reframer = where if op.reframes else reframer
+    cropper = where if 'crop_to_image' in op.makes else cropper

@@ -17,11 +17,12 @@ from input_pipeline.ops.bilinear import Window
 
 Pairs = Sequence[tuple[int, int]]
 Size = tuple[int, int]
+_MOVED = frozenset({'boxes', 'segmentation', 'crop_to_image'})
 
 
 def present(example: dict) -> bool:
   """Whether there is anything to move; if not, the ops take the short way."""
-  return 'boxes' in example or 'segmentation' in example
+  return not example.keys().isdisjoint(_MOVED)
 
 
 def _open(example: dict) -> dict:
@@ -31,8 +32,13 @@ def _open(example: dict) -> dict:
   `decode_segmentation` says so.
 
   Raises:
-    ValueError: boxes padded already by the op `boxes`.
+    ValueError: boxes padded already by the op `boxes`, or a crop of a person.
   """
+  if 'crop_to_image' in example:
+    raise ValueError(
+      "the op 'crop_person' gives the keypoints their final form: nothing that "
+      'resizes, crops or flips may come after it'
+    )
   if 'box_mask' in example:
     raise ValueError(
       "the op 'boxes' pads boxes to their final form: it must come after all "

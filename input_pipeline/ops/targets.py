@@ -244,7 +244,7 @@ class Pad(Declared):
   """
 
   reads = makes = frozenset({'image'})
-  shows_whole = True
+  shows_whole = reframes = True
 
   def __init__(
     self,

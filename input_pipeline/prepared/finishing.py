@@ -20,7 +20,7 @@ from input_pipeline.labels import stored_labels, text_lines
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import progress, stored_images
+from input_pipeline.prepared import progress, stored_images, stored_objects
 from input_pipeline.prepared.preparation import TEMPORARY, Done
 
 BAD_FILE = 'bad_images.jsonl'
@@ -83,6 +83,7 @@ def tidy(folder: str) -> None:
   progress.remove(folder)
   stored_labels.remove_sides(folder)
   stored_images.remove_sides(folder)
+  stored_objects.remove_sides(folder)
 
 
 def _num_labels(shards: Sequence[Done]) -> int:
@@ -105,6 +106,14 @@ def _index(
   )
   sides = [stored_images.side_path(folder, done.shard.name) for done in shards]
   names |= stored_images.join(folder, split, sides, num_records)
+  names |= stored_objects.join(
+    folder,
+    split,
+    [
+      (stored_objects.side_path(folder, d.shard.name), d.shard.records)
+      for d in shards
+    ],
+  )
   return {
     kind: manifests.describe_file(folder, name) for kind, name in names.items()
   }

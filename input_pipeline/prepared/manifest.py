@@ -6,6 +6,7 @@ The folder of a data set in the record format (docs/data.md):
     vocabulary.jsonl                        names of the label ids, counts
     train.labels.npy, train.label_ends.npy  label index (stored_labels.py)
     train.image_sizes.npy, ...              the images (stored_images.py)
+    train.objects.npy                       their objects (stored_objects.py)
     hierarchy.tsv                           optional: child, parent
     manifest.json                           this module
 
@@ -71,7 +72,8 @@ class Manifest:
     hierarchy: file name of the hierarchy or None.
     hierarchy_unlisted: how nodes outside the vocabulary are treated.
     label_index: of each split that has one, 'labels' and 'label_ends'; of
-      newer data sets 'image_sizes' too, and 'image_ids' where there are some.
+      newer data sets 'image_sizes' too, and 'image_ids' and 'objects' where
+      there are some.
     notes: of each split, lines on what the preparation met and left out.
   """
 

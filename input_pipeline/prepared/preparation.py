@@ -22,7 +22,12 @@ from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic, retries
 from input_pipeline.labels import hash_order, stored_labels
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import records, stored_form, stored_images
+from input_pipeline.prepared import (
+  records,
+  stored_form,
+  stored_images,
+  stored_objects,
+)
 from input_pipeline.prepared.recipe import Recipe
 
 TEMPORARY = '.writing'
@@ -72,10 +77,12 @@ class Done:
     num, name = self.shard.records, self.shard.name
     labels = stored_labels.side_path(folder, name)
     images = stored_images.side_path(folder, name)
+    objects = stored_objects.side_path(folder, name)
     return (
       manifests.quick_problem(folder, self.shard) is None
       and stored_labels.side_is_whole(labels, num, self.num_labels)
       and stored_images.side_is_whole(images, num)
+      and stored_objects.side_is_whole(objects, num)
     )
 
 
@@ -166,6 +173,7 @@ def _write(
 ) -> Done:
   labels: list[np.ndarray] = []
   images: list[tuple[int, int, int]] = []
+  objects: list[np.ndarray] = []
   bad: list[tuple[str, str]] = []
 
   def rows() -> Iterator[records.Record]:
@@ -176,20 +184,24 @@ def _write(
       if record is not None:
         labels.append(record.labels)
         images.append(stored_images.row(record))
+        objects.append(stored_objects.rows(record, len(objects)))
         yield record
       tick()
 
   path = os.path.join(folder, task.name)
   side = stored_labels.side_path(folder, task.name)
   image_side = stored_images.side_path(folder, task.name)
+  object_side = stored_objects.side_path(folder, task.name)
   with (
     atomic.renamed(path, suffix=TEMPORARY) as temporary,
     atomic.renamed(side, suffix=TEMPORARY) as temporary_side,  # named first
     atomic.renamed(image_side, suffix=TEMPORARY) as temporary_images,
+    atomic.renamed(object_side, suffix=TEMPORARY) as temporary_objects,
   ):
     num_records = records.write_shard(temporary, rows())
     num_labels = stored_labels.write_side(temporary_side, labels)
     stored_images.write_side(temporary_images, images)
+    stored_objects.write_side(temporary_objects, objects)
   shard = manifests.describe(folder, task.name, num_records)
   return Done(task.split, shard, num_labels, tuple(bad))
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from big_vision_like import protocols
 from big_vision_like.config import plugins
@@ -24,7 +25,10 @@ _TABLES = ('.csv', '.tsv', '.jsonl')
 _YEAR = re.compile(r'VOC\d{4}')
 _VOC_TRUTH = ('Annotations', 'SegmentationClass', 'SegmentationClassAug')
 _BOXES = ('coco', 'yolo')
+_MAY_HAVE_KEYPOINTS = ('coco', 'records')
 _YEARS = 2017  # of COCO's files; others are found without a year
+_SPLITS = ('train', 'val', 'test', 'all')
+_COCO_KINDS = ('instances', 'keypoints')
 _NUM_LOOKED_AT = 20  # entries of a folder
 _HEAD = 1 << 10  # bytes of a file
 _PNG_HEAD = 26  # bytes up to bit depth and colour type, the last two
@@ -47,7 +51,7 @@ def kind_of(path: str) -> str:
       return 'records'
     if _is_voc(place):
       return 'voc'
-    if layout.has_one(path, ('train', 'val', 'test', 'all'), _YEARS):
+    if any(layout.has_one(path, _SPLITS, _YEARS, k) for k in _COCO_KINDS):
       return 'coco'
     if boxes := _kind_of_boxes(place):
       return boxes
@@ -189,6 +193,13 @@ def _is_mask(path: pathlib.Path | None) -> bool:
   return head.startswith(b'\x89PNG\r\n') and (grey or palette)
 
 
+def _has_keypoints_only(path: str, task: str | None) -> bool:
+  """Whether the files of keypoints are wanted, or are all there is."""
+  return task == 'pose' or (
+    task is None and not layout.has_one(path, _SPLITS, _YEARS)
+  )
+
+
 class Source:
   """The source for what lies at `path` (see `kind_of`).
 
@@ -206,7 +217,7 @@ class Source:
     vocabulary: str | Sequence[str] | None = None,
     holdout_percent: holdout.Percent | None = None,
     background: bool | None = None,
-    task: voc.Task | None = None,
+    task: voc.Task | Literal['pose'] | None = None,
     fingerprint: Seen | None = None,
   ) -> protocols.Source:
     """Opens it.
@@ -224,7 +235,8 @@ class Source:
         names too.
       holdout_percent: data without splits: the part that is 'val'.
       task: 'detection' or 'segmentation' of a VOCdevkit that has both; default:
-        what it has, masks where it has both.
+        what it has, masks where it has both. 'pose': the files of keypoints
+        of COCO data that have others too.
       background: images and masks: whether id 0 is a background. Prepared
         records that say it must agree.
       fingerprint: folders of classes and tables: see the folder source.
@@ -239,8 +251,15 @@ class Source:
       fingerprint=fingerprint,
     )
     options = {k: v for k, v in options.items() if v is not None}
+    if task == 'pose' and kind not in _MAY_HAVE_KEYPOINTS:
+      raise ValueError(
+        f"task='pose', but {path!r} has no keypoints ({kind}); they are read "
+        f'from {" and ".join(_MAY_HAVE_KEYPOINTS)}'
+      )
     if task is not None and kind == 'voc':
       options['task'] = task
+    elif kind == 'coco' and _has_keypoints_only(path, task):
+      options['task'] = 'keypoints'
     elif task == 'segmentation' and kind in _BOXES:
       raise ValueError(f'task={task!r}, but {path!r} has boxes ({kind})')
     source_class = plugins.get('source', kind)

@@ -11,13 +11,14 @@ import os
 
 import numpy as np
 
+from big_vision_like.protocols import Objects
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.stored_labels import StoredLabels
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.prepared import records, stored_images
+from input_pipeline.prepared import records, stored_images, stored_objects
 
 
 class Source:
@@ -164,6 +165,15 @@ class Source:
     if kind not in self._image_arrays:
       return None
     return stored_images.load(self.path, self.split, kind, len(self))
+
+  def objects(self) -> Objects | None:
+    """The boxes of all records, in pixels of the original images.
+
+    None for data sets without boxes, or prepared before they were kept so.
+    """
+    if stored_objects.OBJECTS not in self._image_arrays:
+      return None
+    return stored_objects.load(self.path, self.split, len(self))
 
   def report_lines(self) -> list[str]:
     """What the preparation met and left out."""

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from big_vision_like.config.option_types import Between, OneOf
+from big_vision_like.protocols import Objects
 from input_pipeline.examples import annotations as annotation_fields
 from input_pipeline.labels.hierarchy import Hierarchy
 from input_pipeline.labels.vocabulary import Vocabulary
@@ -150,7 +151,8 @@ class Source:
     Returns:
       'image' uint8 [S, S, 3], 'labels' int32 [n] ascending, and with
       annotations 'boxes' float32 [N, 4], 'box_labels' int32 [N],
-      'instance_map' int16 [S, S], 'keypoints' float32 [N, K, 3] and
+      'box_numbers' int32 [N], of the objects in the scene, 'instance_map'
+      int16 [S, S], 'keypoints' float32 [N, K, 3] and
       'segmentation', a PNG: 0 background, else label id + 1; with confidences
       'label_conf' float32 [n], with negatives 'negatives' int32 [k] ascending.
 
@@ -177,6 +179,7 @@ class Source:
     place = np.append(0, np.cumsum(seen) * seen).astype(np.int16)
     example: dict[str, Any] = {
       'boxes': drawn.boxes[seen],
+      'box_numbers': np.flatnonzero(seen).astype(np.int32),
       'box_labels': drawn.classes[seen],
       'instance_map': place[drawn.instance_map],
       'keypoints': drawn.keypoints[seen],
@@ -204,6 +207,28 @@ class Source:
     """int32 [n, 2] height and width of the images; takes no memory."""
     size = np.int32(self.image_size)
     return np.broadcast_to(size, (self._length, 2))
+
+  def objects(self) -> Objects | None:
+    """The objects of all scenes, nothing drawn; None without annotations.
+
+    Boxes are about whole outlines, and who is hidden is here too: records
+    have what can be seen. About a fifth of a millisecond an image.
+    """
+    if not self.annotations:
+      return None
+    scenes = [self.world.scene(i, self.stream) for i in range(self._length)]
+    found = [self.world.objects(s, self.image_size) for s in scenes]
+    counts = np.array([len(s.objects) for s in scenes])
+    boxes = np.concatenate([boxes for boxes, _ in found])
+    return Objects(
+      image=np.repeat(np.arange(len(scenes)), counts),
+      number=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
+      boxes=boxes,
+      labels=np.array([t.label for s in scenes for t in s.objects], np.int32),
+      crowd=np.zeros(len(boxes), bool),
+      num_keypoints=np.concatenate([inside for _, inside in found]),
+      area=(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
+    )
 
   def fingerprint(self) -> str:
     """16 hex digits of everything that decides the examples."""

@@ -311,6 +311,24 @@ def _keypoints(thing: Thing, look: Look, size: int, num: int) -> np.ndarray:
   return np.stack([y, x, np.ones(num)], -1).astype(np.float32)
 
 
+def unseen_box(thing: Thing, look: Look, size: int) -> np.ndarray:
+  """(y0, x0, y1, x1) in pixels about an outline, whatever hides it."""
+  theta = 2 * np.pi * np.arange(BINS) / BINS
+  u = look.profile * np.cos(theta)
+  v = look.profile * np.sin(theta) * look.aspect
+  c, s = np.cos(thing.angle), np.sin(thing.angle)
+  y = (thing.y + thing.radius * (u * s + v * c)) * size
+  x = (thing.x + thing.radius * (u * c - v * s)) * size
+  corners = np.array([y.min(), x.min(), y.max(), x.max()])
+  return corners.clip(0, size).astype(np.float32)
+
+
+def num_inside(thing: Thing, look: Look, size: int, num: int) -> int:
+  """How many of its `num` keypoints lie in the image."""
+  place = np.floor(_keypoints(thing, look, size, num)[:, :2])
+  return int(((place >= 0) & (place < size)).all(axis=1).sum())
+
+
 def skeleton(num: int) -> Skeleton:
   """The `num` keypoints of `_keypoints`: 'eye', 'rim1', 'rim2', ..."""
   return Skeleton(

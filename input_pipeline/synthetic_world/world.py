@@ -19,7 +19,13 @@ from input_pipeline.synthetic_world import (
 )
 from input_pipeline.synthetic_world.appearance import Look
 from input_pipeline.synthetic_world.options import MAX_DEPTH, Options
-from input_pipeline.synthetic_world.render import Rendered, draw_image, render
+from input_pipeline.synthetic_world.render import (
+  Rendered,
+  draw_image,
+  num_inside,
+  render,
+  unseen_box,
+)
 from input_pipeline.synthetic_world.scene import Scene, draw
 
 STREAMS = ('train', 'val', 'fasteval')
@@ -87,6 +93,20 @@ class World:
     """Draws a scene at size x size pixels; `amodal` adds whole masks."""
     num_keypoints = self.options.num_keypoints
     return render(what, self._looks(what), size, num_keypoints, amodal)
+
+  def objects(self, what: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is known of the objects of a scene without drawing it.
+
+    Returns:
+      float32 [n, 4] boxes y0, x0, y1, x1 about the whole outlines, cut at the
+      image, and int32 [n] keypoints within it.
+    """
+    boxes = np.zeros((len(what.objects), 4), np.float32)
+    inside = np.zeros(len(what.objects), np.int32)
+    for i, (thing, look) in enumerate(zip(what.objects, self._looks(what))):
+      boxes[i] = unseen_box(thing, look, size)
+      inside[i] = num_inside(thing, look, size, self.options.num_keypoints)
+    return boxes, inside
 
   def image(self, what: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Image and instance map of `render`, faster."""

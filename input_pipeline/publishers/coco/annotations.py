@@ -44,6 +44,8 @@ class Annotations:
     outline_ends: int64 [A + 1].
     keypoints: float32 [A, K, 3] y, x, visibility; None where the file has
       none.
+    keypoint_names: as the categories have them; None where they have none, ()
+      where they contradict each other or the annotations.
     has_truth: whether the file has annotations at all; lists of images for a
       test server (image_info_*.json) have none.
     notes: what was filled in, for people.
@@ -64,8 +66,14 @@ class Annotations:
   outlines: bytes
   outline_ends: np.ndarray
   keypoints: np.ndarray | None
+  keypoint_names: tuple[str, ...] | None = None
   has_truth: bool = True
   notes: tuple[str, ...] = ()
+
+  @property
+  def num_keypoints(self) -> int:
+    """K; 0 where the file has no keypoints."""
+    return 0 if self.keypoints is None else self.keypoints.shape[1]
 
   def outline(self, annotation: int) -> Any:
     """Polygons [[x0, y0, x1, y1, ...], ...] or an RLE map, as published."""
@@ -132,7 +140,9 @@ def with_keypoints(instances: Annotations, persons: Annotations) -> Annotations:
   shape = (len(instances.ids), *persons.keypoints.shape[1:])
   keypoints = np.zeros(shape, np.float32)
   keypoints[found] = persons.keypoints
-  return dataclasses.replace(instances, keypoints=keypoints)
+  return dataclasses.replace(
+    instances, keypoints=keypoints, keypoint_names=persons.keypoint_names
+  )
 
 
 def positions(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -153,6 +163,7 @@ class _Reader:
     self._images: list[tuple[int, str, int, int]] = []
     self._image_offsets: list[int] = []
     self._categories: dict[int, str] = {}
+    self._namers: dict[tuple[str, ...], str] = {}  # keypoints -> a category
     self._rows = array.array('q')  # offset, id, image, category, crowd of each
     self._measures = array.array('d')  # x, y, width, height, area of each
     self._outlines = bytearray()
@@ -205,6 +216,16 @@ class _Reader:
     if number in self._categories or name in self._categories.values():
       raise ValueError(f'category {number} ({name!r}) occurs twice')
     self._categories[number] = name
+    if entry.get('keypoints'):
+      self._name_keypoints(name, entry['keypoints'])
+
+  def _name_keypoints(self, category: str, given: Any) -> None:
+    if not isinstance(given, list):
+      raise ValueError(f'keypoints must be a list of names, got {given!r:.60}')
+    names = tuple(text_lines.check_name(n, 'keypoints') for n in given)
+    if len(set(names)) < len(names):
+      raise ValueError(f'keypoints of {category!r}: a name twice in {given!r}')
+    self._namers.setdefault(names, category)
 
   def _annotation(self, entry: dict[str, Any], offset: int) -> None:
     for name in self._filled_in:
@@ -285,18 +306,42 @@ class _Reader:
       outlines=outlines,
       outline_ends=outline_ends,
       keypoints=keypoints,
+      keypoint_names=self._names_of(keypoints),
       has_truth=self._has_truth,
       notes=self._notes(),
     )
 
+  def _names_of(self, keypoints: np.ndarray | None) -> tuple[str, ...] | None:
+    """The names, see Annotations."""
+    if keypoints is None or not self._namers:
+      return None
+    return () if self._contradiction() else next(iter(self._namers))
+
+  def _contradiction(self) -> str:
+    """Why the names of keypoints cannot be taken; '' where they can."""
+    num = self._keypoint_numbers // 3
+    for names, category in self._namers.items():
+      if num and len(names) != num:
+        return (
+          f'category {category!r} names {len(names)} keypoints, the '
+          f'annotations have {num}'
+        )
+    if num and len(self._namers) > 1:
+      one, other = [*self._namers.values()][:2]
+      return f'categories {one!r} and {other!r} have different keypoints'
+    return ''
+
   def _notes(self) -> tuple[str, ...]:
     filled = {'iscrowd': 'taken as 0', 'area': 'that of the box is taken'}
-    return tuple(
+    lines = [
       f'{self._origin}: {self._filled_in[name]:,} annotations have no {name}: '
       f'{how}'
       for name, how in filled.items()
       if self._filled_in[name]
-    )
+    ]
+    if reason := self._contradiction():
+      lines.append(f'{self._origin}: {reason}: their names are not taken')
+    return tuple(lines)
 
   def _resolve(
     self, rows: np.ndarray, column: int, known: np.ndarray, name: str

@@ -32,6 +32,10 @@ _UNDIVIDED = (
   'annotations/annotations.json', '_annotations.coco.json', 'annotations.json',
   'instances.json', 'result.json', 'labels.json', 'coco.json',
 )  # fmt: skip
+_UNDIVIDED_KEYPOINTS = (
+  'annotations/person_keypoints_default.json',
+  'annotations/person_keypoints.json', 'person_keypoints.json',
+)  # fmt: skip
 
 
 def annotation_names(split: str, kind: str, year: int) -> list[str]:
@@ -43,7 +47,8 @@ def annotation_names(split: str, kind: str, year: int) -> list[str]:
     year: of COCO's releases.
   """
   if split == truth_pairs.ALL:
-    return list(_UNDIVIDED)
+    first = _UNDIVIDED_KEYPOINTS if kind == 'keypoints' else ()
+    return [*first, *_UNDIVIDED]
   start = 'image_info' if split in _LISTS else PREFIXES[kind]
   found = [f'annotations/{start}_{split}{year}.json']
   for name in truth_pairs.names(split):
@@ -176,9 +181,16 @@ def _image_places(
   yield from ('images', '')
 
 
-def has_one(root: str, splits: Sequence[str], year: int) -> bool:
-  """Whether a folder looks like a COCO data set with one of the splits."""
-  names = (n for s in splits for n in annotation_names(s, 'instances', year))
+def has_one(
+  root: str, splits: Sequence[str], year: int, kind: str = 'instances'
+) -> bool:
+  """Whether a folder looks like a COCO data set with one of the splits.
+
+  Args:
+    root: the folder.
+    splits, year, kind: of its files, see `annotation_names`.
+  """
+  names = (n for s in splits for n in annotation_names(s, kind, year))
   return any(
     _looks_like_one(os.path.join(root, name)) for name in dict.fromkeys(names)
   ) or os.path.isfile(os.path.join(root, _zip_of('train', year)))

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from big_vision_like.protocols import Objects
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import image_files
 from input_pipeline.files.archives import Files
@@ -26,11 +27,11 @@ from input_pipeline.image_sets import (
   fingerprint,
   holdout,
 )
-from input_pipeline.labels import text_lines
+from input_pipeline.labels import ragged, text_lines
 from input_pipeline.labels.space import Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.coco import annotations as coco_annotations
-from input_pipeline.publishers.coco import layout
+from input_pipeline.publishers.coco import layout, skeletons
 from input_pipeline.publishers.coco.annotations import Annotations
 
 Task = Literal['instances', 'keypoints', 'both']
@@ -39,22 +40,6 @@ TASKS: tuple[Task, ...] = get_args(Task)
 YEARS: tuple[Year, ...] = get_args(Year)
 MINIVAL = 'minival'
 TRAINVAL_MINUS_MINIVAL = 'trainval_minus_minival'
-# Of persons; the sigmas are those of pycocotools.
-PERSON = Skeleton(
-  names=(
-    'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder',
-    'right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist',
-    'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
-    'right_ankle',
-  ),
-  pairs=(
-    (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16),
-  ),
-  sigmas=(
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062,
-    0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
-  ),
-)  # fmt: skip
 _NUM_SHOWN = 5
 
 
@@ -107,8 +92,7 @@ class Source:
     self.vocabulary = Vocabulary(first.categories)
     self.external_ids = first.category_ids
     self.has_truth = any(part.annotations.has_truth for part in parts)
-    points = 0 if first.keypoints is None else first.keypoints.shape[1]
-    self.keypoints = PERSON if points == len(PERSON.names) else None
+    self.keypoints = _skeleton([part.annotations for part in parts])
     self._ends = np.cumsum([len(part.rows) for part in parts])
 
   def __len__(self) -> int:
@@ -192,6 +176,16 @@ class Source:
     parts = self._parts
     return np.concatenate([getattr(p.annotations, name)[p.rows] for p in parts])
 
+  def objects(self) -> Objects | None:
+    """The boxes of all records, as those hold them; None without truth."""
+    if not self.has_truth:
+      return None
+    first, columns = 0, []
+    for part, checked in zip(self._parts, self._checked):
+      columns.append(_objects(part, checked, first))
+      first += len(part.rows)
+    return Objects(*map(np.concatenate, zip(*columns)))
+
   def fingerprint(self) -> str:
     """Changes with annotations, names, order, and sizes of image files."""
     pieces: list[bytes | np.ndarray] = []
@@ -214,9 +208,55 @@ class Source:
     return lines
 
 
+def _skeleton(found: Sequence[Annotations]) -> Skeleton | None:
+  """Of the keypoints of all parts.
+
+  Raises:
+    ValueError: they have different ones.
+  """
+  having = [one for one in found if one.keypoints is not None]
+  if not having:
+    return None
+  first = having[0]
+  for other in having[1:]:
+    if (other.num_keypoints, other.keypoint_names) != (
+      first.num_keypoints, first.keypoint_names,
+    ):  # fmt: skip
+      raise ValueError(
+        f'{first.origin} and {other.origin} have different keypoints'
+      )
+  return skeletons.of(first.keypoint_names, first.num_keypoints)
+
+
 def _check(found: Annotations) -> box_checks.Checked:
   owners = np.repeat(np.arange(len(found.image_ids)), np.diff(found.ends))
   return box_checks.check(found.boxes, found.sizes[owners])
+
+
+def _objects(
+  part: Part, checked: box_checks.Checked, first: int
+) -> tuple[np.ndarray, ...]:
+  """The columns of Objects, of a part whose images begin at `first`."""
+  found = part.annotations
+  counts = np.diff(found.ends)[part.rows]
+  starts = found.ends[part.rows]
+  rows = np.arange(counts.sum()) + np.repeat(
+    starts - ragged.ends_of(counts)[:-1], counts
+  )
+  image = np.repeat(np.arange(len(counts)), counts)
+  inside = ~checked.outside[rows]
+  rows, image = rows[inside], image[inside]
+  of_image = np.bincount(image, minlength=len(counts))
+  number = np.arange(len(rows)) - np.repeat(
+    ragged.ends_of(of_image)[:-1], of_image
+  )
+  labelled = np.zeros(len(rows), np.int32)
+  if found.keypoints is not None:
+    labelled = (found.keypoints[rows, :, 2] > 0).sum(axis=1, dtype=np.int32)
+  return (
+    image + first, number.astype(np.int32), found.boxes[rows],
+    found.labels[rows], found.crowd[rows], labelled, found.area[rows],
+  )  # fmt: skip
 
 
 def _line(part: Part, checked: box_checks.Checked) -> str:

@@ -10,7 +10,7 @@ from input_pipeline import pipeline
 from input_pipeline.examples import outlines
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.ops.context import OpContext
-from input_pipeline.publishers.coco.source import PERSON
+from input_pipeline.publishers.coco.skeletons import PERSON
 from input_pipeline.sources.synthetic import Source
 
 CHAINS = {

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import Params
 from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import manifest as manifests
-from input_pipeline.publishers.coco.source import PERSON
+from input_pipeline.publishers.coco.skeletons import PERSON
 from input_pipeline.sources.records import Source
 from tools import prepare_coco
 
@@ -21,7 +21,7 @@ CATEGORIES = [
   {'supercategory': 'animal', 'id': 17, 'name': 'cat'},
   {
     'supercategory': 'person', 'id': 1, 'name': 'person',
-    'keypoints': [f'point{k}' for k in range(17)], 'skeleton': [[1, 2]],
+    'keypoints': [*PERSON.names], 'skeleton': [[1, 2]],
   },
   {'supercategory': 'vehicle', 'id': 90, 'name': 'car'},
 ]  # fmt: skip
