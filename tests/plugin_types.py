@@ -9,7 +9,13 @@ from typing import Concatenate, Protocol
 
 from big_vision_like import protocols
 from big_vision_like.models import resnet
-from big_vision_like.tasks import detection, multilabel, segmentation, softmax
+from big_vision_like.tasks import (
+  detection,
+  multilabel,
+  pose,
+  segmentation,
+  softmax,
+)
 from evaluators import (
   classification,
   coco_detection,
@@ -148,6 +154,7 @@ MODELS: dict[str, ModelClass] = {
 TASKS: dict[str, TaskClass] = {
   'big_vision_like.tasks.detection': detection.Task,
   'big_vision_like.tasks.multilabel': multilabel.Task,
+  'big_vision_like.tasks.pose': pose.Task,
   'big_vision_like.tasks.segmentation': segmentation.Task,
   'big_vision_like.tasks.softmax': softmax.Task,
   'tests.fixtures.my_package.my_streams_task': my_streams_task.Task,
@@ -349,6 +356,7 @@ LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   multilabel.Task,
   my_streams_task.Task,
   my_task.Task,
+  pose.Task,
   resnet.Model,
   segmentation.Task,
   softmax.Task,

@@ -24,12 +24,12 @@ from big_vision_like.config.option_types import (
 )
 from big_vision_like.losses import detection as losses
 from big_vision_like.models.parts import region_heads
+from big_vision_like.ops import own_images
 from big_vision_like.ops.boxes import (
   anchors,
   cropping,
   detections,
   matching,
-  own_images,
   proposals,
   targets,
 )

@@ -9,7 +9,10 @@ from . import export_check
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 _ARGUMENTS = {'image': 'images'}  # in the JSON
 # Options that follow the machine ('auto'), and what every machine is fast with.
-_PORTABLE = {'model': {'conv': 'native'}, 'task': {'crops': 'matmul'}}
+_PORTABLE = {
+  'model': {'conv': 'native'},
+  'task': {'crops': 'matmul', 'accumulate': 'matmul'},
+}
 
 
 def write(

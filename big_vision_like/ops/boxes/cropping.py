@@ -20,8 +20,7 @@ the products are. benchmarks/detection_ops.py measures the choice.
 import jax
 import jax.numpy as jnp
 
-from big_vision_like.ops import interpolation
-from big_vision_like.ops.boxes import own_images
+from big_vision_like.ops import interpolation, own_images
 from big_vision_like.parallel import constraints
 
 METHODS = ('auto', 'gather', 'matmul')

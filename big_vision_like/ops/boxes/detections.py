@@ -11,12 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from big_vision_like.ops.boxes import (
-  coding,
-  geometry,
-  own_images,
-  suppression,
-)
+from big_vision_like.ops import own_images
+from big_vision_like.ops.boxes import coding, geometry, suppression
 from big_vision_like.ops.boxes.proposals import Proposals
 
 _FIRST = 2  # times as many boxes as are kept almost always hold those kept

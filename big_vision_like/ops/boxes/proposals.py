@@ -15,13 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from big_vision_like.ops import own_images
 from big_vision_like.ops.boxes import anchors as grids
-from big_vision_like.ops.boxes import (
-  coding,
-  geometry,
-  own_images,
-  suppression,
-)
+from big_vision_like.ops.boxes import coding, geometry, suppression
 
 
 class Proposals(NamedTuple):

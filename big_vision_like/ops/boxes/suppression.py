@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from big_vision_like.ops.boxes import geometry, own_images
+from big_vision_like.ops import own_images
+from big_vision_like.ops.boxes import geometry
 
 _FIRST = 4096  # boxes that almost always hold the survivors
 

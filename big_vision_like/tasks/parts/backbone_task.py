@@ -104,11 +104,17 @@ class BackboneTask:
     variables, endpoints = backbone_contract.init(
       self._backbone, backbone_rng, image, self._endpoints.values(), self._taps
     )
+    self.check_endpoints(image, endpoints)
     params = {'backbone': variables.pop('params')}
     for (name, module), head_rng in zip(self.heads.items(), head_rngs):
       head = module.init(head_rng, endpoints[self._endpoints[name]])
       params[name] = head['params']
     return params, variables
+
+  def check_endpoints(
+    self, image: jax.Array, endpoints: Mapping[str, jax.Array]
+  ) -> None:
+    """Raises ValueError where the endpoints of images do not suit the task."""
 
   def scaled(self, batch: Batch, field: str = 'image') -> jax.Array:
     """The images as the backbone takes them, float32 [B, H, W, 3]."""

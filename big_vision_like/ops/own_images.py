@@ -1,10 +1,10 @@
-"""Work on the boxes of images, on the device that has the images.
+"""Work on images one by one, on the device that has them.
 
 How often a loop runs that suppresses or assigns boxes depends on the images.
 Mapped over a batch it runs until the last image is done; split over devices by
 the compiler, all would ask each other at every turn whether they are, and a
-map that is read at places of its own would travel. So each device works off its
-own images.
+map that is read or written at places of its own would travel. So each device
+works off its own images.
 """
 
 from collections.abc import Callable

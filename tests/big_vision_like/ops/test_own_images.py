@@ -9,14 +9,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from big_vision_like.ops import own_images
 from big_vision_like.ops.boxes import anchors as grids
-from big_vision_like.ops.boxes import (
-  cropping,
-  matching,
-  own_images,
-  proposals,
-  targets,
-)
+from big_vision_like.ops.boxes import cropping, matching, proposals, targets
 from tests.big_vision_like.ops.boxes import plain
 
 ANCHORS = grids.grid((4, 4), 16, grids.cell(32, [0.5, 1], [0.5, 1, 2]))
