@@ -281,6 +281,11 @@ def _choose(source: Source, options: Options, where: str) -> Source:
   restriction, index = None, None
   chosen: np.ndarray | range = range(len(source))
   if options.labels is not None:
+    if isinstance(source, protocols.WithPeople):
+      raise ValueError(
+        f'{where}.labels: of people the labels are chosen by classes, those of '
+        'the images by of.subset'
+      )
     restriction = _restriction(source, options, where)
     drop = options.unlabelled != 'keep'
     index = arrays.of(source)

@@ -86,7 +86,8 @@ class CropPerson(Declared):
   ):
     self.where = context.where
     self.height, self.width = geometry.sides(size)
-    pair = (enlarge,) * 2 if isinstance(enlarge, int | float) else enlarge
+    single = isinstance(enlarge, int | float)
+    pair = (enlarge, enlarge) if single else enlarge
     self.enlarge = geometry.rising(context.where, 'enlarge', pair)
     self.fill = np.array(fill, np.uint8)
     self.flip, self.rotate = bool(flip), float(rotate)
@@ -262,7 +263,7 @@ class CropPerson(Declared):
     limit = np.array([self.height, self.width]) + self.margin
     place = moved[..., :2]
     inside = (place >= -self.margin).all(-1) & (place <= limit).all(-1)
-    return (inside & (moved[..., 2] > 0)).any(axis=1)
+    return np.any(inside & (moved[..., 2] > 0), axis=1)
 
 
 def _check_box(box: np.ndarray, size: np.ndarray) -> None:

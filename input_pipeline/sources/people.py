@@ -219,13 +219,15 @@ class Source:
 
   def sizes(self) -> np.ndarray | None:
     """int32 [n, 2] height and width of the stored images, where known."""
-    sized = isinstance(self.images, protocols.WithSizes)
-    return self._of_images(self.images.sizes() if sized else None)
+    images = self.images
+    sized = isinstance(images, protocols.WithSizes)
+    return self._of_images(images.sizes() if sized else None)
 
   def image_ids(self) -> np.ndarray | None:
     """int64 [n] numbers of the images where they come from, where known."""
-    numbered = isinstance(self.images, protocols.WithImageIds)
-    return self._of_images(self.images.image_ids() if numbered else None)
+    images = self.images
+    numbered = isinstance(images, protocols.WithImageIds)
+    return self._of_images(images.image_ids() if numbered else None)
 
   def _of_images(self, whole: np.ndarray | None) -> np.ndarray | None:
     return None if whole is None else whole[self._people.image]
