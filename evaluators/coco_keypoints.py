@@ -31,8 +31,9 @@ from evaluators.harness import context, exclusions, left_behind
 from evaluators.harness import people as people_lib
 from evaluators.harness.evaluation_set import EvalData, run_over
 from evaluators.harness.image_lists import ImageLists
-from input_pipeline.examples import true_boxes, true_keypoints
+from input_pipeline.examples import true_boxes
 from input_pipeline.labels.space import LabelSpace
+from input_pipeline.people import true_keypoints
 
 _OUTPUTS = ('keypoints', 'scores')
 _FIELDS = ('person_box',)

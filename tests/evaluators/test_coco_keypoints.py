@@ -205,6 +205,58 @@ def test_figures_are_those_of_pycocotools(tmp_path):
   assert {k: scored[k] for k in figures} == pytest.approx(figures, abs=1e-10)
 
 
+def test_people_of_a_detector(tmp_path):
+  """The source of people itself; boxes of a file that are near people."""
+  people = truth()
+  records = looked_at(people)
+  last = len(people) - 1
+  rows = [
+    dict(
+      image_id=(last - image) * 7 + 3, category_id=IDS[PERSON], score=0.5,
+      bbox=[box[1], box[0], box[3] - box[1], box[2] - box[0]],
+    )
+    for image, _, box in records
+  ]  # fmt: skip
+  file = tmp_path / 'boxes.json'
+  file.write_text(json.dumps(rows))
+  images = dict(
+    type='tests.fixtures.pose_source', people=people, names=NAMES,
+    external_ids=IDS, keypoint_names=POINTS,
+  )  # fmt: skip
+  data = dict(
+    type='people', of=images, boxes=str(file), unmatched='keep', sigmas=SIGMAS
+  )
+  state = guesses(people, records)
+  found = build(people, records, data=data).run(state)
+  usual = build(people, records).run(state)
+  for name in ('ap', 'ar50', 'num_people', 'num_detections'):
+    assert found[name] == pytest.approx(usual[name], abs=1e-12)
+  of_truth = dict(type='people', of=images, sigmas=SIGMAS)
+  alone = build(people, records, data=of_truth, oks_nms=None).run(state)
+  assert alone['num_detections'] == alone['num_people'] == usual['num_people']
+  assert alone['pck@0.2'] == pytest.approx(usual['pck@0.2'], abs=1e-12)
+
+
+def test_images_that_were_stored_smaller():
+  """Records are in their own pixels, poses in those of the original image."""
+  people = truth()
+  records = looked_at(people)
+  state = guesses(people, records)
+  usual = build(people, records).run(state)
+  half = [
+    [
+      row | dict(
+        box=[n / 2 for n in row['box']], area=row['area'] / 4,
+        keypoints=[[y / 2, x / 2, v] for y, x, v in row['keypoints']],
+      )
+      for row in rows
+    ]
+    for rows in people
+  ]  # fmt: skip
+  found = build(half, records, of=dict(stored_at_half=True)).run(state)
+  assert found == pytest.approx(usual, abs=1e-4)
+
+
 def test_pck_of_people_of_the_truth():
   people = truth()
   records = looked_at(people)
