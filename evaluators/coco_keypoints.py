@@ -119,8 +119,20 @@ class Evaluator:
 
   @functools.cached_property
   def _person(self) -> np.ndarray:
-    """int64 [n] box of each record among its image's; read likewise."""
-    return people_lib.of_records(self._data.source, self._where)
+    """int64 [n] object that each record is of, -1: none; read likewise."""
+    boxes = people_lib.of_records(self._data.source, self._where)
+    known = boxes >= 0
+    boxes[known] = self._people.rows(self._image_index()[known], boxes[known])
+    self._say_who_is_not_looked_at(boxes[known])
+    return boxes
+
+  def _say_who_is_not_looked_at(self, looked_at: np.ndarray) -> None:
+    """Names the kinds that count though no record is of one."""
+    labels = self._people.objects.labels[looked_at]
+    missing = np.setdiff1d(self._people.kinds, labels)
+    if len(missing):
+      names = ', '.join(self._space.names[label] for label in missing)
+      self._left.say_once(f'{names}: no record is of one, but they count')
 
   def run(self, state: Any) -> dict[str, float]:
     """The figures of a state; every person counts once."""
@@ -213,11 +225,11 @@ class Evaluator:
     self, found: Mapping[str, np.ndarray], images: np.ndarray
   ) -> dict[str, float]:
     """PCK of the records that are of people of the truth."""
-    person = self._person[found['_id']]
-    known = (person >= 0) & np.isin(found['image'], images)
     objects = self._people.objects
-    rows = self._people.rows(found['image'][known], person[known])
-    known[known], rows = ~objects.crowd[rows], rows[~objects.crowd[rows]]
+    rows = self._person[found['_id']]
+    known = (rows >= 0) & np.isin(found['image'], images)
+    known[known] = ~objects.crowd[rows[known]]
+    rows = rows[known]
     return pck.figures(
       true_keypoints.xyv(found['keypoints'][known]),
       objects.keypoints[rows],

@@ -237,6 +237,19 @@ def test_people_of_a_detector(tmp_path):
   assert alone['pck@0.2'] == pytest.approx(usual['pck@0.2'], abs=1e-12)
 
 
+def test_kinds_that_no_record_is_of_are_named(capsys):
+  people = truth()
+  people[2][0]['label'] = 0
+  assert people[2][0]['keypoints'][1][2] > 0
+  dogs = [
+    (i, j) for i, rows in enumerate(people)
+    for j, row in enumerate(rows) if row['label'] == 0
+  ]  # fmt: skip
+  records = [row for row in looked_at(people) if row[:2] not in dogs]
+  build(people, records).run(guesses(people, records))
+  assert 'dog: no record is of one, but they count' in capsys.readouterr().out
+
+
 def test_images_that_were_stored_smaller():
   """Records are in their own pixels, poses in those of the original image."""
   people = truth()
