@@ -7,8 +7,10 @@
 
 Images as they are in the batch, with labels before and after fill-in, boxes,
 masks and keypoints, in the order and with the random crops and flips of the
-run. Nothing is trained and no net runs. --anchors draws, thinly, the anchors
-that a detector takes for positives, before it samples some of them.
+run. Crops of people have the discs about their keypoints, of the task's radius,
+and crosses at those of others. Nothing is trained and no net runs. --anchors
+draws, thinly, the anchors that a detector takes for positives, before it
+samples some of them.
 docs/inspect-data.md explains the page.
 
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
@@ -34,6 +36,7 @@ from .cli import (
   positive_anchors,
 )
 
+_DISC_RADIUS = 25.0  # pixels of a crop, where the config's task says none
 _SIDES = (16, 2048)  # pixels of a picture; some dozens are on a page
 _LEGEND = [
   ('label of the record  ', 'plain'),
@@ -57,6 +60,8 @@ def caption(
     lines.append(
       [(_mask_classes(found.example['segmentation'], feed), 'muted')]
     )
+  if 'person_keypoints' in found.example:
+    lines.append([(_person(found.example), 'muted')])
   if 'image_size' in found.example:
     sizes = ' of '.join(
       'x'.join(map(str, np.asarray(found.example[name]).tolist()))
@@ -64,6 +69,18 @@ def caption(
     )
     lines.append([(f'height x width {sizes}', 'muted')])
   return lines
+
+
+def _person(example: Mapping[str, Any]) -> str:
+  """What a crop says of its person and of those beside them."""
+  labelled = np.count_nonzero(example['person_keypoints'][:, 2])
+  others = np.asarray(example['other_keypoints'])[..., 2].any(axis=1).sum()
+  y0, x0, y1, x1 = np.asarray(example['person_box']).round(1).tolist()
+  return (
+    f'box {y0:g} {x0:g} {y1:g} {x1:g} (y0 x0 y1 x1), score '
+    f'{float(example["person_score"]):.2f}; {labelled} keypoints, {others} '
+    'other people'
+  )
 
 
 def _mask_classes(ids: np.ndarray, feed: config_feed.Feed) -> str:
@@ -243,7 +260,8 @@ def run(
     for repeat in range(repeats)
   ]
   find = positive_anchors.PositiveAnchors(config, feed) if anchors else None
-  tiles = [_tile(one, feed, side, find) for one in looks]
+  radius = float(config.task.get('radius') or _DISC_RADIUS)
+  tiles = [_tile(one, feed, side, find, radius) for one in looks]
   note = f'{len(chosen)} records'
   if feed.seed is not None:
     last = epoch + repeats - 1
@@ -265,10 +283,13 @@ def _tile(
   feed: config_feed.Feed,
   side: int,
   find: positive_anchors.PositiveAnchors | None,
+  radius: float,
 ) -> Any:
   """A picture and its caption, with positive anchors where they are found."""
   from big_vision_like.pages import annotated_picture, contact_sheet
+  from input_pipeline.labels.space import LabelSpace
 
+  skeleton = LabelSpace.of_source(feed.source).keypoints
   lines, faint = caption(one, feed), []
   if find is not None and one.example:
     found = find(one.example)
@@ -280,6 +301,8 @@ def _tile(
     side,
     background=feed.background,
     faint=faint,
+    pairs=None if skeleton is None else skeleton.pairs,
+    radius=radius,
   )
   return contact_sheet.Tile(picture, lines)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from big_vision_like.pages import mask_pictures
+from big_vision_like.pages import keypoint_marks, mask_pictures
 from input_pipeline.examples import annotations, outlines
 
 _TEXT = 11  # pixels
@@ -23,14 +23,6 @@ _COLOURS = (
   (255, 250, 200), (128, 0, 0), (170, 255, 195), (128, 128, 0), (0, 0, 128),
 )  # fmt: skip
 _UNKNOWN = (255, 255, 255)
-_LEFT, _RIGHT, _MIDDLE = (0, 220, 0), (255, 140, 0), (255, 255, 255)
-
-# Limbs of COCO's 17 keypoints: legs, trunk, arms, head.
-_COCO_LIMBS = (
-  (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6),
-  (5, 7), (6, 8), (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4),
-  (3, 5), (4, 6),
-)  # fmt: skip
 
 
 @functools.cache
@@ -55,6 +47,8 @@ def draw(
   background: bool = True,
   words: Sequence[str] | None = None,
   faint: Sequence[tuple[np.ndarray, int]] = (),
+  pairs: Sequence[tuple[int, int]] | None = None,
+  radius: float = 0.0,
 ) -> np.ndarray:
   """uint8 [h, w, 3]: the image of an example with its targets drawn over it.
 
@@ -69,6 +63,10 @@ def draw(
     words: what to write at each box, in place of its name.
     faint: (box [4], position of a box of the example): thin outlines in the
       colour of that box.
+    pairs: (left, right) numbers of keypoints; None: not known, so those of
+      COCO where there are 17.
+    radius: of the discs about the keypoints of a crop of a person, in pixels
+      of the crop; 0 for none.
   """
   image = example['image']
   scale = side / max(image.shape[:2])
@@ -83,15 +81,18 @@ def draw(
     'image_size' in example and (example['image_size'] < image.shape[:2]).any()
   ):
     bottom, right = (n * scale - 1 for n in example['image_size'])
-    pen.rectangle((0, 0, right, bottom), outline=_MIDDLE)
+    pen.rectangle((0, 0, right, bottom), outline=_UNKNOWN)
   for box, i in faint:
     pen.rectangle(_corners(box, scale), outline=_colour_of(example, i))
   shown = _boxes(example)
   for i in shown:
-    _draw_keypoints(pen, example, i, scale)
+    if 'keypoints' in example:
+      keypoint_marks.draw(pen, example['keypoints'][i], scale, pairs)
   for i in shown:
     text = _words(example, i, name) if words is None else words[i]
     _draw_box(pen, example, i, scale, text)
+  if 'person_keypoints' in example:
+    keypoint_marks.draw_crop(pen, example, scale, radius, pairs)
   return np.array(picture)
 
 
@@ -171,25 +172,3 @@ def _corners(box: np.ndarray, scale: float) -> tuple[float, ...]:
   """left, top, right, bottom pixels that belong to a box."""
   y0, x0, y1, x1 = (float(n) * scale for n in box)
   return x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)
-
-
-def _draw_keypoints(
-  pen: ImageDraw.ImageDraw, example: Mapping[str, Any], i: int, scale: float
-) -> None:
-  """Points, hollow where hidden; left green, right orange; COCO's limbs."""
-  if 'keypoints' not in example:
-    return
-  points = example['keypoints'][i]
-  place = [(float(x) * scale, float(y) * scale) for y, x, _ in points]
-  coco = len(points) == 17
-  for a, b in _COCO_LIMBS if coco else ():
-    if points[a, 2] and points[b, 2]:
-      sides = {a % 2, b % 2} if min(a, b) else set()
-      tone = _MIDDLE if len(sides) != 1 else (_LEFT if 1 in sides else _RIGHT)
-      pen.line((place[a], place[b]), fill=tone, width=2)
-  for k, (x, y) in enumerate(place):
-    if points[k, 2]:
-      tone = _MIDDLE if not (coco and k) else (_LEFT if k % 2 else _RIGHT)
-      around = x - 3, y - 3, x + 3, y + 3
-      fill = tone if points[k, 2] == 2 else None
-      pen.ellipse(around, outline=(0, 0, 0) if fill else tone, fill=fill)

@@ -386,3 +386,47 @@ def test_mistakes_in_the_config(args, message, capsys):
     inspect_data.main(['x', *args])
   assert ended.value.code == 2
   assert re.match(f'error: {message}.*\n$', capsys.readouterr().err)
+
+
+def test_crops_of_people_have_discs_and_crosses():
+  """Own keypoints and discs in the tones of their side; others magenta."""
+  own = np.zeros((3, 3), np.float32)
+  own[0], own[1] = (50, 20, 2), (50, 60, 2)
+  others = np.zeros((4, 3, 3), np.float32)
+  others[2, 0] = 80, 30, 1
+  picture = annotated_picture.draw(
+    {
+      'image': np.zeros((100, 80, 3), np.uint8),
+      'person_keypoints': own,
+      'other_keypoints': others,
+    },
+    str,
+    200,
+    pairs=[(0, 1)],
+    radius=10.0,
+  )
+  assert picture.shape == (200, 160, 3)
+  green, orange, magenta = (0, 220, 0), (255, 140, 0), (255, 0, 200)
+  assert tuple(picture[100, 40]) == green
+  assert tuple(picture[100, 20]) == tuple(picture[80, 40]) == green
+  assert tuple(picture[100, 120]) == tuple(picture[120, 120]) == orange
+  assert tuple(picture[160, 60]) == magenta
+  marked = np.argwhere((picture == magenta).all(-1))
+  assert np.abs(marked - (160, 60)).max() <= 6  # those absent are not drawn
+
+
+@pytest.mark.parametrize('suffix', ['html', 'png'])
+def test_people_of_the_synthetic_world(tmp_path, suffix):
+  world = dict(
+    type='synthetic', annotations=True, num_images=8, num_classes=9,
+    num_keypoints=5,
+  )  # fmt: skip
+  config = common.base()
+  config.input.source = ConfigDict(dict(type='people', of=world))
+  config.input.ops = [dict(op='decode'), dict(op='crop_person', size=(65, 47))]
+  output = tmp_path / f'x.{suffix}'
+  looks = inspect_data.run(config, num=3, side=65, output=str(output))
+  assert output.exists() and not any(one.reason for one in looks)
+  feed = config_feed.open_feed(config, 'input', None)
+  text = str(inspect_data.caption(looks[0], feed))
+  assert 'score 1.00; ' in text and 'keypoints, ' in text
