@@ -170,7 +170,8 @@ class Evaluator:
         )
       part = {name: outputs[name] for name in _OUTPUTS}
       numbers = [v.reshape(len(batch['_id']), -1) for v in part.values()]
-      broken = ~np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
+      finite = np.isfinite(np.concatenate(numbers, axis=1))
+      broken = ~np.asarray(finite.all(axis=1))
       self._data.refuse(broken, batch['_id'], 'poses are not finite in {}')
       parts.append(part | {n: batch[n] for n in (*_FIELDS, '_id')})
     found = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}

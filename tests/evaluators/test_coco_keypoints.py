@@ -1,12 +1,13 @@
 """Poses scored: against pycocotools, by hand, and what runs leave behind."""
 
 import json
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Kind, Prediction
 from evaluators.harness import building
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
@@ -84,7 +85,7 @@ def guesses(people, records, seed=1):
   return {'keypoints': keypoints, 'scores': scores.astype(np.float32)}
 
 
-def prediction(records, kind='pose'):
+def prediction(records, kind: Kind = 'pose'):
   """Looks poses up by the image, which its pixels tell, and the box."""
   images = np.array([row[0] for row in records])
   boxes = np.array([row[2] for row in records], np.float32)
@@ -100,7 +101,7 @@ def prediction(records, kind='pose'):
 
 def build(
   people, records, *, trained=None, workdir=None, mesh=None, process_index=0,
-  of=None, data=None, kind='pose', **options,
+  of=None, data=None, kind: Kind = 'pose', **options,
 ):  # fmt: skip
   """The evaluator of a set, of a model with the skeleton `trained`."""
   ctx = harness.context(
@@ -123,9 +124,9 @@ def build(
   )['val']
 
 
-def as_json(people):
+def as_json(people) -> dict[str, Any]:
   """The truth as a person_keypoints_*.json."""
-  annotations = []
+  annotations: list[dict[str, Any]] = []
   for i, rows in enumerate(people):
     for row in rows:
       y0, x0, y1, x1 = row['box']
@@ -161,7 +162,7 @@ def test_figures_are_those_of_pycocotools(tmp_path):
   people = truth()
   records = looked_at(people)
   state = guesses(people, records)
-  found = build(people, records, workdir=str(tmp_path)).run(state)
+  found = dict(build(people, records, workdir=str(tmp_path)).run(state))
   results = json.loads((tmp_path / 'val_results.json').read_text())
   stays = kept(records, state)
   assert len(records) // 3 < stays.sum() < len(records)

@@ -39,7 +39,7 @@ def figures(mesh, process_index: int) -> dict[str, float]:
     people, records, mesh=mesh, process_index=process_index, batch_size=8
   ).run(poses.guesses(people, records))
   return (
-    found
+    dict(found)
     | {f'boxes/{name}': value for name, value in detected.items()}
     | {f'poses/{name}': value for name, value in posed.items()}
   )

@@ -11,7 +11,7 @@ from tests.peers import pycocotools_poses as peer
 
 pytest.importorskip('pycocotools')
 
-COCO_SIGMAS = PERSON.sigmas
+COCO_SIGMAS = PERSON.sigmas or ()
 
 
 def _equal(persons, results, sigmas=None):

@@ -39,7 +39,9 @@ def record(num, **changed):
 
 def test_columns():
   bare = record(0, keypoints=np.zeros((0, 0, 3), np.float32))
-  crowd = record(1, box_crowd=np.array([True]), box_area=np.float32([7]))
+  crowd = record(
+    1, box_crowd=np.array([True]), box_area=np.array([7], np.float32)
+  )
   images, labels, keypoints, boxes, area, crowds = true_keypoints.read(
     Records(record(2), bare, crowd), 'here'
   )
@@ -54,7 +56,7 @@ def test_columns():
 
 def test_pixels_are_those_of_the_original_image():
   """The stored image has half the height and a quarter of the width."""
-  small = record(1, original_size=np.int32([100, 400]))
+  small = record(1, original_size=np.array([100, 400], np.int32))
   _, _, keypoints, boxes, area, _ = true_keypoints.read(Records(small), 'here')
   assert boxes.tolist() == [[8, 2, 80, 20]]
   assert keypoints.tolist() == [[[16, 6, 2], [0, 0, 0]]]
