@@ -31,8 +31,9 @@ from evaluators.harness import context, exclusions, left_behind
 from evaluators.harness import people as people_lib
 from evaluators.harness.evaluation_set import EvalData, run_over
 from evaluators.harness.image_lists import ImageLists
-from input_pipeline.examples import true_boxes, true_keypoints
+from input_pipeline.examples import true_boxes
 from input_pipeline.labels.space import LabelSpace
+from input_pipeline.people import true_keypoints
 
 _OUTPUTS = ('keypoints', 'scores')
 _FIELDS = ('person_box',)
@@ -118,8 +119,20 @@ class Evaluator:
 
   @functools.cached_property
   def _person(self) -> np.ndarray:
-    """int64 [n] box of each record among its image's; read likewise."""
-    return people_lib.of_records(self._data.source, self._where)
+    """int64 [n] object that each record is of, -1: none; read likewise."""
+    boxes = people_lib.of_records(self._data.source, self._where)
+    known = boxes >= 0
+    boxes[known] = self._people.rows(self._image_index()[known], boxes[known])
+    self._say_who_is_not_looked_at(boxes[known])
+    return boxes
+
+  def _say_who_is_not_looked_at(self, looked_at: np.ndarray) -> None:
+    """Names the kinds that count though no record is of one."""
+    labels = self._people.objects.labels[looked_at]
+    missing = np.setdiff1d(self._people.kinds, labels)
+    if len(missing):
+      names = ', '.join(self._space.names[label] for label in missing)
+      self._left.say_once(f'{names}: no record is of one, but they count')
 
   def run(self, state: Any) -> dict[str, float]:
     """The figures of a state; every person counts once."""
@@ -157,7 +170,8 @@ class Evaluator:
         )
       part = {name: outputs[name] for name in _OUTPUTS}
       numbers = [v.reshape(len(batch['_id']), -1) for v in part.values()]
-      broken = ~np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
+      finite = np.isfinite(np.concatenate(numbers, axis=1))
+      broken = ~np.asarray(finite.all(axis=1))
       self._data.refuse(broken, batch['_id'], 'poses are not finite in {}')
       parts.append(part | {n: batch[n] for n in (*_FIELDS, '_id')})
     found = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -212,11 +226,11 @@ class Evaluator:
     self, found: Mapping[str, np.ndarray], images: np.ndarray
   ) -> dict[str, float]:
     """PCK of the records that are of people of the truth."""
-    person = self._person[found['_id']]
-    known = (person >= 0) & np.isin(found['image'], images)
     objects = self._people.objects
-    rows = self._people.rows(found['image'][known], person[known])
-    known[known], rows = ~objects.crowd[rows], rows[~objects.crowd[rows]]
+    rows = self._person[found['_id']]
+    known = (rows >= 0) & np.isin(found['image'], images)
+    known[known] = ~objects.crowd[rows[known]]
+    rows = rows[known]
     return pck.figures(
       true_keypoints.xyv(found['keypoints'][known]),
       objects.keypoints[rows],

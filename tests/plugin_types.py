@@ -19,6 +19,7 @@ from big_vision_like.tasks import (
 from evaluators import (
   classification,
   coco_detection,
+  coco_keypoints,
   fewshot,
   knn,
   linear_probe,
@@ -69,6 +70,8 @@ from tests.fixtures import (
   full_board,
   mask_files,
   mask_source,
+  people_of,
+  pose_source,
   scripted_evaluator,
   secret_source,
   stalling_source,
@@ -144,6 +147,8 @@ SOURCES: dict[str, SourceClass] = {
   'tests.fixtures.mask_files': mask_files.Source,
   'tests.fixtures.mask_source': mask_source.Source,
   'tests.fixtures.my_package.my_source': my_source.Source,
+  'tests.fixtures.people_of': people_of.Source,
+  'tests.fixtures.pose_source': pose_source.Source,
   'tests.fixtures.stalling_source': stalling_source.Source,
   'tests.fixtures.tiny_source': tiny_source.Source,
 }
@@ -163,6 +168,7 @@ TASKS: dict[str, TaskClass] = {
 EVALUATORS: dict[str, EvaluatorClass] = {
   'evaluators.classification': classification.Evaluator,
   'evaluators.coco_detection': coco_detection.Evaluator,
+  'evaluators.coco_keypoints': coco_keypoints.Evaluator,
   'evaluators.fewshot': fewshot.Evaluator,
   'evaluators.knn': knn.Evaluator,
   'evaluators.linear_probe': linear_probe.Evaluator,
@@ -206,6 +212,8 @@ SPACES: list[Callable[..., protocols.WithSpace]] = [
   feature_maps.Source,
   people.Source,
   Subset,
+  people_of.Source,
+  pose_source.Source,
 ]
 MASKS: list[Callable[..., protocols.WithMasks]] = [
   mask_source.Source,
@@ -220,11 +228,13 @@ KEYPOINTS: list[Callable[..., WithSkeleton]] = [
   coco.Source,
   records.Source,
   synthetic.Source,
+  pose_source.Source,
 ]
 EXTERNAL_IDS: list[Callable[..., protocols.WithExternalIds]] = [
   box_source.Source,
   coco.Source,
   records.Source,
+  pose_source.Source,
 ]
 TRUTH: list[Callable[..., protocols.WithTruth]] = [
   box_source.Source,
@@ -233,6 +243,7 @@ TRUTH: list[Callable[..., protocols.WithTruth]] = [
   people.Source,
   records.Source,
   Subset,
+  pose_source.Source,
 ]
 SIZES: list[Callable[..., protocols.WithSizes]] = [
   BoxedFiles,
@@ -250,6 +261,7 @@ IMAGE_IDS: list[Callable[..., protocols.WithImageIds]] = [
   people.Source,
   records.Source,
   Subset,
+  pose_source.Source,
 ]
 OBJECTS: list[Callable[..., protocols.WithObjects]] = [
   coco.Source,
@@ -257,7 +269,10 @@ OBJECTS: list[Callable[..., protocols.WithObjects]] = [
   Subset,
   synthetic.Source,
 ]
-PEOPLE: list[Callable[..., protocols.WithPeople]] = [people.Source]
+PEOPLE: list[Callable[..., protocols.WithPeople]] = [
+  people.Source,
+  people_of.Source,
+]
 COMPUTED_BY: list[Callable[..., protocols.ComputedBy]] = [
   feature_maps.Source,
   Subset,

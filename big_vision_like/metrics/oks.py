@@ -118,12 +118,12 @@ def kept(
   Raises:
     ValueError: sigmas that are not K positive numbers.
   """
-  sigmas = check_sigmas(sigmas, keypoints.shape[1])
+  checked = check_sigmas(sigmas, keypoints.shape[1])
   keypoints, areas = keypoints.astype(np.float64), areas.astype(np.float64)
   order = np.lexsort((-scores, images))
   rank = image_entries.ranks(images[order])
   better, worse = _too_near(
-    images[order], keypoints[order], areas[order], rank, sigmas, threshold
+    images[order], keypoints[order], areas[order], rank, checked, threshold
   )
   by_turn = np.argsort(rank[better], kind='stable')
   better, worse = better[by_turn], worse[by_turn]

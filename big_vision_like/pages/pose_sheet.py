@@ -11,6 +11,7 @@ from input_pipeline.examples.errors import record_named
 
 _SIDE = 320  # pixels of a picture
 _SURE = 0.3  # confidence from which a keypoint is drawn filled
+_DECODED = ('image', 'original_size')
 _DRAWN = ('boxes', 'box_labels', 'box_crowd', 'keypoints')
 
 
@@ -36,7 +37,11 @@ def write(
   for index, caption in chosen:
     with record_named(source, index, 'the page of poses'):
       example = source[index]
-      image = decode({'image': example['image']}, rng)['image']
+      known = {k: v for k, v in example.items() if k in _DECODED}
+      decoded = decode(known, rng)
+    image = decoded['image']
+    # The image may be stored smaller, poses are in pixels of the original.
+    ratio = np.array(image.shape[:2]) / decoded['original_size']
     there = {k: v for k, v in example.items() if k in _DRAWN}
     there['image'] = image
     picture = annotated_picture.draw(there, lambda i: names[i], _SIDE)
@@ -44,7 +49,7 @@ def write(
       html_page.element('p', f'{source.key(index)}: {caption}'),
       html_page.figure(picture, 'there'),
       html_page.figure(
-        detected(image, lists.of(index)),
+        detected(image, lists.of(index), ratio),
         f'found (scores; filled from a confidence of {_SURE})',
       ),
     ]
@@ -52,20 +57,25 @@ def write(
   html_page.save(path, 'Worst poses', text, *parts)
 
 
-def detected(image: np.ndarray, found: Mapping[str, np.ndarray]) -> np.ndarray:
+def detected(
+  image: np.ndarray,
+  found: Mapping[str, np.ndarray],
+  ratio: np.ndarray | tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
   """uint8 [h, w, 3]: an image with poses and the boxes they were found in.
 
   Args:
     image: uint8 [H, W, 3].
     found: keypoints [n, K, 3] y, x, confidence; scores [n]; boxes [n, 4].
+    ratio: of the image's height and width to those that `found` is in.
   """
   order = np.argsort(found['scores'], kind='stable')  # the best on top
   keypoints = found['keypoints'][order]
   seen = np.where(keypoints[..., 2] >= _SURE, 2, 1)  # hollow: not sure
   example = {
     'image': image,
-    'boxes': found['boxes'][order],
-    'keypoints': np.concatenate([keypoints[..., :2], seen[..., None]], axis=2),
+    'boxes': found['boxes'][order] * np.tile(ratio, 2),
+    'keypoints': np.dstack([keypoints[..., :2] * np.array(ratio), seen]),
   }
   words = [f'{score:.2f}' for score in found['scores'][order]]
   return annotated_picture.draw(example, str, _SIDE, words=words)

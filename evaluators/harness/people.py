@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.metrics.coco_keypoints import Truth
-from input_pipeline.examples import true_keypoints
 from input_pipeline.examples.errors import record_named
 from input_pipeline.labels.space import LabelSpace, Skeleton
+from input_pipeline.people import true_keypoints
 
 _NAME = 'person'
 

@@ -71,7 +71,7 @@ def of_record(example: Mapping[str, Any], index: int) -> Objects:
   """
   boxes = np.asarray(example.get('boxes', ()), np.float32).reshape(-1, 4)
   num = len(boxes)
-  ratio = _ratio(example) if num else np.ones(2)
+  scale = ratio(example) if num else np.ones(2)
   keypoints = np.asarray(example.get('keypoints', np.zeros((num, 0, 3))))
   check_keypoints(keypoints, num)
   labels = np.asarray(example.get('box_labels', np.zeros(num)), np.int32)
@@ -82,11 +82,11 @@ def of_record(example: Mapping[str, Any], index: int) -> Objects:
   return Objects(
     image=np.full(num, index, np.int64),
     number=np.asarray(example.get('box_numbers', np.arange(num)), np.int32),
-    boxes=(boxes * np.tile(ratio, 2)).astype(np.float32),
+    boxes=(boxes * np.tile(scale, 2)).astype(np.float32),
     labels=labels,
     crowd=np.asarray(example.get('box_crowd', np.zeros(num)), bool),
     num_keypoints=(keypoints[..., 2] > 0).sum(axis=1, dtype=np.int32),
-    area=(area * ratio.prod()).astype(np.float32),
+    area=(area * scale.prod()).astype(np.float32),
   )
 
 
@@ -102,7 +102,7 @@ def check_keypoints(keypoints: np.ndarray, num: int) -> None:
     raise ValueError(f'a keypoint of visibility {wrong[0]:g}; valid: 0, 1, 2')
 
 
-def _ratio(example: Mapping[str, Any]) -> np.ndarray:
+def ratio(example: Mapping[str, Any]) -> np.ndarray:
   """float64 [2], of the original image to the record's."""
   original = example.get('original_size')
   if original is None:

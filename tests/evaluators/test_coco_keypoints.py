@@ -1,12 +1,13 @@
 """Poses scored: against pycocotools, by hand, and what runs leave behind."""
 
 import json
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from big_vision_like.protocols import Prediction
+from big_vision_like.protocols import Kind, Prediction
 from evaluators.harness import building
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.labels.vocabulary import Vocabulary
@@ -84,7 +85,7 @@ def guesses(people, records, seed=1):
   return {'keypoints': keypoints, 'scores': scores.astype(np.float32)}
 
 
-def prediction(records, kind='pose'):
+def prediction(records, kind: Kind = 'pose'):
   """Looks poses up by the image, which its pixels tell, and the box."""
   images = np.array([row[0] for row in records])
   boxes = np.array([row[2] for row in records], np.float32)
@@ -100,7 +101,7 @@ def prediction(records, kind='pose'):
 
 def build(
   people, records, *, trained=None, workdir=None, mesh=None, process_index=0,
-  of=None, data=None, kind='pose', **options,
+  of=None, data=None, kind: Kind = 'pose', **options,
 ):  # fmt: skip
   """The evaluator of a set, of a model with the skeleton `trained`."""
   ctx = harness.context(
@@ -123,9 +124,9 @@ def build(
   )['val']
 
 
-def as_json(people):
+def as_json(people) -> dict[str, Any]:
   """The truth as a person_keypoints_*.json."""
-  annotations = []
+  annotations: list[dict[str, Any]] = []
   for i, rows in enumerate(people):
     for row in rows:
       y0, x0, y1, x1 = row['box']
@@ -161,7 +162,7 @@ def test_figures_are_those_of_pycocotools(tmp_path):
   people = truth()
   records = looked_at(people)
   state = guesses(people, records)
-  found = build(people, records, workdir=str(tmp_path)).run(state)
+  found = dict(build(people, records, workdir=str(tmp_path)).run(state))
   results = json.loads((tmp_path / 'val_results.json').read_text())
   stays = kept(records, state)
   assert len(records) // 3 < stays.sum() < len(records)
@@ -203,6 +204,71 @@ def test_figures_are_those_of_pycocotools(tmp_path):
   assert code == 0
   scored = json.loads(out.read_text())
   assert {k: scored[k] for k in figures} == pytest.approx(figures, abs=1e-10)
+
+
+def test_people_of_a_detector(tmp_path):
+  """The source of people itself; boxes of a file that are near people."""
+  people = truth()
+  records = looked_at(people)
+  last = len(people) - 1
+  rows = [
+    dict(
+      image_id=(last - image) * 7 + 3, category_id=IDS[PERSON], score=0.5,
+      bbox=[box[1], box[0], box[3] - box[1], box[2] - box[0]],
+    )
+    for image, _, box in records
+  ]  # fmt: skip
+  file = tmp_path / 'boxes.json'
+  file.write_text(json.dumps(rows))
+  images = dict(
+    type='tests.fixtures.pose_source', people=people, names=NAMES,
+    external_ids=IDS, keypoint_names=POINTS,
+  )  # fmt: skip
+  data = dict(
+    type='people', of=images, boxes=str(file), unmatched='keep', sigmas=SIGMAS
+  )
+  state = guesses(people, records)
+  found = build(people, records, data=data).run(state)
+  usual = build(people, records).run(state)
+  for name in ('ap', 'ar50', 'num_people', 'num_detections'):
+    assert found[name] == pytest.approx(usual[name], abs=1e-12)
+  of_truth = dict(type='people', of=images, sigmas=SIGMAS)
+  alone = build(people, records, data=of_truth, oks_nms=None).run(state)
+  assert alone['num_detections'] == alone['num_people'] == usual['num_people']
+  assert alone['pck@0.2'] == pytest.approx(usual['pck@0.2'], abs=1e-12)
+
+
+def test_kinds_that_no_record_is_of_are_named(capsys):
+  people = truth()
+  people[2][0]['label'] = 0
+  assert people[2][0]['keypoints'][1][2] > 0
+  dogs = [
+    (i, j) for i, rows in enumerate(people)
+    for j, row in enumerate(rows) if row['label'] == 0
+  ]  # fmt: skip
+  records = [row for row in looked_at(people) if row[:2] not in dogs]
+  build(people, records).run(guesses(people, records))
+  assert 'dog: no record is of one, but they count' in capsys.readouterr().out
+
+
+def test_images_that_were_stored_smaller():
+  """Records are in their own pixels, poses in those of the original image."""
+  people = truth()
+  records = looked_at(people)
+  state = guesses(people, records)
+  usual = build(people, records).run(state)
+  half = [
+    [
+      row | dict(
+        box=[n / 2 for n in row['box']], area=row['area'] / 4,
+        keypoints=[[y / 2, x / 2, v] for y, x, v in row['keypoints']],
+      )
+      for row in rows
+    ]
+    for rows in people
+  ]  # fmt: skip
+  found = build(half, records, of=dict(stored_at_half=True)).run(state)
+  assert found == pytest.approx(usual, abs=1e-4)
 
 
 def test_pck_of_people_of_the_truth():

@@ -9,10 +9,11 @@ from absl import flags
 
 from tests.evaluators import harness
 from tests.evaluators import test_box_evaluators as boxes
+from tests.evaluators import test_coco_keypoints as poses
 
 
 def figures(mesh, process_index: int) -> dict[str, float]:
-  """mAP@3 of 21 random images, and average precisions of the boxes of 13."""
+  """mAP@3 of 21 images, average precisions of the boxes of 13, poses of 9."""
   rng = np.random.default_rng(0)
   scores = rng.standard_normal((21, 9)).astype(np.float32)
   labels = [rng.choice(9, 2, replace=False).tolist() for _ in range(21)]
@@ -32,7 +33,16 @@ def figures(mesh, process_index: int) -> dict[str, float]:
     'coco_detection', truth, mesh=mesh, process_index=process_index,
     batch_size=8,
   ).run(boxes.guesses(truth))  # fmt: skip
-  return found | {f'boxes/{name}': value for name, value in detected.items()}
+  people = poses.truth()
+  records = poses.looked_at(people)
+  posed = poses.build(
+    people, records, mesh=mesh, process_index=process_index, batch_size=8
+  ).run(poses.guesses(people, records))
+  return (
+    dict(found)
+    | {f'boxes/{name}': value for name, value in detected.items()}
+    | {f'poses/{name}': value for name, value in posed.items()}
+  )
 
 
 def main() -> None:

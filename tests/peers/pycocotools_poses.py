@@ -42,8 +42,13 @@ def figures(
   sigmas: Sequence[float] | None = None,
 ) -> dict[str, float]:
   """Its ten figures in percent, without its -1."""
-  stats = evaluated(persons, results, sigmas).stats
-  return {k: 100 * float(v) for k, v in zip(NAMES, stats) if v != -1}
+  return named(evaluated(persons, results, sigmas))
+
+
+def named(run: Any) -> dict[str, float]:
+  """The figures of a COCOeval that was summarised, by our names."""
+  stats = zip(NAMES, run.stats)
+  return {k: 100 * float(v) for k, v in stats if v != -1}
 
 
 def tables(

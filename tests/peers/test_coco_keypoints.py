@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from big_vision_like.metrics import coco_keypoints
-from input_pipeline.publishers.coco import source as coco
+from input_pipeline.publishers.coco.skeletons import PERSON
 from tests.peers import pycocotools_poses as peer
 
 pytest.importorskip('pycocotools')
 
-COCO_SIGMAS = coco.PERSON.sigmas
+COCO_SIGMAS = PERSON.sigmas or ()
 
 
 def _equal(persons, results, sigmas=None):

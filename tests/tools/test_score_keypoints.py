@@ -191,7 +191,8 @@ def test_animals_of_seventeen_keypoints_are_no_persons(tmp_path, capsys):
   assert code == 2 and 'how far off its 17 keypoints may be' in err
 
 
-def test_a_data_set_is_known_by_names(tmp_path, capsys):
+@pytest.mark.parametrize('kind', ['coco', 'detect'])
+def test_a_data_set_is_known_by_names(tmp_path, capsys, kind):
   """COCO's own form: 17 keypoints of persons, so its tolerances are known."""
   points = [n for i in range(17) for n in (20 + i, 20 + 2 * i, 2)]
   size = {'height': 80, 'width': 80}
@@ -216,7 +217,7 @@ def test_a_data_set_is_known_by_names(tmp_path, capsys):
       'val/b.jpg': boxes_made.jpeg(2, 80, 80),
     },
   )
-  place = f'coco:{tmp_path / "own"}:val'
+  place = f'{kind}:{tmp_path / "own"}:val'
   entry = dict(file_name='a.jpg', category='person', keypoints=points, score=1)
   code, _, err, figures = run(capsys, tmp_path, place, [entry])
   assert (code, err) == (0, '')

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.metrics.coco_keypoints import Poses, Truth
-from input_pipeline.labels.space import Skeleton
-from input_pipeline.publishers.coco.source import PERSON
+from input_pipeline.publishers.coco import skeletons
 
 from . import coco_entries as coco
 from .annotated import Annotated
@@ -56,7 +55,7 @@ def truth(path: str) -> Annotated[Truth]:
       np.array(area, np.float64),
       np.array(crowd, bool),
     ),
-    _skeleton(names, num // 3),
+    skeletons.of(names or None, num // 3),
   )
 
 
@@ -111,13 +110,6 @@ def _keypoint_names(categories: Sequence[coco.Entry]) -> tuple[str, ...]:
     if names and first is None:
       first = tuple(names), where
   return () if first is None else first[0]
-
-
-def _skeleton(names: tuple[str, ...], num: int) -> Skeleton | None:
-  own = names == PERSON.names or (not names and num == len(PERSON.names))
-  if own:
-    return PERSON
-  return Skeleton(names) if names else None
 
 
 def _annotated(entry: Mapping[str, Any], where: str, num: int) -> list[float]:

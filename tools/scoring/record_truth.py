@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.metrics import box_pairs, coco_keypoints
-from input_pipeline.examples import true_boxes, true_keypoints
+from input_pipeline.examples import true_boxes
 from input_pipeline.labels.space import LabelSpace
+from input_pipeline.people import true_keypoints
 
 from ..cli import data_argument
 from .annotated import Annotated
@@ -14,6 +15,8 @@ from .coco_entries import stem
 
 # Of these a development kit of VOC is read for its masks unless it is said.
 _WITH_MASKS_TOO = ('detect', 'voc')
+# These have files of keypoints beside others; the task that reads them.
+_POSE_TASKS = {'coco': 'keypoints', 'detect': 'pose'}
 
 
 def boxes(
@@ -57,8 +60,8 @@ def poses(
       two images of one name.
   """
   options = data_argument.parse(place, flag, trusted=trusted)
-  if options['type'] == 'coco':
-    options.setdefault('task', 'keypoints')
+  if options['type'] in _POSE_TASKS:
+    options.setdefault('task', _POSE_TASKS[options['type']])
   source = data_argument.open_source(options, flag)
   numbers, images = _images(source, f'{flag} {place}')
   columns = list(true_keypoints.read(source, flag))

@@ -1,19 +1,20 @@
 """The annotated keypoints of all records of a source as flat arrays."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import record_named
+from input_pipeline.people import objects
 
 
 def read(source: Any, where: str) -> tuple[np.ndarray, ...]:
   """Columns of A objects: what metrics of poses call a truth.
 
   An object whose keypoints are all unlabelled is among them. They come by
-  record and, within one, in the order of its boxes.
+  record and, within one, in the order of its boxes. Pixels are those of the
+  original image, where the record's is smaller too.
 
   Args:
     source: random-access source of records with 'boxes', 'box_labels' and
@@ -30,38 +31,42 @@ def read(source: Any, where: str) -> tuple[np.ndarray, ...]:
     ValueError: a record without boxes or keypoints, one that cannot be used,
       or one with another number of keypoints than those before.
   """
-  parts, points, first = [], [], None
+  found, points, first = [], [], None
   for index in range(len(source)):
     with record_named(source, index, where):
       example = source[index]
-    if 'boxes' not in example:
-      raise ValueError(true_boxes.boxless(source, index, where))
-    parts.append(true_boxes.columns(example, index, 'box_crowd'))
-    if not len(example['boxes']):
-      continue
-    found = _keypoints(example, source, index, where)
-    first = (index, found.shape[1]) if first is None else first
-    if found.shape[1] != first[1]:
+      if 'boxes' not in example:
+        raise ValueError(true_boxes.boxless(source, index, where))
+      if not len(example['boxes']):
+        continue
+      if 'keypoints' not in example:
+        raise ValueError(
+          f'{where}: {source.key(index)} has no keypoints; it must be a data '
+          'set of poses'
+        )
+      ratio = objects.ratio(example)
+      try:
+        found.append(objects.of_record(example, index))
+      except ValueError as error:
+        raise ValueError(f'{where}: {source.key(index)}: {error}') from None
+    own = xyv(np.asarray(example['keypoints']))
+    own[..., :2] *= ratio[::-1]
+    first = (index, own.shape[1]) if first is None else first
+    if own.shape[1] != first[1]:
       raise ValueError(
-        f'{where}: {source.key(index)} has {found.shape[1]} keypoints a box, '
+        f'{where}: {source.key(index)} has {own.shape[1]} keypoints a box, '
         f'{source.key(first[0])} {first[1]}'
       )
-    points.append(found)
-  images, labels, boxes, area, crowd = map(np.concatenate, zip(*parts))
-  keypoints = np.concatenate(points) if points else np.zeros((0, 0, 3))
-  return images, labels, keypoints, boxes, area, crowd
-
-
-def _keypoints(
-  example: Mapping[str, Any], source: Any, index: int, where: str
-) -> np.ndarray:
-  """float64 [n, K, 3] of a record with boxes."""
-  if 'keypoints' not in example:
-    raise ValueError(
-      f'{where}: {source.key(index)} has no keypoints; it must be a data set '
-      'of poses'
-    )
-  return xyv(np.asarray(example['keypoints']))
+    points.append(own)
+  every = objects.joined(found)
+  return (
+    every.image,
+    every.labels.astype(np.int64),
+    np.concatenate(points) if points else np.zeros((0, 0, 3)),
+    true_boxes.xywh(every.boxes),
+    every.area.astype(np.float64),
+    every.crowd,
+  )
 
 
 def xyv(keypoints: np.ndarray) -> np.ndarray:
