@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import detection_step, device_ceilings, roofline, train_step
-from benchmarks import train_step_contestants as contestants
+from benchmarks.contestants import train_step as contestants
 from benchmarks.train_step_kernels import Kernel, Net, kernels
 
 STRIDE_IN = 'first_unit_3x3'  # as the peers have it

@@ -15,9 +15,7 @@ tests/peers/torchvision_peer.py loads its operators beside a torch for CPUs.
 import argparse
 import functools
 import pathlib
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,13 +25,11 @@ import numpy as np
 import torch
 
 from benchmarks import train_step
+from benchmarks.contests import Runs, contest, ready, table
 from big_vision_like.ops.boxes import anchors as grids
 from big_vision_like.ops.boxes import cropping, matching, suppression, targets
 from big_vision_like.runtime import cpu_tuning
 from tests.peers import torchvision_peer
-
-Runs = dict[str, Callable[[], Any]]
-Times = dict[str, list[tuple[float, float]]]
 
 
 def crowded(rng: np.random.Generator, num: int, clustered: bool):
@@ -45,12 +41,6 @@ def crowded(rng: np.random.Generator, num: int, clustered: bool):
   side = np.exp(rng.uniform(np.log(20), np.log(200), (num, 2)))
   boxes = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
   return boxes.astype(np.float32), rng.random(num).astype(np.float32)
-
-
-def ready(program: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-  """The compiled program on arrays of the device; waits for its end."""
-  run, resident = jax.jit(program), jax.device_put(args)
-  return lambda: jax.block_until_ready(run(*resident))
 
 
 def equal(kept: suppression.Kept, theirs: torch.Tensor) -> bool:
@@ -232,49 +222,6 @@ CONTESTS: dict[str, Callable[[], Runs]] = {
   '300 crops of 38x50x1024, forward': lambda: croppers(300, False),
   'assignment and sampling, 22,800 anchors': assigners,
 }
-
-
-def contest(runs: Runs, rounds: int, seconds: float) -> Times:
-  """name -> wall and CPU milliseconds of each round; they take turns.
-
-  Fewer rounds, but three at least, where they would take longer than that.
-  """
-  for run in runs.values():
-    run()
-  times: Times = {name: [] for name in runs}
-  begin = time.perf_counter()
-  for number in range(rounds):
-    if number >= 3 and time.perf_counter() - begin > seconds:
-      break
-    for name, run in runs.items():
-      start = time.perf_counter(), time.process_time()
-      run()
-      end = time.perf_counter(), time.process_time()
-      times[name].append((1e3 * (end[0] - start[0]), 1e3 * (end[1] - start[1])))
-  return times
-
-
-def table(title: str, times: Times) -> str:
-  """Markdown, with ratios of medians, of the fastest rounds and of CPU time."""
-  lines = [
-    f'| {title} | ms, median | fastest .. slowest | CPU ms | this / ours '
-    '| of fastest | of CPU |',
-    '|---|---|---|---|---|---|---|',
-  ]
-
-  def middle(name: str) -> tuple[float, float, float]:
-    wall, cpu = zip(*times[name])
-    return statistics.median(wall), min(wall), statistics.median(cpu)
-
-  ours = middle('ours')
-  for name, values in times.items():
-    own = middle(name)
-    ratios = ' | '.join(f'{a / b:.2f}' for a, b in zip(own, ours))
-    lines.append(
-      f'| {name} | {own[0]:.2f} | {own[1]:.2f} .. {max(values)[0]:.2f} '
-      f'| {own[2]:.2f} | {ratios} |'
-    )
-  return '\n'.join(lines)
 
 
 def report(args: argparse.Namespace) -> str:

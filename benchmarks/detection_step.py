@@ -19,8 +19,8 @@ import statistics
 import sys
 from collections.abc import Sequence
 
-from benchmarks import detection_step_contestants as contestants
 from benchmarks import train_step
+from benchmarks.contestants import detection_step as contestants
 
 _PARTS = {
   'ours-proposals': 'decoding and suppression of all anchors',

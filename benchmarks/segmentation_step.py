@@ -17,8 +17,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import segmentation_step_contestants as contestants
 from benchmarks import train_step
+from benchmarks.contestants import segmentation_step as contestants
 
 
 class Contestant(train_step.Contestant):

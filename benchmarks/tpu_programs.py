@@ -17,6 +17,7 @@ divide it, else an image a chip.
 import argparse
 import ast
 import collections
+import dataclasses
 import os
 import re
 import sys
@@ -46,6 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   add('--topology', default='v5e:2x4', help='%(default)s')
   add('--batch', type=int, help='images a step')
   add('--classes', type=int, default=80, help='where the config leaves it open')
+  add('--keypoints', type=int, default=0, help='of an object, for pose')
   add('--examples', type=int, default=100_000, help='of the training set')
   add('--predict', nargs='*', default=[], help='predictions to compile too')
   add('--set', nargs='*', default=[], metavar='KEY=VALUE')
@@ -86,13 +88,36 @@ def account(compiled: Any) -> dict[str, float]:
   }
 
 
+def _space(num_classes: int, num_keypoints: int) -> Any:
+  """The labels of no data."""
+  from input_pipeline.labels.space import LabelSpace, Skeleton
+
+  space = LabelSpace.of_count(num_classes)
+  if not num_keypoints:
+    return space
+  names = tuple(f'keypoint {n}' for n in range(num_keypoints))
+  return dataclasses.replace(space, keypoints=Skeleton(names))
+
+
+def _spec(name: str, image: Any) -> Any:
+  """Of a field that predictions read and training does not."""
+  import jax
+
+  from input_pipeline.examples import fields
+
+  form = fields.FIELDS[name].batch
+  assert form is not None, name
+  return jax.ShapeDtypeStruct(
+    (image.shape[0], *form.shape), form.dtype, sharding=image.sharding
+  )
+
+
 def programs(args: argparse.Namespace) -> dict[str, dict[str, float]]:
   """Program -> its account and 'compiling, s'."""
   import jax
   from jax.experimental import topologies
 
   from big_vision_like import experiment
-  from input_pipeline.labels.space import LabelSpace
 
   described = topologies.get_topology_desc(
     platform='tpu', topology_name=args.topology
@@ -100,7 +125,7 @@ def programs(args: argparse.Namespace) -> dict[str, dict[str, float]]:
   config = _config(args, len(described.devices))
   exp = experiment.build(
     config,
-    LabelSpace.of_count(config.task.num_classes or args.classes),
+    _space(config.task.num_classes or args.classes, args.keypoints),
     num_examples=args.examples,
     devices=described.devices,
   )
@@ -108,8 +133,10 @@ def programs(args: argparse.Namespace) -> dict[str, dict[str, float]]:
   lowered = {'train step': lambda: exp.jitted_train_step.lower(state, batch)}
   for name in args.predict:
     prediction = exp.predict[name]
-    # What a prediction reads beside the training batch is as 'image_size'.
-    seen = {n: batch.get(n, batch.get('image_size')) for n in prediction.reads}
+    seen = {
+      n: batch[n] if n in batch else _spec(n, batch['image'])
+      for n in prediction.reads
+    }
     lowered[name] = lambda p=prediction, b=seen: jax.jit(p.fn).lower(state, b)
   found = {}
   for name, lower in lowered.items():

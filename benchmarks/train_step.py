@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import train_step_contestants as contestants
+from benchmarks.contestants import train_step as contestants
 from big_vision_like.runtime import cpu_tuning
 
 _MARK = 'train_step:'  # our lines among whatever the libraries print

@@ -9,8 +9,9 @@ that its offset F points to, with a bilinear kernel G. Where map and offsets
 are right a disc's votes meet in one pixel, and the peak is near 1.
 
 The paper counts the votes of all pixels. A keypoint's disc has 1,961 of 90,721,
-and the others have no say: the strongest 2,048 give the same peaks. The
-positions of the net's own map are fewer still, and coarser.
+and the others have next to no say: where the most probable of the cells between
+features vote, pixel by pixel, peaks hardly change. The features alone are fewer
+still, and coarser.
 
 Two forms of the same sum: `scatter` adds every vote at its four neighbours,
 `matmul` multiplies with weights of the two axes. Scattering is what a CPU does
@@ -31,13 +32,13 @@ from big_vision_like.parallel import constraints
 Voting = Literal['top', 'exact', 'grid']
 VOTING = get_args(Voting)
 Method = Literal['auto', 'scatter', 'matmul']
-_TOP = 2048  # strongest positions of a keypoint
+_REACH = 1.5  # radii, of the disc whose cells are as many as those that vote
 _CHUNK = 2048  # votes of a product
 
 
-def num_top(radius: float) -> int:
-  """How many positions 'top' looks at: 2,048, or those of a larger disc."""
-  return max(_TOP, math.ceil(math.pi * (radius + 0.5) ** 2))
+def num_cells(radius: float, stride: int) -> int:
+  """How many cells of stride x stride pixels vote for a keypoint."""
+  return math.ceil(math.pi * (_REACH * radius / stride + 1) ** 2)
 
 
 def fuse(
@@ -54,37 +55,83 @@ def fuse(
     maps: float32 [h, w, 3 K] of one person, channels as in maps.py.
     shape: (H, W) of the crop.
     radius: of the discs in pixels.
-    voting: 'exact': all pixels vote, by interpolated maps; 'top': of them the
-      strongest of each keypoint; 'grid': the map's own positions, each with
-      the weight of the pixels that it stands for.
+    voting: 'exact': all pixels vote, by interpolated maps; 'top': those of the
+      strongest cells of each keypoint, as many as a disc half as large again
+      has; 'grid': the features' own positions, each with a cell's weight.
     method: 'scatter', 'matmul', or 'auto' for the platform's.
 
   Returns:
     float32 [K, H, W], at most about 1. Votes for places outside are dropped.
   """
   stride = interpolation.stride_between(shape, maps.shape[:2])
+  maps = jnp.moveaxis(maps, -1, 0)
   if voting == 'grid':
-    logits, offsets = channels.split(jnp.moveaxis(maps, -1, 0))
+    logits, offsets = channels.split(maps)
+    place = jnp.indices(maps.shape[1:]) * stride
+    votes = jax.nn.sigmoid(logits)
   else:
-    rows, columns = (interpolation.pixel_coordinates(n, stride) for n in shape)
-    fine = interpolation.bilinear(maps, rows, columns)
-    logits, offsets = channels.split(fine)
-    stride = 1
-  num, height, width = logits.shape
-  logits = logits.reshape(num, -1)
-  offsets = offsets.reshape(2, num, -1)
-  place = jnp.broadcast_to(jnp.arange(height * width), logits.shape)
-  if voting == 'top' and num_top(radius) < height * width:
-    logits, place = jax.lax.top_k(logits, num_top(radius))
-    offsets = jnp.take_along_axis(offsets, place[None], axis=2)
-  votes = jax.nn.sigmoid(logits)
-  rows = place // width * stride + offsets[0]
-  columns = place % width * stride + offsets[1]
+    num = num_cells(radius, stride) if voting == 'top' else None
+    votes, place, offsets = _of_cells(maps, shape, stride, num)
+  rows, columns = (
+    (place[axis] + offsets[axis]).reshape(len(votes), -1) for axis in (0, 1)
+  )
   if method == 'auto':
     method = 'scatter' if constraints.platform() == 'cpu' else 'matmul'
   add = _scattered if method == 'scatter' else _multiplied
+  total = add(votes.reshape(len(votes), -1), rows, columns, shape)
   # Afterwards: sums of probabilities near 1 are rounded less.
-  return add(votes, rows, columns, shape) * (stride**2 / math.pi / radius**2)
+  weight = stride**2 if voting == 'grid' else 1
+  return total * (weight / (math.pi * radius**2))
+
+
+def _of_cells(
+  maps: jax.Array, shape: tuple[int, int], stride: int, num: int | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Pixels of the strongest cells of each keypoint.
+
+  A cell is the stride x stride pixels from a feature on, of which the four
+  around it are the corners.
+
+  Args:
+    maps: float32 [3 K, h, w].
+    shape: (H, W) of the crop.
+    stride: pixels a feature.
+    num: how many cells, n; None: all.
+
+  Returns:
+    votes [K, n, p], 0 for what is beyond the crop; places int32 [2, K, n, p] or
+    [2, 1, n, p]; offsets [2, K, n, p].
+  """
+  _, height, width = maps.shape
+  wide = jnp.pad(maps, ((0, 0), (0, 1), (0, 1)), mode='edge')
+  corners = jnp.stack(
+    [
+      wide[:, down : down + height, right : right + width]
+      for down in (0, 1)
+      for right in (0, 1)
+    ],
+    axis=-1,
+  )  # [3 K, h, w, 4]
+  logits = corners[: len(maps) // 3].reshape(-1, height * width, 4)
+  offsets = corners[len(maps) // 3 :].reshape(2, *logits.shape)
+  cell = jnp.arange(height * width)[None]
+  if num is not None and num < height * width:
+    strength = jax.nn.sigmoid(logits).sum(-1)
+    cell = jax.lax.top_k(strength, num)[1]  # [K, n]
+    logits = jnp.take_along_axis(logits, cell[..., None], axis=1)
+    offsets = jnp.take_along_axis(offsets, cell[None, ..., None], axis=2)
+  share = jnp.arange(stride, dtype=jnp.float32) / stride
+  axis = jnp.stack([1 - share, share])  # [2, s]
+  weights = (axis[:, None, :, None] * axis[None, :, None, :]).reshape(4, -1)
+  fine = lambda x: jnp.matmul(x, weights, precision=jax.lax.Precision.HIGHEST)
+  inside = jnp.indices((stride, stride)).reshape(2, 1, 1, -1)
+  first = jnp.stack([cell // width, cell % width])[..., None] * stride
+  place = first + inside
+  limit = jnp.array(shape)[:, None, None, None]
+  votes = jnp.where(
+    (place < limit).all(axis=0), jax.nn.sigmoid(fine(logits)), 0.0
+  )
+  return votes, place, fine(offsets)
 
 
 def _scattered(

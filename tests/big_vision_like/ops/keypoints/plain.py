@@ -36,7 +36,7 @@ def fine(maps, shape, stride):
   )
 
 
-def votes(maps, shape, stride, radius, keep=None):
+def votes(maps, shape, stride, radius, voting=None):
   """float64 [K, H, W]: the sum of the kernel over the positions of a map.
 
   Args:
@@ -44,14 +44,16 @@ def votes(maps, shape, stride, radius, keep=None):
     shape: (H, W) of what is voted for.
     stride: pixels a position.
     radius: of the discs.
-    keep: so many of the strongest positions vote; None: all.
+    voting: bool [K, h, w], positions that vote; None: all.
   """
   num = len(maps) // 3
   rows, columns = np.indices(maps.shape[1:]).reshape(2, -1) * stride
   found = np.zeros((num, *shape))
   for k in range(num):
     logits = maps[k].ravel().astype(np.float64)
-    chosen = np.argsort(-logits, kind='stable')[:keep]
+    chosen = np.flatnonzero(
+      np.ones(logits.size) if voting is None else voting[k]
+    )
     weight = stride**2 / (math.pi * radius**2) / (1 + np.exp(-logits[chosen]))
     y = rows[chosen] + maps[num + k].ravel()[chosen]
     x = columns[chosen] + maps[2 * num + k].ravel()[chosen]
@@ -73,3 +75,24 @@ def perfect(places, shape, stride, radius):
   ways = [way(place, shape, stride) for place in places]
   found = np.stack([*logits, *(w[0] for w in ways), *(w[1] for w in ways)])
   return np.moveaxis(found, 0, -1).astype(np.float32)
+
+
+def strongest_cells(maps, shape, stride, num):
+  """bool [K, H, W]: the pixels of the cells between features that vote.
+
+  Of [h, w, 3 K] the `num` cells of the largest mean of the probabilities of
+  their corners; what is beyond the map is as its border.
+  """
+  height, width, channels = maps.shape
+  found = np.zeros((channels // 3, *shape), bool)
+  for k in range(channels // 3):
+    p = 1 / (1 + np.exp(-maps[..., k].astype(np.float64)))
+    strength = {}
+    for i in range(height):
+      for j in range(width):
+        rows, columns = (i, min(i + 1, height - 1)), (j, min(j + 1, width - 1))
+        strength[i, j] = sum(p[r, c] for r in rows for c in columns) / 4
+    for i, j in sorted(strength, key=lambda cell: -strength[cell])[:num]:
+      rows = slice(i * stride, (i + 1) * stride)
+      found[k, rows, j * stride : (j + 1) * stride] = True
+  return found

@@ -57,10 +57,13 @@ def test_exact_is_numpy(method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_top_is_numpy_on_the_strongest(method):
+def test_top_is_numpy_on_the_strongest_cells(method):
   maps = noisy(1)
+  num = voting.num_cells(RADIUS, STRIDE)
+  assert num == 34 < len(maps[..., 0].ravel()) == 54
   fine = plain.fine(maps, SHAPE, STRIDE)
-  expected = plain.votes(fine, SHAPE, 1, RADIUS, keep=2048)
+  chosen = plain.strongest_cells(maps, SHAPE, STRIDE, num)
+  expected = plain.votes(fine, SHAPE, 1, RADIUS, chosen)
   np.testing.assert_allclose(
     fuse(maps, voting='top', method=method), expected, rtol=0, atol=1e-6
   )
@@ -76,15 +79,15 @@ def test_grid_is_numpy_on_the_features(method):
   )
 
 
-def test_a_large_disc_votes_whole():
-  assert voting.num_top(25.0) == 2048
-  for radius in (26.0, 40.0, 100.5):
-    span = (
-      np.arange(-radius - 1, radius + 1) % 1 + np.arange(-102, 103)[:, None]
-    )
-    side = np.unique(span)
-    inside = (side[:, None] ** 2 + side**2 <= radius**2).sum()
-    assert inside <= voting.num_top(radius) < 1.1 * inside
+@pytest.mark.parametrize('radius', [3.0, 12.0, 20.0])
+def test_the_strongest_cells_hold_a_disc(radius):
+  """Of any size, wherever it lies between the features."""
+  for place in ((32.5, 20.5), (29.0, 17.0), (27.25, 23.5)):
+    maps = plain.perfect([place], GRID, STRIDE, radius)
+    maps[..., 0] = np.clip(radius - np.hypot(*maps[..., 1:].T).T, -40, 40)
+    top, exact = (fuse(maps, radius=radius, voting=w) for w in ('top', 'exact'))
+    assert top.argmax() == exact.argmax()
+    assert top.max() > 0.99 * exact.max()
 
 
 @pytest.mark.parametrize('which', voting.VOTING)

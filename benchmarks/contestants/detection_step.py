@@ -133,7 +133,7 @@ def _state(options: Options) -> tuple[Any, Any, Any, Any]:
 
 def make_ours(options: Options) -> Step:
   """The project's own task, optimiser and train step, as a run has them."""
-  from benchmarks.train_step_contestants import our_step
+  from benchmarks.contestants.train_step import our_step
 
   return our_step(*_state(options))
 

@@ -96,7 +96,7 @@ def make_ours(options: Options) -> Step:
   import jax
   import jax.numpy as jnp
 
-  from benchmarks.train_step_contestants import our_step
+  from benchmarks.contestants.train_step import our_step
   from big_vision_like.training import optim
   from big_vision_like.training.state import TrainState
 

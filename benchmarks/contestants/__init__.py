@@ -1,0 +1,1 @@
+"""The train steps that the scripts above compare, one module a task."""
