@@ -189,6 +189,10 @@ class WithPeople(Protocol):
     """int64 [n] record of `images` that each person is in."""
     ...
 
+  def kinds(self) -> np.ndarray:
+    """int64 [k] labels of the objects that count as people, ascending."""
+    ...
+
 
 @runtime_checkable
 class ComputedBy(Protocol):

@@ -63,7 +63,7 @@ def get_config(arg=None):
     tiny=False,
   )
   common.at_least_one(width=arg.width)
-  data = dict(type='detect', path=arg.path)
+  data = dict(type='detect', path=arg.path, task='pose')
   times = 1 if arg.recipe == 'literal' else 16
 
   c = common.base()
@@ -111,7 +111,7 @@ def get_config(arg=None):
   c.ckpt.every_steps = 5000
   c.evals.val = dict(
     type='coco_keypoints',
-    data=poses.people(dict(data, split=arg.eval_split), boxes=arg.boxes),
+    data=poses.scored_people(dict(data, split=arg.eval_split), arg.boxes),
     ops=poses.ops(CROP),
     batch_size=64,
     every_percent=10,

@@ -10,7 +10,7 @@ one (docs/pose.md). Everything with keypoints trains, each in a crop of its own.
   holdout=10          data without splits: percent of images that becomes val
   boxes=truth|FILE    of those that are scored: annotated ones, or results of a
                       detector
-  sigmas=0.05         how far a keypoint may be off, relative to the object's
+  sigma=0.05          how far a keypoint may be off, relative to the object's
       size: COCO's 17 have their own
   init=PATH           workdir, checkpoint or converted weights to start from;
                       its batch norm stays as it is. '': from scratch, which
@@ -45,7 +45,7 @@ def get_config(arg=None):
     eval_split='val',
     holdout=0.0,
     boxes='truth',
-    sigmas=0.05,
+    sigma=0.05,
     init='',
     layout=('slim', 'torch'),
     freeze=common.FREEZE,
@@ -81,7 +81,7 @@ def get_config(arg=None):
     )
   size = (arg.height, arg.width_px)
   radius = round(_RADIUS * arg.width_px, 1)
-  data = dict(type='detect', path=arg.path)
+  data: dict = dict(type='detect', path=arg.path, task='pose')
   if arg.holdout:
     data['holdout_percent'] = arg.holdout
 
@@ -89,7 +89,9 @@ def get_config(arg=None):
   c.total_epochs = arg.epochs
   c.log_every_steps = 10
 
-  c.input.source = poses.people(dict(data, split=arg.split), sigmas=arg.sigmas)
+  c.input.source = poses.people(
+    dict(data, split=arg.split), default_sigma=arg.sigma
+  )
   c.input.ops = poses.ops(size, radius, train=True, flip=arg.flip)
   c.input.batch_size = arg.batch
   c.input.workers = arg.workers
@@ -120,8 +122,8 @@ def get_config(arg=None):
 
   c.evals.val = dict(
     type='coco_keypoints',
-    data=poses.people(
-      dict(data, split=arg.eval_split), boxes=arg.boxes, sigmas=arg.sigmas
+    data=poses.scored_people(
+      dict(data, split=arg.eval_split), arg.boxes, default_sigma=arg.sigma
     ),
     ops=poses.ops(size, radius),
     batch_size=arg.batch,

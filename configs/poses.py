@@ -49,6 +49,11 @@ def people(of: Any, **options: Any) -> dict[str, Any]:
   return dict(type='people', of=of, **options)
 
 
+def scored_people(of: Any, boxes: str, **options: Any) -> dict[str, Any]:
+  """Those of an evaluation: every box of a file is looked at."""
+  return people(of, boxes=boxes, unmatched='keep', **options)
+
+
 def shrink(c: Any, num_classes: int = 7) -> None:
   """Makes a config of pose `:tiny`: crops of 33 pixels from images of 40."""
   common.shrink_world(

@@ -31,12 +31,12 @@ from evaluators.harness import context, exclusions, left_behind
 from evaluators.harness import people as people_lib
 from evaluators.harness.evaluation_set import EvalData, run_over
 from evaluators.harness.image_lists import ImageLists
-from input_pipeline.examples import true_boxes
 from input_pipeline.labels.space import LabelSpace
-from input_pipeline.people import true_keypoints
+from input_pipeline.truth import true_boxes, true_keypoints
 
 _OUTPUTS = ('keypoints', 'scores')
-_FIELDS = ('person_box',)
+_FIELDS = ('person', 'person_box')
+_KEEP = 'keep'  # of the option `unmatched`
 
 
 class Evaluator:
@@ -95,7 +95,8 @@ class Evaluator:
         f'{self._where}: its records are of images, not of people; '
         "dict(type='people', of=...) makes them of these"
       )
-    self._image_index = source.image_index
+    _check_boxes(data, source, self._where)
+    self._image_index, self._kinds = source.image_index, source.kinds
     self._images = source.images
     self._space = LabelSpace.of_source(self._images)
     own = LabelSpace.of_source(source).keypoints
@@ -114,17 +115,16 @@ class Evaluator:
   def _people(self) -> people_lib.People:
     """The people of all images; read at the first evaluation."""
     return people_lib.People.read(
-      self._images, len(self._keypoints), self._where
+      self._images, len(self._keypoints), self._kinds(), self._where
     )
 
-  @functools.cached_property
-  def _person(self) -> np.ndarray:
-    """int64 [n] object that each record is of, -1: none; read likewise."""
-    boxes = people_lib.of_records(self._data.source, self._where)
-    known = boxes >= 0
-    boxes[known] = self._people.rows(self._image_index()[known], boxes[known])
-    self._say_who_is_not_looked_at(boxes[known])
-    return boxes
+  def _objects_of(self, found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """int64 [n] object of the truth that each record is of, -1: none."""
+    rows = found['person'].astype(np.int64)
+    known = rows >= 0
+    rows[known] = self._people.rows(found['image'][known], rows[known])
+    self._say_who_is_not_looked_at(rows[known])
+    return rows
 
   def _say_who_is_not_looked_at(self, looked_at: np.ndarray) -> None:
     """Names the kinds that count though no record is of one."""
@@ -227,7 +227,7 @@ class Evaluator:
   ) -> dict[str, float]:
     """PCK of the records that are of people of the truth."""
     objects = self._people.objects
-    rows = self._person[found['_id']]
+    rows = self._objects_of(found)
     known = (rows >= 0) & np.isin(found['image'], images)
     known[known] = ~objects.crowd[rows[known]]
     rows = rows[known]
@@ -263,6 +263,19 @@ class Evaluator:
       yield dict(
         image_id=image, category_id=category, keypoints=pose, score=score
       )
+
+
+def _check_boxes(data: Mapping[str, Any], source: Any, where: str) -> None:
+  """Boxes that show nobody are mistakes, which figures must know of."""
+  of_file = data.get('boxes') not in (None, 'truth')
+  kept = data.get('unmatched') == _KEEP or not getattr(
+    source, 'has_truth', True
+  )
+  if data.get('type') == 'people' and of_file and not kept:
+    raise ValueError(
+      f'{where}.unmatched={data.get("unmatched", "drop")!r} leaves out the '
+      f'boxes that show nobody: set it to {_KEEP!r} where poses are scored'
+    )
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

@@ -27,7 +27,6 @@ from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Example, Op, apply, record_rng, select
 from input_pipeline.batch_fields import batch_spec as batch_spec  # for callers
 from input_pipeline.batch_fields import example_spec as example_spec
-from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import retries
 from input_pipeline.labels import subset
@@ -35,6 +34,7 @@ from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops import canvas, chains
 from input_pipeline.ops import order as order_of_ops
 from input_pipeline.ops.context import OpContext
+from input_pipeline.truth import true_boxes
 
 _REASON_BYTES = 160
 _OF_THE_READER = ('_reason', '_retries')  # fields that stay in this module

@@ -21,10 +21,11 @@ from input_pipeline import feature_map_checks, pipeline
 from input_pipeline import ops as example_ops
 from input_pipeline.bad_records import BadRecords
 from input_pipeline.batch_fields import Op
-from input_pipeline.examples import fields, true_boxes
+from input_pipeline.examples import fields
 from input_pipeline.labels import subset
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
+from input_pipeline.truth import true_boxes
 
 
 @dataclasses.dataclass(frozen=True)

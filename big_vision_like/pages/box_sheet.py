@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.pages import annotated_picture, html_page
-from input_pipeline import pipeline
-from input_pipeline.examples.errors import record_named
+from big_vision_like.pages import (
+  annotated_picture,
+  html_page,
+  truth_pictures,
+)
 
 _SIDE = 320  # pixels of a picture
 SHOWN_ABOVE = 0.3  # scores drawn
@@ -29,17 +31,15 @@ def write(
     lists: image_lists.ImageLists of boxes, scores and labels.
     names: of the classes.
   """
-  decode = pipeline.build_ops([dict(op='decode')], source, 'pictures')[0]
-  rng = np.random.default_rng(0)  # decoding has no chance
+  pages = truth_pictures.Pictures(source, _DRAWN, 'the page of detections')
   rows = []
   for index, caption in chosen:
-    with record_named(source, index, 'the page of detections'):
-      example = source[index]
-      image = decode({'image': example['image']}, rng)['image']
-    there = {k: v for k, v in example.items() if k in _DRAWN}
+    image, there, ratio = pages.of(index)
+    found = dict(lists.of(index))
+    found['boxes'] = found['boxes'] * np.tile(ratio, 2)
     pictures = (
-      annotated_picture.draw({**there, 'image': image}, _name(names), _SIDE),
-      detected(image, lists.of(index), names),
+      annotated_picture.draw(there, _name(names), _SIDE),
+      detected(image, found, names),
     )
     rows.append(
       [

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.pages import annotated_picture, html_page
-from input_pipeline import pipeline
-from input_pipeline.examples.errors import record_named
+from big_vision_like.pages import (
+  annotated_picture,
+  html_page,
+  truth_pictures,
+)
 
 _SIDE = 320  # pixels of a picture
 _SURE = 0.3  # confidence from which a keypoint is drawn filled
-_DECODED = ('image', 'original_size')
 _DRAWN = ('boxes', 'box_labels', 'box_crowd', 'keypoints')
 
 
@@ -31,19 +32,10 @@ def write(
     lists: image_lists.ImageLists of keypoints, scores and boxes.
     names: of the classes of the boxes.
   """
-  decode = pipeline.build_ops([dict(op='decode')], source, 'pictures')[0]
-  rng = np.random.default_rng(0)  # decoding has no chance
+  pictures = truth_pictures.Pictures(source, _DRAWN, 'the page of poses')
   parts = []
   for index, caption in chosen:
-    with record_named(source, index, 'the page of poses'):
-      example = source[index]
-      known = {k: v for k, v in example.items() if k in _DECODED}
-      decoded = decode(known, rng)
-    image = decoded['image']
-    # The image may be stored smaller, poses are in pixels of the original.
-    ratio = np.array(image.shape[:2]) / decoded['original_size']
-    there = {k: v for k, v in example.items() if k in _DRAWN}
-    there['image'] = image
+    image, there, ratio = pictures.of(index)
     picture = annotated_picture.draw(there, lambda i: names[i], _SIDE)
     parts += [
       html_page.element('p', f'{source.key(index)}: {caption}'),

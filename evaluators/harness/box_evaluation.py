@@ -16,9 +16,9 @@ from big_vision_like.pages import box_sheet
 from big_vision_like.protocols import Prediction
 from evaluators.harness import context, image_lists, left_behind
 from evaluators.harness.evaluation_set import EvalData, run_over
-from input_pipeline.examples import true_boxes
 from input_pipeline.labels import matching
 from input_pipeline.labels.space import LabelSpace
+from input_pipeline.truth import true_boxes
 
 _FIELDS = ('boxes', 'scores', 'labels')
 Figures = Callable[

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.metrics.coco_keypoints import Truth
-from input_pipeline.examples.errors import record_named
 from input_pipeline.labels.space import LabelSpace, Skeleton
-from input_pipeline.people import true_keypoints
+from input_pipeline.truth import true_keypoints
 
 _NAME = 'person'
 
@@ -23,7 +22,7 @@ class People:
 
   Attributes:
     objects: all annotated boxes, by image and in the order of its record.
-    kinds: int64 labels of the objects that have keypoints.
+    kinds: int64 labels of the objects that count as people.
     where: of messages.
   """
 
@@ -32,8 +31,16 @@ class People:
   where: str
 
   @classmethod
-  def read(cls, images: Any, num_keypoints: int, where: str) -> 'People':
+  def read(
+    cls, images: Any, num_keypoints: int, counting: np.ndarray, where: str
+  ) -> 'People':
     """Those of all records of a source.
+
+    Args:
+      images: the source.
+      num_keypoints: K.
+      counting: labels of the objects that may be people.
+      where: of messages.
 
     Raises:
       ValueError: a record without boxes or keypoints, one that cannot be used,
@@ -48,10 +55,11 @@ class People:
         f'{where}: boxes have {objects.keypoints.shape[1]} keypoints, but '
         f'there are {num_keypoints} names'
       )
-    return cls(objects, np.unique(objects.labels[labelled]), where)
+    kinds = np.intersect1d(objects.labels[labelled], counting)
+    return cls(objects, kinds, where)
 
   def truth(self) -> Truth:
-    """The objects whose kind has keypoints, all of one class."""
+    """The objects that count as people, all of one class."""
     kept = np.isin(self.objects.labels, self.kinds)
     columns = {k: v[kept] for k, v in vars(self.objects).items()}
     return Truth(**columns | {'labels': np.zeros(kept.sum(), np.int64)})
@@ -76,19 +84,6 @@ class People:
         f'which has {num[i]} boxes'
       )
     return start + people
-
-
-def of_records(source: Any, where: str) -> np.ndarray:
-  """int64 [n]: box of each record among those of its image; -1: none of them.
-
-  Raises:
-    ValueError: a record that cannot be used.
-  """
-  found = np.empty(len(source), np.int64)
-  for index in range(len(source)):
-    with record_named(source, index, where):
-      found[index] = source[index]['person']
-  return found
 
 
 def category(space: LabelSpace, kinds: np.ndarray | None) -> int:

@@ -120,7 +120,7 @@ FIELDS: dict[str, Field] = {
   # `boxes`, -1 where the box is not of the truth; the box in pixels of the
   # original image, which stays as it is whatever becomes of the image; the
   # score of the box, 1 of the truth.
-  'person': Field('labels', record=Form('int32'), padding=-1),
+  'person': Field('labels', Form('int32'), record=Form('int32'), padding=-1),
   'person_box': Field(
     'labels', Form('float32', (4,)), record=Form('float32', (4,))
   ),

@@ -233,6 +233,11 @@ class SubsetOfPeople(Subset):
     assert isinstance(self._source, protocols.WithPeople)
     return self._source.image_index()[np.asarray(self._chosen)]
 
+  def kinds(self) -> np.ndarray:
+    """int64 [k] labels of the objects that count as people."""
+    assert isinstance(self._source, protocols.WithPeople)
+    return self._source.kinds()
+
 
 def _objects_of(
   whole: protocols.Objects, chosen: np.ndarray, num_records: int

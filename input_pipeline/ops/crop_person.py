@@ -64,7 +64,7 @@ class CropPerson(Declared):
   makes = frozenset(
     {
       'image', 'person_keypoints', 'other_keypoints', 'crop_to_image',
-      'person_box', 'person_score',
+      'person', 'person_box', 'person_score',
     }
   )  # fmt: skip
   does_without = frozenset({'keypoints'})

@@ -1,1 +1,1 @@
-"""People as examples: which there are, and boxes of them from a file."""
+"""People as examples: boxes of them from a file, and who is chosen."""

@@ -17,8 +17,8 @@ import numpy as np
 from big_vision_like.protocols import Objects
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic, numpy_files
-from input_pipeline.people import objects
 from input_pipeline.prepared.records import Record
+from input_pipeline.truth import objects
 
 OBJECTS = 'objects'
 _SIDE = '.objects.npy'

@@ -26,12 +26,12 @@ from big_vision_like.config.option_types import (
   NonEmpty,
 )
 from input_pipeline import pipeline
-from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.labels import arrays
 from input_pipeline.labels.space import LabelSpace, Skeleton
 from input_pipeline.people import box_file, choice
-from input_pipeline.people import objects as all_objects
+from input_pipeline.truth import objects as all_objects
+from input_pipeline.truth import true_boxes
 
 TRUTH = 'truth'
 _Number = Annotated[int, AtLeast(0)]
@@ -64,6 +64,7 @@ class Source:
     keypoint_names: _Names | None = None,
     keypoint_pairs: Sequence[tuple[_Number, _Number]] | None = None,
     sigmas: Sequence[Annotated[float, Above(0)]] | None = None,
+    default_sigma: Annotated[float, Above(0)] | None = None,
   ):
     """Chooses the people.
 
@@ -83,6 +84,7 @@ class Source:
       keypoint_names, keypoint_pairs, sigmas: of the keypoints, in place of what
         the data say: names, numbers that are each other's left and right, and
         COCO's tolerances, one a keypoint.
+      default_sigma: tolerance of all keypoints where neither says any.
 
     Raises:
       ValueError: naming the option, its value and what is valid; or no person
@@ -100,6 +102,9 @@ class Source:
     skeleton = _skeleton(
       known.keypoints, keypoint_names, keypoint_pairs, sigmas
     )
+    if skeleton.sigmas is None and default_sigma is not None:
+      same = (float(default_sigma),) * len(skeleton.names)
+      skeleton = dataclasses.replace(skeleton, sigmas=same)
     self.space = dataclasses.replace(known, keypoints=skeleton)
     self.vocabulary, self.hierarchy = known.vocabulary, known.hierarchy
     self._read_labels = arrays.reader(self.images)
@@ -109,6 +114,7 @@ class Source:
       _chosen(classes, found, self.vocabulary),
       min_keypoints, float(min_side), float(min_score),
     )  # fmt: skip
+    self._kinds = np.array(limits.labels, np.int64)
     digest = ''
     if self._of_truth:
       if found is None:
@@ -163,13 +169,12 @@ class Source:
     """The record of the image with 'person', 'person_box', 'person_score'.
 
     Raises:
-      BadExample: the image's; or the person is hidden, or keypoints are not
-        as the data say.
+      BadExample: the image's, or keypoints are not as the data say.
     """
     example = self.images[self._image(index)]
     person = self._place(example, int(self._people.person[index]))
-    box = self._people.boxes[index]
-    if self._of_truth and 'box_numbers' in example:  # what can be seen of it
+    box, seen = self._people.boxes[index], person != choice.NOBODY
+    if self._of_truth and seen and 'box_numbers' in example:
       box = np.asarray(example['boxes'][person], np.float32)
     return example | {
       'key': self.key(index),
@@ -179,7 +184,10 @@ class Source:
     }
 
   def _place(self, example: Mapping[str, Any], number: int) -> int:
-    """The place of a person's box among those of the record."""
+    """The place of a person's box among those of the record.
+
+    Who is hidden behind others is nobody: no keypoint of theirs is known.
+    """
     keypoints = example.get('keypoints')
     if keypoints is not None and len(keypoints):
       skeleton = self.space.keypoints
@@ -197,9 +205,7 @@ class Source:
       return number
     if 'box_numbers' in example:
       places = np.flatnonzero(example['box_numbers'] == number)
-      if not len(places):
-        raise BadExample(f'object {number} of the image cannot be seen')
-      return int(places[0])
+      return int(places[0]) if len(places) else choice.NOBODY
     if number >= len(example.get('boxes', ())):
       raise BadExample(f'object {number} of the image is not in its record')
     return number
@@ -216,6 +222,10 @@ class Source:
   def image_index(self) -> np.ndarray:
     """int64 [n] record of `images` that each person is in."""
     return self._people.image
+
+  def kinds(self) -> np.ndarray:
+    """int64 [k] labels of the objects that count as people, ascending."""
+    return self._kinds
 
   def sizes(self) -> np.ndarray | None:
     """int32 [n, 2] height and width of the stored images, where known."""

@@ -119,6 +119,18 @@ def as_json(boxes, first_id=1):
   )
 
 
+@pytest.mark.parametrize('kind', ['coco_detection', 'voc_detection'])
+def test_images_that_were_stored_smaller(kind, tmp_path):
+  """Records are in their own pixels, detections in those of the originals."""
+  boxes = truth()
+  usual = build(kind, boxes).run(guesses(boxes))
+  small = build(
+    kind, boxes, data=dict(stored_at_half=True), workdir=str(tmp_path)
+  )
+  assert small.run(guesses(boxes)) == usual
+  assert usual['num_boxes'] > 10
+
+
 def test_figures_are_those_of_pycocotools(tmp_path):
   """Also of the file that is left, and by tools.score from files."""
   boxes = truth()

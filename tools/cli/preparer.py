@@ -33,7 +33,7 @@ from typing import Any
 import tqdm
 
 from big_vision_like import protocols
-from big_vision_like.protocols import Source
+from big_vision_like.protocols import Source, WithPeople
 from input_pipeline.files import file_lock
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.prepared import (
@@ -249,6 +249,11 @@ def _check_sources(sources: Mapping[str, Source]) -> None:
   for split, source in sources.items():
     if not split or split != os.path.basename(split):
       raise ValueError(f'split {split!r} cannot be part of a file name')
+    if isinstance(source, WithPeople):
+      raise ValueError(
+        f'split {split!r} is of people, each an example; prepare the images '
+        "that they are in, and put type='people' over the records"
+      )
     if len(source) == 0:
       raise ValueError(f'split {split!r} has no images')
     if source.vocabulary.names != labels.names:

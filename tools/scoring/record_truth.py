@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 
 from big_vision_like.metrics import box_pairs, coco_keypoints
-from input_pipeline.examples import true_boxes
 from input_pipeline.labels.space import LabelSpace
-from input_pipeline.people import true_keypoints
+from input_pipeline.truth import true_boxes, true_keypoints
 
 from ..cli import data_argument
 from .annotated import Annotated

@@ -18,6 +18,7 @@ from input_pipeline.labels.space import LabelSpace
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.coco.json_lists import JsonLists
 
+_ROW = 5  # numbers of an annotation: offset, three ids, crowd
 _MAX_ID = 1 << 53
 _MAX_SUM = 1e12  # of a list's numbers: far above any image, finite in float32
 
@@ -170,6 +171,7 @@ class _Reader:
     self._outline_ends = array.array('q', [0])
     self._keypoints = array.array('f')
     self._keypoint_numbers = 0  # 3 K
+    self._with_keypoints = array.array('q')  # annotations that have some
     self._filled_in = {'iscrowd': 0, 'area': 0}
     self._has_truth = False
 
@@ -242,8 +244,7 @@ class _Reader:
       raise ValueError(f'area must be at least 0, got {area}')
     if 'keypoints' in entry:
       self._add_keypoints(entry['keypoints'])
-    elif self._keypoint_numbers:
-      raise ValueError('has no keypoints, which those before have')
+      self._with_keypoints.append(len(self._outline_ends) - 1)
     self._outlines += _packed_outline(entry.get('segmentation', []))
     self._outline_ends.append(len(self._outlines))
     self._rows.extend((offset, *ids, int(crowd)))
@@ -251,10 +252,7 @@ class _Reader:
 
   def _add_keypoints(self, values: Any) -> None:
     num = len(values) if isinstance(values, list) else 0
-    if not self._rows:
-      self._keypoint_numbers = num
-    elif not self._keypoint_numbers:
-      raise ValueError('has keypoints, which those before have not')
+    self._keypoint_numbers = self._keypoint_numbers or num
     if not num or num % 3 or num != self._keypoint_numbers:
       raise ValueError(
         f'keypoints must be {self._keypoint_numbers or "3 K"} numbers x, y, '
@@ -267,7 +265,7 @@ class _Reader:
 
   def finished(self) -> Annotations:
     """The arrays, ordered by image."""
-    rows = np.array(self._rows, np.int64).reshape(-1, 5)
+    rows = np.array(self._rows, np.int64).reshape(-1, _ROW)
     image_ids = np.array([image[0] for image in self._images], np.int64)
     names = tuple(image[1] for image in self._images)
     self._refuse_repeated(image_ids, self._image_offsets, 'image id')
@@ -286,9 +284,12 @@ class _Reader:
     )
     boxes = np.stack([y, x, y + height, x + width], axis=-1)
     keypoints = None
-    if self._keypoint_numbers:
-      keypoints = np.array(self._keypoints, np.float32)
-      keypoints = keypoints.reshape(len(rows), -1, 3)[order][..., [1, 0, 2]]
+    if self._keypoint_numbers:  # zeros where an annotation has none
+      shape = len(rows), self._keypoint_numbers // 3, 3
+      keypoints = np.zeros(shape, np.float32)
+      given = np.array(self._keypoints, np.float32).reshape(-1, *shape[1:])
+      keypoints[np.array(self._with_keypoints)] = given
+      keypoints = keypoints[order][..., [1, 0, 2]]
     outlines, outline_ends = self._ordered_outlines(order)
     return Annotations(
       origin=self._origin,
@@ -339,6 +340,12 @@ class _Reader:
       for name, how in filled.items()
       if self._filled_in[name]
     ]
+    without = len(self._rows) // _ROW - len(self._with_keypoints)
+    if self._keypoint_numbers and without:
+      lines.append(
+        f'{self._origin}: {without:,} annotations have no keypoints: none is '
+        'labelled'
+      )
     if reason := self._contradiction():
       lines.append(f'{self._origin}: {reason}: their names are not taken')
     return tuple(lines)

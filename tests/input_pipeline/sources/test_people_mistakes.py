@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import pipeline
-from input_pipeline.people import objects
+from input_pipeline.truth import objects
 from tests.input_pipeline.sources.boxes_made import jpeg, write
 from tests.input_pipeline.sources.people_made import (
   ANNOTATIONS,

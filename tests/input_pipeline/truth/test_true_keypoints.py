@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.examples.errors import BadExample
-from input_pipeline.people import true_keypoints
+from input_pipeline.truth import true_keypoints
 
 
 class Records:

@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import true_boxes
 from input_pipeline.examples.errors import record_named
-from input_pipeline.people import objects
+from input_pipeline.truth import objects, true_boxes
 
 
 def read(source: Any, where: str) -> tuple[np.ndarray, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from big_vision_like.protocols import WithImageIds
 from input_pipeline.examples.errors import BadExample, record_named
+from input_pipeline.truth import objects
 
 _NUM_LOOKED_AT = 20  # records
 
@@ -24,7 +25,8 @@ def read(source: Any, ignored: str, where: str) -> tuple[np.ndarray, ...]:
   Returns:
     images int64 [A] index of the record, labels int64 [A], boxes float64
     [A, 4] x, y, width, height, area float64 [A] (of the box where the record
-    does not say it) and ignored bool [A].
+    does not say it) and ignored bool [A]. Pixels are those of the original
+    image, where the record's is smaller too.
 
   Raises:
     ValueError: a record without boxes, or one that cannot be used.
@@ -80,14 +82,17 @@ def columns(
   example: Mapping[str, Any], index: int, ignored: str
 ) -> tuple[np.ndarray, ...]:
   """What `read` returns, of one record with boxes."""
-  boxes = xywh(np.asarray(example['boxes']))
+  ratio = objects.ratio(example) if len(example['boxes']) else np.ones(2)
+  boxes = xywh(np.asarray(example['boxes'])) * np.tile(ratio[::-1], 2)
   num = len(boxes)
   area, marks = example.get('box_area'), example.get(ignored)
   return (
     np.full(num, index, np.int64),
     np.asarray(example['box_labels'], np.int64),
     boxes,
-    boxes[:, 2] * boxes[:, 3] if area is None else area.astype(np.float64),
+    boxes[:, 2] * boxes[:, 3]
+    if area is None
+    else area.astype(np.float64) * ratio.prod(),
     np.zeros(num, bool) if marks is None else np.asarray(marks, bool),
   )
 

@@ -1,0 +1,1 @@
+"""What is annotated in all records of a source, as flat arrays."""
