@@ -112,6 +112,7 @@ PLUGINS = {
 NO_PLUGINS = {
   'configs/common.py',
   'configs/detectors.py',
+  'configs/poses.py',
   'configs/studies/detection.py',
   'configs/studies/pretraining.py',
 }

@@ -58,6 +58,7 @@ class InBoxes:
 
   def __init__(self, source: Source, boxes: Boxes):
     self._source, self._boxes = source, boxes
+    self.vocabulary, self.hierarchy = source.vocabulary, source.hierarchy
     first = np.searchsorted(boxes.images, boxes.images)
     self._number = np.arange(len(first)) - first + 1
 

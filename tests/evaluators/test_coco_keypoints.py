@@ -23,7 +23,7 @@ PERSON = 1
 OPS = [
   dict(op='decode'),
   dict(op='resize', size=[30, 40]),
-  dict(op='keep', fields=['image', 'person_box']),
+  dict(op='keep', fields=['image', 'person', 'person_box']),
 ]
 
 

@@ -256,9 +256,11 @@ def test_fields_of_a_batch():
     'person_keypoints': ((3, 3), 'float32'),
     'other_keypoints': ((30, 3, 3), 'float32'),
     'crop_to_image': ((2, 3), 'float32'),
+    'person': ((), 'int32'),
     'person_box': ((4,), 'float32'),
     'person_score': ((), 'float32'),
   }
+  assert spec.pop('person') == -1
   assert not any(v.any() for v in spec.values())
 
 
