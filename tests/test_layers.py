@@ -113,6 +113,7 @@ NO_PLUGINS = {
   'configs/detectors.py',
   'configs/studies/detection.py',
   'configs/studies/pretraining.py',
+  'configs/studies/transfer.py',
 }
 
 
