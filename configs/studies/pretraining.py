@@ -149,7 +149,10 @@ def rates(arg, default=RATES):
 
 
 def search_one(arg, rate, *, default=RATES):
-  """Leaves one search in a `tiny` study: other starts get the lowest rate."""
+  """Leaves one search, or '' none, to a `tiny` study.
+
+  Other starts get the lowest rate.
+  """
   for name in arg:
     if name.startswith('lr_') and name != f'lr_{rate}' and not arg[name]:
       arg[name] = rates(arg, default)[0]

@@ -83,10 +83,13 @@ def study(arg, target, texts):
   searched = not real or bool(target.real_rates)
   c = pretraining.study(arg, target.task, real, searched=searched)
   c.text = texts[0] if real else texts[1]
-  if arg.tiny and searched:
-    rates = target.real_rates if real else target.rates
-    pretraining.search_one(arg, 'jft', default=rates)
-  runs = _real_runs(arg, target) if real else _synthetic_runs(arg, target)
+  if real:
+    runs = _real_runs(arg, target)
+  else:
+    _refuse_rates(arg, ('scratch', *pretraining.STARTS))
+    if arg.tiny:
+      pretraining.search_one(arg, 'jft', default=target.rates)
+    runs = _synthetic_runs(arg, target)
   if arg.tiny and not real:
     runs = pretraining.shortened(runs, _TINY)
   titles = pretraining.TITLES
@@ -141,14 +144,22 @@ def _check(arg, target):
       )
 
 
+def _refuse_rates(arg, starts):
+  """A rate that is given is that of a start."""
+  for name in arg:
+    if name.startswith('lr_') and arg[name] and name[3:] not in starts:
+      raise ValueError(
+        f'config argument {name}: there is no such start; there are: '
+        f'{", ".join(starts)}'
+      )
+
+
 def _synthetic_runs(arg, target):
   """Few images of a third world as target, all batch norm trained."""
   config = (
     f'{target.synthetic}:{"tiny," if arg.tiny else ""}world=1,'
     f'images={arg.images},steps={arg.steps},val_images={arg.val_images}'
   )
-  if arg.lr_weights and not arg.tiny:
-    raise ValueError('config argument lr_weights: there is no such start')
   runs = pretraining.synthetic(arg)
   starts = [('scratch', ''), *((name, name) for name in pretraining.STARTS)]
   for rate, start in starts:
@@ -177,9 +188,9 @@ def _real_runs(arg, target):
   }
   if not target.real_rates:
     return [*pretrained, *tuned.values()]
-  for name in arg:
-    if name.startswith('lr_') and arg[name] and name[3:] not in tuned:
-      raise ValueError(f'config argument {name}: there is no such start')
+  _refuse_rates(arg, tuned)
+  if arg.tiny:  # its data have no part to hold out
+    pretraining.search_one(arg, '', default=target.real_rates)
   return [*pretrained, *_at_best_rates(arg, target, tuned)]
 
 
