@@ -197,7 +197,7 @@ def _configs(
   if run.best_of is None:
     bases[run.name] = overrides.apply(own, run.overrides, where)
     return {'': (run, bases[run.name])}
-  taken = search_checks.taken({n: bases[n] for n in run.best_of.runs}, where)
+  taken = search_checks.taken({n: bases[n] for n in run.best_of.runs})
   found = {}
   for name, values in taken.items():
     config = bases[name] if own is None else own

@@ -104,14 +104,14 @@ def to_do(jobs: Sequence[Job]) -> set[str]:
   another has to start from it; so checkpoints may be deleted for room.
 
   Args:
-    jobs: each after those that it stands on. Open ones have to run: whether
-      they have finished is known once they are chosen.
+    jobs: each after those that it stands on. Open ones, and what starts from
+      them, have to run: whether they have finished is known once it is chosen.
   """
   needed: set[str] = set()
   needed_checkpoints: set[str] = set()
   for job in reversed(jobs):
     gone = job.name in needed_checkpoints and not _has_checkpoint(job)
-    if gone or job.variants or not is_finished(job, read(job)):
+    if gone or not job.is_known or not is_finished(job, read(job)):
       needed.add(job.name)
       needed_checkpoints |= job.parents.keys()
   return needed

@@ -84,9 +84,11 @@ def collect(study: Study, ended: Mapping[str, Outcome]) -> list[Result]:
 
 
 def of_job(job: Job, ended: Mapping[str, Outcome]) -> Result:
-  """What the folder of a job holds."""
+  """What the folder of a job holds; nothing if it is of another training."""
   record = records.read(job)
-  if records.is_finished(job, record):
+  outcome = ended.get(job.name)
+  other = outcome is not None and outcome.status == 'skipped'
+  if records.is_finished(job, record) and not other:
     return Result(job, 'finished', metrics_plot.read(job.workdir), record)
   return Result(job, _why(job, record, ended), {}, record)
 

@@ -5,6 +5,7 @@ good. So the images that a search is scored on may be those of no evaluator that
 a table or figure shows, nor those that the candidates are trained on.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +25,11 @@ _NO_CHOICE = (
 _PLACES = ('path', 'directory', 'data_dir', 'root')
 
 
-def taken(configs: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+def taken(configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Candidate -> its values of the keys in which the candidates differ.
 
   Args:
     configs: complete configs of the candidates, without their starts.
-    where: run, for messages.
 
   Returns:
     By candidate, dotted key -> value; where candidates do not have the same
@@ -138,13 +138,13 @@ def _check_images(
   where: str,
 ) -> None:
   evaluator = metric.partition('/')[0]
-  data = candidate.config['evals'][evaluator].get('data')
+  data = _data(candidate, evaluator)
   ours = f'evals.{evaluator} of {candidate.run.name!r}'
   for place, run, shown in reported:
     other = shown.partition('/')[0]
     if other == 'train':
       continue
-    others = first[run].config['evals'][other].get('data')
+    others = _data(first[run], other)
     if data is None or others is None:
       same = other == evaluator and data is others
     else:
@@ -164,14 +164,28 @@ def _check_images(
     )
 
 
+def _data(job: Job, evaluator: str) -> Mapping[str, Any] | None:
+  """The source of an evaluator; None of one without."""
+  entry = job.config['evals'][evaluator]
+  data = entry.get('data') if isinstance(entry, Mapping) else None
+  return data if isinstance(data, Mapping) else None
+
+
 def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
   """Whether two sources are of the same images, in any number of them."""
   one, other = _innermost(one), _innermost(other)
   if _images(one) != _images(other):
     return False
-  parts = [dict(source.get('subset') or {}) for source in (one, other)]
-  rests = [bool(part.pop('rest', False)) for part in parts]
-  return parts[0] != parts[1] or rests[0] == rests[1]
+  (part, rest), (other_part, other_rest) = map(_part, (one, other))
+  return part != other_part or rest == other_rest
+
+
+def _part(source: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+  """(subset, whether it is the rest of it)."""
+  given = source.get('subset')
+  given = given if isinstance(given, Mapping) else {}
+  part = {k: v for k, v in given.items() if k != 'rest' and v is not None}
+  return part, bool(given.get('rest'))
 
 
 def _innermost(source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,14 +201,7 @@ def _images(source: Mapping[str, Any]) -> dict[str, Any]:
 
   Defaults do not count, since one place may be read by several sources.
   """
-  try:
-    source_class = plugins.get('source', source.get('type', ''))
-    default = {
-      name: plugins.option(source_class, {}, name)
-      for name in plugins.option_names(source_class)[0]
-    }
-  except ValueError:  # said where the config itself is checked
-    default = {}
+  default = _defaults(str(source.get('type', '')))
   found = {
     name: value
     for name, value in source.items()
@@ -209,3 +216,14 @@ def _images(source: Mapping[str, Any]) -> dict[str, Any]:
   if not places:
     found['type'] = source.get('type')
   return found
+
+
+@functools.cache
+def _defaults(kind: str) -> dict[str, Any]:
+  """Those of the options of a type of source."""
+  try:
+    source_class = plugins.get('source', kind)
+  except ValueError:  # said where the config itself is checked
+    return {}
+  names, _ = plugins.option_names(source_class)
+  return {name: plugins.option(source_class, {}, name) for name in names}

@@ -9,7 +9,14 @@ import pytest
 from big_vision_like.config import loading
 from tests.tools.studies import studies_on_disk
 from tools import study
-from tools.studies import choices, config_checks, plan, record, runner
+from tools.studies import (
+  choices,
+  config_checks,
+  plan,
+  record,
+  runner,
+  search,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +264,8 @@ class TestFailures:
   def test_a_later_success_that_changes_the_choice(self, tmp_path, capsys):
     search = [candidate(rate, value) for rate, value in GOOD.items()]
     search[1]['fake'] = 'fail_once'
-    config = write(tmp_path, search=search)
+    runs = [*search, taker('best', search), dict(name='on', start_from='best')]
+    config = studies_on_disk.write(tmp_path, runs=runs, tables=[TABLE])
     assert call(config, tmp_path) == 1
     assert trained_at(tmp_path) == 0.3
     assert call(config, tmp_path) == 1  # the search's run succeeds
@@ -270,11 +278,24 @@ class TestFailures:
       'rate_0.2 failed (exit code 1), rate_0.3 40) -> rate_0.2 (rate_0.1 30, '
       'rate_0.2 50, rate_0.3 40))'
     ) in said
-    assert attempts(tmp_path, 'best') == 1
+    assert 'on seed 0: skipped (its folder holds a run of another' in said
+    assert attempts(tmp_path, 'best') == attempts(tmp_path, 'on') == 1
+    assert rows(tmp_path, 'main.csv')[0]['mean'] == ''  # not of that choice
     assert call(config, tmp_path) == 2  # known from the start
     err = capsys.readouterr().err
     assert 'best seed 0' in err and '  schedule.lr: 0.3 -> 0.2' in err
     assert 'rate_0.1' in err
+
+  def test_a_search_that_was_stopped_is_not_over(self, tmp_path):
+    path = write(tmp_path)
+    assert call(path, tmp_path, '--only', 'rate_0.1', 'rate_0.2') == 0
+    config = loading.load(path, '--config')
+    jobs = plan.build(config, path, tmp_path / 'out').jobs
+    for status, known in (('stopped', False), ('failed', True)):
+      ended = {'rate_0.3 seed 100': runner.Outcome(status)}
+      last = search.settle(jobs, ended)[-1]
+      assert last.run.name == 'best' and last.is_known == known
+      assert (last.choice is None) != known
 
   def test_figures_that_change_without_another_choice(self, tmp_path):
     config = write(tmp_path)
