@@ -79,7 +79,7 @@ def at_border(axes: Mapping[str, Mapping[str, Any]], run: str) -> list[str]:
   """
   lines = []
   for axis, value in axes[run].items():
-    values = [given.get(axis) for given in axes.values()]
+    values: list[Any] = [given.get(axis) for given in axes.values()]
     if not all(map(_is_number, values)) or len(set(values)) < 2:
       continue
     for end, name in ((min(values), 'smallest'), (max(values), 'largest')):
