@@ -115,6 +115,7 @@ NO_PLUGINS = {
   'configs/poses.py',
   'configs/studies/detection.py',
   'configs/studies/pretraining.py',
+  'configs/studies/transfer.py',
 }
 
 

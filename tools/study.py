@@ -2,7 +2,7 @@
 
   python -m tools.study --config configs/studies/table1.py --workdir DIR
   ... --jobs 2             two runs at a time
-  ... --only scratch 300M  these runs, and those that they start from
+  ... --only scratch 300M  these runs, and those that they stand on
   ... --dry_run            what would run, and why; nothing is written
 
 The same command goes on after any interruption: runs that have finished are
@@ -23,9 +23,18 @@ from big_vision_like.config import loading
 from big_vision_like.runtime import workdirs
 
 from .cli import command
-from .studies import config_checks, plan, report, runner, tables
+from .studies import (
+  config_checks,
+  plan,
+  report,
+  runner,
+  search,
+  search_report,
+  tables,
+)
 from .studies import record as records
 from .studies import results as outcomes
+from .studies.jobs import Job
 from .studies.progress import Progress
 
 _FIGURES_SHOWN = 3  # on the line of a run
@@ -56,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
   folder = pathlib.Path(args.workdir)
   config = loading.load(args.config, '--config', trusted=args.trust)
   study = plan.build(config, args.config, folder, trusted=args.trust)
+  study = search.settled(study, {})
   jobs = plan.chosen(study, args.only)
   _refuse_changed(jobs)
   needed = records.to_do(jobs)
@@ -68,11 +78,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _carry_out(
-  study: plan.Study, jobs: Sequence[plan.Job], num_parallel: int
+  study: plan.Study, jobs: Sequence[Job], num_parallel: int
 ) -> int:
   progress = Progress(jobs, num_parallel)
 
-  def on_end(job: plan.Job, outcome: runner.Outcome) -> None:
+  def on_end(job: Job, outcome: runner.Outcome) -> None:
     figures = _figures(study, job) if outcome.good else ''
     progress.ended(job, outcome, figures)
 
@@ -81,15 +91,19 @@ def _carry_out(
       jobs,
       num_parallel=num_parallel,
       stop=stop,
+      settle=search.settle,
       on_start=progress.started,
       on_end=on_end,
       on_wait=progress.waiting,
     )
+    study = search.settled(study, ended)
     results, complaints = report.write(study, ended)
   for table in study.tables:
     progress.say(f'\n{tables.text(study, table, results)}')
   progress.say(f'\nreport  {study.folder / report.PAGE}')
   progress.say(f'runs    {study.folder / report.RESULTS}')
+  for line in search_report.warnings(study):
+    print(f'warning: {line}', file=sys.stderr)
   for line in complaints:
     print(f'error: {line}', file=sys.stderr)
   if stop.count:
@@ -101,7 +115,7 @@ def _carry_out(
   return 1 if bad or complaints else 0
 
 
-def _refuse_changed(jobs: Sequence[plan.Job]) -> None:
+def _refuse_changed(jobs: Sequence[Job]) -> None:
   """A folder that holds another training is never mixed with this one."""
   changed = records.differences(jobs)
   if changed:
@@ -116,20 +130,25 @@ def _refuse_changed(jobs: Sequence[plan.Job]) -> None:
     )
 
 
-def _say_plan(jobs: Sequence[plan.Job]) -> None:
+def _say_plan(jobs: Sequence[Job]) -> None:
   needed = records.to_do(jobs)
   for job in jobs:
     record = records.read(job)
     state = 'to run' if record is None else 'to resume'
     if job.name not in needed:
       state = 'has finished'
-    start = f', starts from {job.parent.name}' if job.parent else ''
-    overrides = ''.join(f' {k}={v!r}' for k, v in job.run.overrides.items())
-    print(f'{job.name}: {state}{start}\n  {job.run.config}{overrides}')
+    start = f', starts from {" or ".join(job.parents)}' if job.parents else ''
+    print(f'{job.name}: {state}{start}')
+    overrides = [f'{k}={v!r}' for k, v in job.run.overrides.items()]
+    what = ' '.join(filter(None, [job.run.config, *overrides]))
+    if what:
+      print(f'  {what}')
+    if job.search:
+      print(f'  {search_report.told(job)}')
   print(f'{len(needed)} of {len(jobs)} to run')
 
 
-def _figures(study: plan.Study, job: plan.Job) -> str:
+def _figures(study: plan.Study, job: Job) -> str:
   """The first figures of the study's tables that the job has."""
   metrics = dict.fromkeys(
     column.metric

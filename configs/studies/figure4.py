@@ -18,9 +18,9 @@ There one target, 500 images of a third world with boxes
   images=500, steps=600 (of 8)   of the target's training set
   val_images=2000     of its evaluation
   jft_images=128000, jft_epochs=2
-  search=false        true: pretraining and the search for rates alone
-  lr_tuned=0.02, lr_frozen=0.02, lr_scratch=0.02   the best of the search in the
-      report, to be given once it has run
+  rates=0.003,0.01,0.03   the best of these, on other images, of fine-tuned and
+      of frozen features of all images, and from scratch
+  lr_tuned, lr_frozen, lr_scratch   a rate in place of one of the searches
 
 On real data, with the recipes of the paper:
 
@@ -67,7 +67,7 @@ def get_config(arg=None):
     images=500,
     steps=600,
     **{k: v for k, v in shared.items() if not k.startswith('imagenet')},
-    **pretraining.rate_arguments(tuned=0.02, frozen=0.02, scratch=0.02),
+    **pretraining.rate_arguments(*FEATURES, 'scratch'),
     tiny=False,
   )
   real = [name for name in TARGETS if arg[name]]
@@ -78,13 +78,13 @@ def get_config(arg=None):
     )
   c = pretraining.study(arg, 'object detection by data size', bool(real))
   c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
+  if arg.tiny and not real:
+    pretraining.search_one(arg, 'tuned')
   c.runs = _real_runs(arg, real) if real else _synthetic_runs(arg)
   if arg.tiny and not real:
-    c.runs = [run for run in c.runs if run['name'] in _TINY]
+    c.runs = pretraining.shortened(c.runs, _TINY)
   c.runs = [dict(dict(title=_title(r['name'])), **r) for r in c.runs]
   _report(c, real)
-  if arg.search:
-    pretraining.keep_the_search(c, *TARGETS['coco'][:2])
   c.lock()
   return c
 
@@ -93,17 +93,20 @@ def _synthetic_runs(arg):
   """Nested sets of the noisy world, each for as many epochs."""
   target = (
     f'configs/synthetic_detection.py:{"tiny," if arg.tiny else ""}world=1,'
-    f'images={arg.images},steps={arg.steps}'
+    f'images={arg.images},steps={arg.steps},val_images={arg.val_images}'
   )
+  metric, _, _ = TARGETS['coco']
   of = {'tuned': target, 'frozen': f'{target},freeze=conv4'}
-  runs: list[dict] = [pretraining.arm(arg, 'scratch', '', target, 'scratch')]
+  runs: list[dict] = [
+    pretraining.arm(arg, 'scratch', '', target, 'scratch', metric)
+  ]
   sizes = [n for n in pretraining.SYNTHETIC_SIZES if n < arg.jft_images]
   for num in (*sizes, arg.jft_images):
     name = 'jft' if num == arg.jft_images else f'jft_{num}'
     steps = pretraining.jft_steps(arg, num)
     runs.append(pretraining.synthetic_jft(arg, name, num, steps))
     for kind, config in of.items():
-      run = pretraining.arm(arg, f'{kind}_{name}', name, config, kind)
+      run = pretraining.arm(arg, f'{kind}_{name}', name, config, kind, metric)
       runs.append(dict(run, axes=_axes(num, kind)))
   runs += pretraining.search(arg, '', target, 'scratch')
   for kind, config in of.items():
@@ -196,7 +199,6 @@ def _report(c, real):
         text=_SWEEP_TEXT,
       )
     )
-  c.figures += pretraining.search_figures(c.runs, *TARGETS['coco'][:2])
 
 
 _SYNTHETIC_TEXT = """

@@ -19,10 +19,10 @@ in the paper, and as a control for as many steps each. Arguments:
   val_images=2000     of its evaluation
   imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
   equal_steps=2000    of the control
-  search=false        true: pretraining and the search for rates alone
-  lr_scratch=0.01, lr_imagenet=0.01, lr_jft=0.01, lr_imagenet_jft=0.01,
-      lr_jft_long=0.01   rates of the starts: the best of the search in the
-      report, to be given once it has run; lr_jft is that of all sizes
+  rates=0.003,0.01,0.03   each start takes the best of these on other images;
+      that of 300M is that of all its sizes
+  lr_scratch, lr_imagenet, lr_jft, lr_imagenet_jft, lr_jft_long   a rate in place
+      of the search of that start
   sweep=true          the right of the figure
 
 On real data, with the recipes of the paper:
@@ -54,13 +54,8 @@ _ARMS = (
   'scratch', 'tuned_weights', 'tuned_imagenet', 'tuned_jft', 'tuned_jft_long',
   'tuned_imagenet_jft',
 )  # fmt: skip
-_SEARCHED = _METRIC, 'mean IoU'
-_RATES = dict.fromkeys(('scratch', *pretraining.STARTS), 0.01)
 _EQUAL = '_equal'  # ends the names of runs of the control
-_TINY = (
-  'jft', 'jft_2000', 'scratch', 'tuned_jft', 'tuned_jft_2000',
-  'rate_scratch_0.01',
-)  # fmt: skip
+_TINY = ('jft', 'jft_2000', 'scratch', 'tuned_jft', 'tuned_jft_2000')
 
 
 def get_config(arg=None):
@@ -81,7 +76,7 @@ def get_config(arg=None):
     steps=300,
     equal_steps=2000,
     **pretraining.ARGUMENTS,
-    **pretraining.rate_arguments(**_RATES),
+    **pretraining.rate_arguments('scratch', *pretraining.STARTS),
     sweep=True,
     tiny=False,
   )
@@ -90,13 +85,13 @@ def get_config(arg=None):
   real = bool(arg.voc)
   c = pretraining.study(arg, 'semantic segmentation', real)
   c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
+  if arg.tiny and not real:
+    pretraining.search_one(arg, 'jft')
   runs = _real_runs(arg) if real else _synthetic_runs(arg)
   if arg.tiny and not real:
-    runs = [run for run in runs if run['name'] in _TINY]
+    runs = pretraining.shortened(runs, _TINY)
   c.runs = [dict(dict(title=_title(r['name'])), **r) for r in runs]
   _report(c, real)
-  if arg.search:
-    pretraining.keep_the_search(c, *_SEARCHED)
   c.lock()
   return c
 
@@ -124,12 +119,12 @@ def _synthetic_runs(arg):
   """Pretraining as for Table 1; 20 classes of a third world as target."""
   target = (
     f'configs/synthetic_segmentation.py:{"tiny," if arg.tiny else ""}world=1,'
-    f'images={arg.images},steps={arg.steps}'
+    f'images={arg.images},steps={arg.steps},val_images={arg.val_images}'
   )
   runs = pretraining.synthetic(arg)
-  runs.append(pretraining.arm(arg, 'scratch', '', target, 'scratch'))
+  runs.append(pretraining.arm(arg, 'scratch', '', target, 'scratch', _METRIC))
   for name in pretraining.STARTS:
-    run = pretraining.arm(arg, f'tuned_{name}', name, target, name)
+    run = pretraining.arm(arg, f'tuned_{name}', name, target, name, _METRIC)
     if name == 'jft' and arg.sweep:
       run = dict(run, axes={_AXIS: arg.jft_images})
     runs.append(run)
@@ -155,7 +150,7 @@ def _sizes(arg, target):
       planned.append((f'{name}{_EQUAL}', num, arg.equal_steps))
   runs = []
   for name, num, steps in planned:
-    tuned = pretraining.arm(arg, f'tuned_{name}', name, target, 'jft')
+    tuned = pretraining.arm(arg, f'tuned_{name}', name, target, 'jft', _METRIC)
     runs += [
       pretraining.synthetic_jft(arg, name, num, steps),
       dict(tuned, axes={_AXIS: min(num, steps * pretraining.BATCH_SIZE)}),
@@ -284,7 +279,6 @@ def _report(c, real):
     bars, *([sizes] if len(nested) > 1 else []),
     *([equal] if any(n.endswith(_EQUAL) for n in sweep) else []), curves,
   ]  # fmt: skip
-  c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
 
 
 _SYNTHETIC_TEXT = """

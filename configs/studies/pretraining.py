@@ -8,14 +8,16 @@ times the steps, of the order of the paper's (234 and 7.2). ImageNet+300M has
 the steps of both, so beside it stands 300M for as many (`jft_long`). The world
 of the quickstart (seed 0) is noisy, world 2 is clean, targets take others.
 
-A start has a rate of its own, the best of `RATES` on a split that no table or
+A start has a rate of its own, the best of several on a split that no table or
 figure reports; the report shows the search.
 """
+
+import math
 
 from configs import common, studies
 
 # What a start is worth depends on the rate: of each, the best of these.
-RATES = (0.003, 0.01, 0.03)
+RATES = '0.003,0.01,0.03'
 SEARCHED_ON = 'fasteval'  # the split; figures are those of 'val'
 SEARCH_SEEDS = (100,)  # not those that are reported
 BATCH_SIZE = 32  # of pretraining
@@ -23,8 +25,7 @@ BATCH_SIZE = 32  # of pretraining
 SYNTHETIC_SIZES = (2000, 8000, 32_000)
 REAL_SIZES = {'10M': 10**7, '30M': 3 * 10**7, '100M': 10**8}
 ALL_IMAGES = 3 * 10**8
-# Arguments of the studies of the synthetic world. Rates are by start; they are
-# what the search of a former run found, or a guess where there was none.
+# Arguments of the studies of the synthetic world.
 ARGUMENTS = dict(
   imagenet_images=1250,
   imagenet_steps=1100,
@@ -32,7 +33,6 @@ ARGUMENTS = dict(
   jft_epochs=2.0,
   val_images=2000,
   replicate=False,
-  search=False,
 )
 STARTS = ('imagenet', 'jft', 'imagenet_jft', 'jft_long')
 TITLES = {
@@ -49,19 +49,22 @@ TITLES = {
 }
 
 
-def study(arg, what, real):
-  """A study without its runs: title and seeds, by the arguments of both."""
+def study(arg, what, real, *, searched=None):
+  """A study without its runs: title and seeds, by the arguments of both.
+
+  Args:
+    arg: of the study.
+    what: it compares.
+    real: whether on real data.
+    searched: whether its rates are searched; None: unless on real data.
+  """
   counts = ('images', 'steps', 'val_images', 'jft_images')
   if 'imagenet_images' in arg:
     counts += 'imagenet_images', 'imagenet_steps'
   common.at_least_one(**{name: arg[name] for name in counts})
   if arg.jft_epochs <= 0:
     raise ValueError(f'config argument jft_epochs={arg.jft_epochs} must be > 0')
-  if real and arg.search:
-    raise ValueError(
-      'config argument search is for the synthetic world: real data have the '
-      "paper's rates"
-    )
+  _check_rates(arg, not real if searched is None else searched)
   c = studies.base(
     f'What pretraining on noisy data buys: {what}'
     + ('' if real else ' in the synthetic world')
@@ -70,6 +73,19 @@ def study(arg, what, real):
   common.at_least_one(seeds=num_seeds)
   c.seeds = tuple(range(num_seeds))
   return c
+
+
+def _check_rates(arg, searched):
+  """Refuses rates that are none, or that nothing asks for."""
+  for name in ('rates', *(name for name in arg if name.startswith('lr_'))):
+    if arg[name] and not searched:
+      raise ValueError(
+        f'config argument {name} is for the synthetic world: real data have '
+        "the paper's rates"
+      )
+    if name != 'rates' and arg[name] < 0:
+      raise ValueError(f'config argument {name}={arg[name]} must be > 0')
+  rates(arg)
 
 
 def jft_steps(arg, images):
@@ -111,13 +127,46 @@ def _tiny(arg):
   return 'tiny,' if arg.tiny else ''
 
 
-def rate_arguments(**starts):
-  """Config arguments lr_START for the rates of starts."""
-  return {f'lr_{start}': rate for start, rate in starts.items()}
+def rate_arguments(*starts):
+  """Config arguments: lr_START, a rate in place of the search, and `rates`."""
+  return {**{f'lr_{start}': 0.0 for start in starts}, 'rates': ''}
 
 
-def arm(arg, name, start, target, rate):
-  """A run on the target, at the rate of its start.
+def rates(arg, default=RATES):
+  """The rates that are tried, ascending; with `tiny` the first two."""
+  text = arg.rates or default
+  try:
+    found = sorted(map(float, text.split(',')))
+    if not all(0 < rate < math.inf for rate in found):
+      raise ValueError
+  except ValueError:
+    raise ValueError(
+      f'config argument rates={text!r} must be numbers > 0 with commas between'
+    ) from None
+  if len(set(found)) < len(found):
+    raise ValueError(f'config argument rates={text!r} has a rate twice')
+  return found[:2] if arg.tiny else found
+
+
+def search_one(arg, rate, *, default=RATES):
+  """Leaves one search, or '' none, to a `tiny` study.
+
+  Other starts get the lowest rate.
+  """
+  for name in arg:
+    if name.startswith('lr_') and name != f'lr_{rate}' and not arg[name]:
+      arg[name] = rates(arg, default)[0]
+
+
+def shortened(runs, names):
+  """The runs named, and those of their searches."""
+  kept = [run for run in runs if run['name'] in names]
+  searched = {n for run in kept for n in run.get('best_of', {}).get('runs', ())}
+  return [run for run in runs if run['name'] in {*names, *searched}]
+
+
+def arm(arg, name, start, target, rate, metric, *, default=RATES):
+  """A run on the target, at the best rate of its start.
 
   Args:
     arg: of the study.
@@ -125,60 +174,55 @@ def arm(arg, name, start, target, rate):
     start: the pretraining run, or '' for none.
     target: config with its arguments.
     rate: name of the start in the arguments lr_START.
+    metric: by which the best is chosen.
+    default: rates that are tried where none are given.
   """
-  config = f'{target},lr={arg[f"lr_{rate}"]:g},val_images={arg.val_images}'
-  return dict(name=name, config=config, **_from(start))
+  run = dict(name=name, config=target, **_from(start))
+  return at_rate(arg, run, rate, metric, default=default)
 
 
-def search(arg, start, target, rate):
-  """Runs on the target at all rates, scored on the split of the search."""
-  config = f'{target},split={SEARCHED_ON},val_images={arg.val_images}'
+def at_rate(arg, run, rate, metric, *, default=RATES):
+  """The run at the rate lr_START, or else at the best that its search found."""
+  if arg[f'lr_{rate}']:
+    return dict(run, config=f'{run["config"]},lr={arg[f"lr_{rate}"]:g}')
+  names = [_searched(rate, lr) for lr in rates(arg, default)]
+  return dict(run, best_of=dict(runs=names, metric=metric))
+
+
+def search(arg, start, target, rate, *, default=RATES):
+  """Runs on the target at all rates, scored on the split of the search.
+
+  None where the rate is given; see `arm` for the arguments.
+  """
+  run = dict(config=f'{target},split={SEARCHED_ON}', **_from(start))
+  own = start == '' or not arg.replicate
+  return at_rates(
+    arg, dict(run, seeds=SEARCH_SEEDS if own else (0,)), rate, default=default
+  )
+
+
+def at_rates(arg, run, rate, *, default=RATES):
+  """The candidates of a search: the run at all rates; none if one is given."""
+  if arg[f'lr_{rate}']:
+    return []
   return [
     dict(
-      name=f'rate_{rate}_{lr:g}',
+      run,
+      name=_searched(rate, lr),
       title=f'{rate}, rate {lr:g}',
-      config=f'{config},lr={lr:g}',
-      seeds=SEARCH_SEEDS if start == '' or not arg.replicate else (0,),
+      config=f'{run["config"]},lr={lr:g}',
       axes=dict(rate=lr, start=rate),
-      **_from(start),
     )
-    for lr in RATES
+    for lr in rates(arg, default)
   ]
+
+
+def _searched(rate, lr):
+  return f'rate_{rate}_{lr:g}'
 
 
 def _from(start):
   return dict(start_from=start) if start else {}
-
-
-def keep_the_search(c, metric, what):
-  """Leaves pretraining and the search alone in a study; rates follow later."""
-  c.runs = [
-    run
-    for run in c.runs
-    if run['name'].startswith(('rate_', 'jft', 'imagenet'))
-  ]
-  c.tables = []
-  c.figures = search_figures(c.runs, metric, what)
-
-
-def search_figures(runs, metric, what):
-  """The search in the report, where the runs have one."""
-  names = [run['name'] for run in runs if run['name'].startswith('rate_')]
-  if not names:
-    return []
-  figure = dict(
-    name='rates',
-    kind='sweep',
-    metric=metric,
-    runs=names,
-    x='rate',
-    group='start',
-    log_x=True,
-    title=f'The search for rates: {what} by start, on the split {SEARCHED_ON}',
-    text='Not among the results: other images of the target, and a seed of '
-    'their own.',
-  )
-  return [figure]
 
 
 def tuned(name, target):

@@ -20,10 +20,9 @@ is the task of neither (configs/studies/pretraining.py says why). Arguments:
   images=1000, steps=300 (of 32)   of the target's training set
   val_images=2000     of its evaluation
   imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
-  search=false        true: pretraining and the search for rates alone
-  lr_scratch=0.03, lr_frozen=0.01, lr_imagenet=0.01, lr_jft=0.01,
-      lr_imagenet_jft=0.01, lr_jft_long=0.01   rates of the starts: the best of
-      the search in the report, to be given once it has run
+  rates=0.003,0.01,0.03   each start takes the best of these on other images
+  lr_scratch, lr_frozen, lr_imagenet, lr_jft, lr_imagenet_jft, lr_jft_long   a
+      rate in place of the search of that start
 
 On real data, with the recipes of the paper:
 
@@ -56,13 +55,8 @@ _TARGETS = (
   'scratch', 'frozen_jft', 'tuned_weights', 'tuned_imagenet', 'tuned_jft',
   'tuned_jft_long', 'tuned_imagenet_jft',
 )  # fmt: skip
-_SEARCHED = 'val/top1', 'top-1'
-_RATES = dict(
-  scratch=0.03, frozen=0.01, imagenet=0.01, jft=0.01, imagenet_jft=0.01,
-  jft_long=0.01,
-)  # fmt: skip
-# Of the runs, to be done in seconds.
-_TINY = ('jft', 'scratch', 'tuned_jft', 'rate_scratch_0.01')
+_METRIC = 'val/top1'
+_TINY = ('jft', 'scratch', 'tuned_jft')  # of the runs, to be done in seconds
 
 
 def get_config(arg=None):
@@ -79,7 +73,7 @@ def get_config(arg=None):
     images=1000,
     steps=300,
     **pretraining.ARGUMENTS,
-    **pretraining.rate_arguments(**_RATES),
+    **pretraining.rate_arguments('scratch', 'frozen', *pretraining.STARTS),
     tiny=False,
   )
   real = bool(arg.imagenet)
@@ -94,13 +88,13 @@ def get_config(arg=None):
     )
   c = pretraining.study(arg, 'image classification', real)
   c.text = _REAL_TEXT if real else _SYNTHETIC_TEXT
+  if arg.tiny and not real:
+    pretraining.search_one(arg, 'jft')
   runs = _real_runs(arg) if real else _synthetic_runs(arg)
   if arg.tiny:
-    runs = [run for run in runs if run['name'] in _TINY]
+    runs = pretraining.shortened(runs, _TINY)
   c.runs = [dict(dict(title=_TITLES.get(r['name'], '')), **r) for r in runs]
   _report(c, real)
-  if arg.search:
-    pretraining.keep_the_search(c, *_SEARCHED)
   c.lock()
   return c
 
@@ -109,7 +103,8 @@ def _synthetic_runs(arg):
   """Three worlds: 200 noisy classes, 100 clean ones, 60 of the target."""
   target = (
     f'configs/synthetic_transfer.py:{"tiny," if arg.tiny else ""}world=1,'
-    f'classes=60,plain=true,images={arg.images},steps={arg.steps}'
+    f'classes=60,plain=true,images={arg.images},steps={arg.steps},'
+    f'val_images={arg.val_images}'
   )
   arms = [
     ('scratch', '', target, 'scratch'),
@@ -118,7 +113,7 @@ def _synthetic_runs(arg):
   ]
   runs = pretraining.synthetic(arg)
   for name, start, config, rate in arms:
-    runs.append(pretraining.arm(arg, name, start, config, rate))
+    runs.append(pretraining.arm(arg, name, start, config, rate, _METRIC))
   for _, start, config, rate in arms:
     runs += pretraining.search(arg, start, config, rate)
   return runs
@@ -199,7 +194,6 @@ def _report(c, real):
       title='Top-1 over training steps on the target',
     ),
   ]
-  c.figures += pretraining.search_figures(c.runs, *_SEARCHED)
   pretrained = [
     name for name in ('jft', 'jft_long', 'imagenet_jft') if name in names
   ]

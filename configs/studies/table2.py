@@ -16,10 +16,9 @@ third world with boxes, configs/synthetic_detection.py. Arguments:
   images=500, steps=600 (of 8)   of the target's training set
   val_images=2000     of its evaluation
   imagenet_images=1250, imagenet_steps=1100, jft_images=128000, jft_epochs=2
-  search=false        true: pretraining and the search for rates alone
-  lr_scratch=0.02, lr_imagenet=0.02, lr_jft=0.02, lr_imagenet_jft=0.02,
-      lr_jft_long=0.02   rates of the starts: the best of the search in the
-      report, to be given once it has run
+  rates=0.003,0.01,0.03   each start takes the best of these on other images
+  lr_scratch, lr_imagenet, lr_jft, lr_imagenet_jft, lr_jft_long   a rate in place
+      of the search of that start
 
 On real data, with the recipes of the paper:
 
@@ -40,10 +39,10 @@ Hardware: 2 CPU cores for the synthetic world; the paper's: 9 GPUs for the
 target, 50 and two months for `300M`.
 """  # noqa: E501
 
-from configs.studies import detection
+from configs.studies import detection, transfer
 
 PAPER = 'Sun et al. 2017, Table 2: COCO test-dev'
-_METRIC = 'val/ap'
+_TARGET = detection.target('coco', 'val/ap', 'mAP@[.5,.95]')
 _PUBLISHED = {
   'tuned_imagenet': {'val/ap50': 53.6, 'val/ap': 34.3},
   'tuned_jft': {'val/ap50': 56.9, 'val/ap': 36.7},
@@ -58,9 +57,9 @@ _OTHERS = {
 
 def get_config(arg=None):
   """Arguments: see the module docstring, and tiny."""
-  arg = detection.parse(arg, 'coco')
-  c = detection.study(arg, 'coco', (_REAL_TEXT, detection.SYNTHETIC_TEXT))
-  names = detection.arms(c)
+  arg = transfer.parse(arg, _TARGET)
+  c = transfer.study(arg, _TARGET, (_REAL_TEXT, detection.SYNTHETIC_TEXT))
+  names = transfer.arms(c)
   columns = dict(ap50='mAP@.5', ap='mAP@[.5,.95]', ap75='mAP@.75')
   c.tables = [
     dict(
@@ -75,12 +74,12 @@ def get_config(arg=None):
         dict(metric=f'val/{name}', title=title)
         for name, title in columns.items()
       ],
-      baseline=detection.baseline(names),
+      baseline=transfer.baseline(names),
       published=PAPER
       + ('' if arg.coco else '; not comparable with the synthetic world'),
     )
   ]
-  return detection.finish(c, arg, _METRIC, 'mAP@[.5,.95]')
+  return transfer.finish(c, _TARGET)
 
 
 _REAL_TEXT = """

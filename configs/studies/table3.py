@@ -30,7 +30,7 @@ Hardware: 2 CPU cores for the synthetic world, some two hours; the paper's: 9
 GPUs for the target, 50 and two months for `300M`.
 """  # noqa: E501
 
-from configs.studies import detection
+from configs.studies import detection, transfer
 
 PAPER = 'Sun et al. 2017, Table 3: VOC 2007 test'
 CLASSES = (
@@ -39,6 +39,7 @@ CLASSES = (
   'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
 )  # fmt: skip
 _METRIC = 'val/ap50'
+_TARGET = detection.target('voc', _METRIC, 'mAP@.5')
 _PUBLISHED = {
   'tuned_imagenet': {_METRIC: 76.3},
   'tuned_jft': {_METRIC: 81.4},
@@ -48,13 +49,13 @@ _PUBLISHED = {
 
 def get_config(arg=None):
   """Arguments: see the module docstring, and tiny."""
-  arg = detection.parse(arg, 'voc')
-  c = detection.study(arg, 'voc', (_REAL_TEXT, detection.SYNTHETIC_TEXT))
+  arg = transfer.parse(arg, _TARGET)
+  c = transfer.study(arg, _TARGET, (_REAL_TEXT, detection.SYNTHETIC_TEXT))
   if not arg.voc:
     for run in c.runs:
       if 'synthetic_detection' in run['config']:
         run['overrides'] = {'evals.val.type': 'voc_detection'}
-  names = detection.arms(c)
+  names = transfer.arms(c)
   classes = CLASSES if arg.voc else ()
   c.tables = [
     dict(
@@ -66,7 +67,7 @@ def get_config(arg=None):
         dict(metric=_METRIC, title='mAP@.5'),
         dict(metric='val/ap50_11point', title='11 points'),
       ],
-      baseline=detection.baseline(names),
+      baseline=transfer.baseline(names),
       published=PAPER
       + ('' if arg.voc else '; not comparable with the synthetic world'),
     )
@@ -79,10 +80,10 @@ def get_config(arg=None):
         title='Table 3, by class',
         rows=names,
         columns=[dict(metric=f'{_METRIC}/{n}', title=n) for n in classes],
-        baseline=detection.baseline(names),
+        baseline=transfer.baseline(names),
       ),
     ]
-  return detection.finish(c, arg, _METRIC, 'mAP@.5')
+  return transfer.finish(c, _TARGET)
 
 
 _REAL_TEXT = """

@@ -133,9 +133,9 @@ def blocks(
 
 def taken(index: LabelIndex, chosen: np.ndarray | range) -> LabelIndex:
   """The index of some records, in their order; a prefix copies nothing."""
-  if not isinstance(chosen, range):
+  if not isinstance(chosen, range) or chosen.start:
     return joined(blocks(index, chosen))
-  assert chosen.start == 0 and chosen.step == 1
+  assert chosen.step == 1
   ends = index.ends[: len(chosen)]
   return LabelIndex(ends, index.labels[: int(ends[-1]) if len(ends) else 0])
 

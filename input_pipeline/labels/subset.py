@@ -42,6 +42,7 @@ class Options:
   Attributes:
     fraction: share of the records, in (0, 1].
     num_images: number of records, instead of a fraction.
+    rest: all the others instead: what `fraction` or `num_images` leaves out.
     seed: another one draws independently; subsets of one seed are nested.
     labels: 'imagenet', a file of names, or a list of names.
     unlabelled: records without one of the labels: 'drop', or 'keep' for
@@ -54,6 +55,7 @@ class Options:
 
   fraction: _Fraction | None = None
   num_images: Count | None = None
+  rest: bool | None = None
   seed: int | None = None
   labels: str | Annotated[Sequence[str], NonEmpty()] | None = None
   unlabelled: Literal['drop', 'keep'] | None = None
@@ -69,8 +71,9 @@ def _parse(options: Mapping[str, Any], where: str) -> Options:
   given = {n: v for n, v in dataclasses.asdict(parsed).items() if v is not None}
   if 'fraction' in given and 'num_images' in given:
     raise ValueError(f'{where}: give fraction or num_images, not both')
-  if 'seed' in given and not {'fraction', 'num_images'} & given.keys():
-    raise ValueError(f'{where}.seed: needs fraction or num_images')
+  for name in ('seed', 'rest'):
+    if name in given and not {'fraction', 'num_images'} & given.keys():
+      raise ValueError(f'{where}.{name}: needs fraction or num_images')
   for name in ('unlabelled', 'fill_in', 'keep_ids', 'other_pixels'):
     if name in given and 'labels' not in given:
       raise ValueError(f'{where}.{name}: needs labels')
@@ -301,17 +304,22 @@ def _choose(source: Source, options: Options, where: str) -> Source:
     if drop:
       assert index is not None
       chosen = arrays.carrying(index, restriction.carries)
-  num = _num_drawn(len(chosen), options, restriction, where)
-  drawn = num < len(chosen)
+  available = len(chosen)
+  num = _num_drawn(available, options, restriction, where)
+  drawn = num < available
+  if options.rest and not drawn:
+    raise ValueError(f'{where}.rest: {num:,} of {available:,} records: no rest')
   if not drawn and restriction is None:
     return source
   seed = options.seed or 0
   in_hash_order = hash_order.stored(source)
   if drawn:
-    available = len(chosen)
-    chosen = hash_order.first(source, chosen, num, seed)
+    if options.rest:
+      chosen = hash_order.first(source, chosen, available, seed)[num:]
+    else:
+      chosen = hash_order.first(source, chosen, num, seed)
     in_hash_order = seed == 0
-    share = num / available
+    share = len(chosen) / available
     index = arrays.of(source) if index is None else index
   else:
     share = 1.0
@@ -329,7 +337,13 @@ def _choose(source: Source, options: Options, where: str) -> Source:
       restriction,
       LabelSpace.of_source(source).background is not None,
     ),
-    description=_describe(source, num, seed if drawn else None, restriction),
+    description=_describe(
+      source,
+      len(chosen),
+      seed if drawn else None,
+      restriction,
+      bool(options.rest),
+    ),
   )
 
 
@@ -406,6 +420,8 @@ def _identity(
 ) -> str:
   """Changes with whatever changes the records or what is seen of them."""
   parts = [num, seed]
+  if options.rest:
+    parts.append('rest')
   if restriction is not None:
     parts += [options.unlabelled == 'keep', bool(options.fill_in)]
     parts += [bool(options.keep_ids), restriction.kept.tolist()]
@@ -416,12 +432,16 @@ def _identity(
 
 
 def _describe(
-  source: Source, num: int, seed: int | None, restriction: Restriction | None
+  source: Source,
+  num: int,
+  seed: int | None,
+  restriction: Restriction | None,
+  rest: bool,
 ) -> str:
   before = source.description if isinstance(source, Described) else ''
   text = f'{num:,} of {len(source):,} records'
   if seed is not None:
-    text += f', drawn by hash with seed {seed}'
+    text += f', {"those not " if rest else ""}drawn by hash with seed {seed}'
   if restriction is not None:
     of = len(source.vocabulary)
     text += f', {len(restriction.kept):,} of {of:,} labels'

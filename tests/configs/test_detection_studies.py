@@ -55,8 +55,7 @@ def test_four_starts_in_the_synthetic_world(name, tmp_path):
 
 @both
 def test_rates_are_searched_on_images_that_no_table_shows(name, tmp_path):
-  built = planned(name, 'search', tmp_path)
-  assert not [n for n in built.runs if n.startswith(('tuned', 'scratch'))]
+  built = planned(name, None, tmp_path)
   rates = [n for n in built.runs if n.startswith('rate_')]
   assert len(rates) == 5 * 3
   for run in rates:
@@ -64,9 +63,24 @@ def test_rates_are_searched_on_images_that_no_table_shows(name, tmp_path):
     assert job.seed not in (0, 1, 2)
     assert job.config['evals']['val']['data']['split'] == 'fasteval'
     assert job.config['schedule']['lr'] == float(run.rpartition('_')[2])
-  given = planned(name, 'lr_jft=0.005', tmp_path)
-  lr = lambda run: given.runs[run][0].config['schedule']['lr']
-  assert (lr('tuned_jft'), lr('tuned_imagenet')) == (0.005, 0.02)
+  for run in ('scratch', 'tuned_imagenet', 'tuned_jft_long'):
+    start = run.removeprefix('tuned_')
+    arm = built.runs[run][0]
+    lr = {n: v.config['schedule']['lr'] for n, v in arm.variants.items()}
+    assert lr == {f'rate_{start}_{x:g}': x for x in (0.003, 0.01, 0.03)}
+    assert all(v.parent is arm.parent for v in arm.variants.values())
+    metric = {'table2': 'val/ap', 'table3': 'val/ap50'}[name]
+    assert arm.run.best_of.metric == metric
+
+
+@both
+def test_a_rate_in_place_of_a_search(name, tmp_path):
+  built = planned(name, 'lr_jft=0.005,rates=0.1,0.01', tmp_path)
+  assert not [n for n in built.runs if n.startswith('rate_jft_0')]
+  given = built.runs['tuned_jft'][0]
+  assert given.config['schedule']['lr'] == 0.005 and not given.variants
+  other = built.runs['tuned_imagenet'][0]
+  assert list(other.variants) == ['rate_imagenet_0.01', 'rate_imagenet_0.1']
 
 
 @both
@@ -130,7 +144,13 @@ def test_published_figures_stand_beside(tmp_path):
     ('jft=a', 'jft needs {}=DIR'),
     ('{}=a', '{}=DIR needs one of jft, jft_checkpoint'),
     ('{}=a,jft=b,jft_checkpoint=c', 'give one of the two'),
-    ('{}=a,jft=b,search', 'search is for the synthetic world'),
+    ('{}=a,jft=b,lr_jft=0.1', 'lr_jft is for the synthetic world'),
+    ('{}=a,jft=b,rates=0.1', 'rates is for the synthetic world'),
+    ('lr_jft=-1', 'lr_jft=-1.0 must be > 0'),
+    ('lr_weights=1', 'lr_weights: there is no such start'),
+    ('rates=0.1,x', "rates='0.1,x' must be numbers > 0"),
+    ('rates=0.1,0', "rates='0.1,0' must be numbers > 0"),
+    ('rates=0.1,0.10', 'has a rate twice'),
     ('images=0', 'images=0 must be at least 1'),
     ('epochs=3', "unknown config argument 'epochs'"),
   ],
@@ -157,7 +177,11 @@ def test_tiny_runs_one_arm_end_to_end(name, tmp_path, capfd):
   with (folder / 'results.csv').open(newline='') as file:
     runs = {row['run']: row for row in csv.DictReader(file)}
   finished = [n for n, row in runs.items() if row['status'] == 'finished']
-  assert sorted(finished) == ['jft', 'tuned_jft']
+  searched = ['rate_jft_0.003', 'rate_jft_0.01']
+  assert sorted(finished) == ['jft', *searched, 'tuned_jft']
+  with (folder / 'search.csv').open(newline='') as file:
+    states = {row['candidate']: row['state'] for row in csv.DictReader(file)}
+  assert list(states) == searched and 'chosen' in states.values()
   log = (folder / 'runs/tuned_jft/seed0/log.txt').read_text()
   start = folder / 'runs/jft/seed0/checkpoints/6'
   assert f'warm start from {start}' in log

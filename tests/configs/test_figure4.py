@@ -51,7 +51,7 @@ def test_four_sizes_fine_tuned_and_frozen_in_the_synthetic_world(tmp_path):
     assert {**other, 'model': one['model']} == dict(one)
   metrics = {figure.name: figure.metric for figure in built.figures}
   assert metrics == {
-    'data_size_coco': 'val/ap', 'data_size_voc': 'val/ap50', 'rates': 'val/ap',
+    'data_size_coco': 'val/ap', 'data_size_voc': 'val/ap50',
   }  # fmt: skip
   assert len(built.figures[0].runs) == len(built.figures[1].runs) == 8
   titles = [built.title_of(n) for n in ('jft_8000', 'frozen_jft', 'scratch')]
@@ -59,7 +59,7 @@ def test_four_sizes_fine_tuned_and_frozen_in_the_synthetic_world(tmp_path):
 
 
 def test_rates_are_searched_for_each_kind_of_features(tmp_path):
-  built = planned('search', tmp_path)
+  built = planned(None, tmp_path)
   rates = [name for name in built.runs if name.startswith('rate_')]
   assert len(rates) == 3 * 3
   for name in rates:
@@ -67,10 +67,20 @@ def test_rates_are_searched_for_each_kind_of_features(tmp_path):
     assert job.config['evals']['val']['data']['split'] == 'fasteval'
     freeze = job.config['model']['freeze']
     assert (freeze == 'conv4') == name.startswith('rate_frozen')
-  assert not [n for n in built.runs if n.startswith(('tuned', 'frozen'))]
+  for kind in figure4.FEATURES:  # all sizes have the rate of all images
+    searched = [n for n in rates if n.startswith(f'rate_{kind}_')]
+    for size in SIZES:
+      (arm, *_) = built.runs[f'{kind}_{jft(size)}']
+      assert list(arm.variants) == searched
+      starts = {v.parent.run.name for v in arm.variants.values()}
+      assert starts == {jft(size)}
   given = planned('lr_frozen=0.005', tmp_path)
-  lr = lambda run: given.runs[run][0].config['schedule']['lr']
-  assert (lr('frozen_jft_2000'), lr('tuned_jft_2000')) == (0.005, 0.02)
+  assert 'rate_frozen_0.01' not in given.runs
+  frozen, tuned = (
+    given.runs[f'{kind}_jft_2000'][0] for kind in ('frozen', 'tuned')
+  )
+  assert frozen.config['schedule']['lr'] == 0.005 and not frozen.variants
+  assert tuned.variants
 
 
 def test_the_recipes_of_the_paper_on_real_data(tmp_path):
@@ -110,7 +120,7 @@ def test_the_recipes_of_the_paper_on_real_data(tmp_path):
   [
     ('jft=a', 'belong together'),
     ('coco=a', 'belong together'),
-    ('coco=a,jft=b,search', 'search is for the synthetic world'),
+    ('coco=a,jft=b,lr_tuned=1', 'lr_tuned is for the synthetic world'),
     ('images=0', 'images=0 must be at least 1'),
     ('imagenet=a', "unknown config argument 'imagenet'"),
   ],

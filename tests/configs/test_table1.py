@@ -48,7 +48,9 @@ def test_tiny_runs_end_to_end(tmp_path, capfd):
   assert study.main(command) == 0, capfd.readouterr()
   with (folder / 'results.csv').open(newline='') as file:
     runs = {row['run']: row for row in csv.DictReader(file)}
-  assert set(runs) == {'jft', 'scratch', 'tuned_jft', 'rate_scratch_0.01'}
+  assert set(runs) == {
+    'jft', 'scratch', 'tuned_jft', 'rate_jft_0.003', 'rate_jft_0.01'
+  }  # fmt: skip
   assert {row['status'] for row in runs.values()} == {'finished'}
   assert 0 <= float(runs['tuned_jft']['val/top1']) <= 100
   log = (folder / 'runs/tuned_jft/seed0/log.txt').read_text()
@@ -61,9 +63,9 @@ def test_tiny_runs_end_to_end(tmp_path, capfd):
   assert tuned['published'] == '79.2'
   assert rows['MSRA checkpoint', 'val/top5']['published'] == '92.9'
   page = (folder / 'report.html').read_text()
-  assert 'All 4 runs have finished.' in page
-  assert page.count('data:image/png;base64,') == 4
+  assert 'All 5 runs have finished.' in page
+  assert page.count('data:image/png;base64,') == 3
   # A second command has nothing to do.
   capfd.readouterr()
   assert study.main(command) == 0
-  assert capfd.readouterr().out.count('had finished before') == 4
+  assert capfd.readouterr().out.count('had finished before') == 5

@@ -24,8 +24,7 @@ from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
 from input_pipeline.ops.context import OpContext
 
-from . import plan
-from .plan import Job
+from .jobs import Job, within
 
 # Stand-ins where the data would tell; large, so that no epoch is too short.
 _NUM_CLASSES = 1000
@@ -54,10 +53,11 @@ def check(jobs: Sequence[Job]) -> None:
   jax.config.update('jax_platforms', 'cpu')  # of this process, not of the runs
   built: dict[str, experiment.Experiment] = {}
   for job in {job.run.name: job for job in jobs}.values():
-    try:
-      _check(job, built)
-    except (ValueError, FileNotFoundError) as error:
-      raise type(error)(f'runs, {job.run.name!r}: {error}') from None
+    for either in job.variants.values() or (job,):
+      try:
+        _check(either, built)
+      except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f'runs, {job.run.name!r}: {error}') from None
 
 
 def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
@@ -95,7 +95,7 @@ def _check(job: Job, built: dict[str, experiment.Experiment]) -> None:
 def _key(config: Mapping[str, Any]) -> str:
   """Equal for configs of which one build tells all."""
   flat = settings.flat(config)
-  kept = {k: v for k, v in flat.items() if plan.within(k, _BUILT_FROM)}
+  kept = {k: v for k, v in flat.items() if within(k, _BUILT_FROM)}
   return json.dumps(kept, sort_keys=True)
 
 

@@ -14,6 +14,23 @@ from big_vision_like.config import plugins
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
 KINDS = ('curves', 'bars', 'sweep')
+MODES = ('max', 'min')
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOf:
+  """A search: what a run takes from the best of others.
+
+  Attributes:
+    runs: names of the candidates.
+    metric: name in metrics.jsonl of the figure that decides, of images that no
+      table and no figure reports.
+    mode: 'max' or 'min' is best.
+  """
+
+  runs: Sequence[str]
+  metric: str
+  mode: str = 'max'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +39,10 @@ class Run:
 
   Attributes:
     name: of its folder.
-    config: 'file.py:arguments', or the config.json of a workdir.
+    config: 'file.py:arguments', or the config.json of a workdir; may be left
+      out with best_of: then it is that of the chosen run.
+    best_of: the keys in which the candidates differ get the values of the best
+      one, and so do start_from and start_step if start_from is not given.
     title: how tables and figures call it; '': its name.
     overrides: dotted key -> value, set in the config.
     seeds: values of `seed`; None: those of the study.
@@ -33,7 +53,8 @@ class Run:
   """
 
   name: str
-  config: str
+  config: str = ''
+  best_of: BestOf | None = None
   title: str = ''
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seeds: Sequence[int] | None = None
@@ -131,7 +152,28 @@ def read_run(entry: Any, where: str) -> Run:
     check_seeds(run.seeds, f'{where}.seeds')
   if run.start_step is not None and not run.start_from:
     raise ValueError(f'{where}: start_step needs start_from')
+  if run.best_of is not None:
+    best_of = _read_best_of(run.best_of, f'{where}.best_of')
+    return dataclasses.replace(run, best_of=best_of)
+  if not run.config:
+    raise ValueError(f"{where}: 'config' is missing")
   return run
+
+
+def _read_best_of(entry: Any, where: str) -> BestOf:
+  best_of = _read(BestOf, entry, where)
+  if best_of.mode not in MODES:
+    raise ValueError(
+      f'{where}.mode={best_of.mode!r}'
+      f'{plugins.suggest(best_of.mode, MODES)}; valid: {", ".join(MODES)}'
+    )
+  names = best_of.runs
+  words = all(isinstance(name, str) for name in names)
+  if not names or not words or len(set(names)) < len(names):
+    raise ValueError(
+      f'{where}.runs={names!r} must be distinct names of runs, at least one'
+    )
+  return best_of
 
 
 def read_table(entry: Any, where: str) -> Table:

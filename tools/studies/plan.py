@@ -1,82 +1,21 @@
 """From a study's config to jobs: which runs, with which config, in what order.
 
-Everything that can be wrong is found here, before anything runs. A job is one
-run with one seed; what it starts from is another job, so that the jobs form a
-directed graph without cycles.
+Everything that can be wrong is found here, before anything runs.
 """
 
 import dataclasses
-import functools
-import hashlib
 import json
 import pathlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from big_vision_like.config import (
-  loading,
-  overrides,
-  plugins,
-  settings,
-  stream_names,
-)
+from big_vision_like.config import loading, overrides, plugins, settings
 from configs import studies
 
-from . import entries
-
-_LENGTH = ('total_steps', 'total_epochs', 'total_examples')
-# Keys that change neither the weights at the end nor what is known of them.
-_IGNORED = tuple(k for k in settings.FREE_SECTIONS if k not in _LENGTH)
-START = 'init_from.path'
-_AVERAGES = 'init_from.ema'
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One run with one seed.
-
-  Attributes:
-    run: what it belongs to.
-    seed: of this job.
-    workdir: its folder.
-    config: complete and plain, as main gets it.
-    parent: the job that it starts from, or None.
-  """
-
-  run: entries.Run
-  seed: int
-  workdir: pathlib.Path
-  config: Mapping[str, Any]
-  parent: 'Job | None'
-
-  @property
-  def name(self) -> str:
-    """'scratch seed 0'."""
-    return f'{self.run.name} seed {self.seed}'
-
-  @functools.cached_property
-  def training(self) -> dict[str, Any]:
-    """Flat keys that decide what the weights at the end are.
-
-    Where the folder of the study lies is not among them; what the job starts
-    from is, with all of its own keys.
-    """
-    flat = settings.flat(self.config)
-    kept = {k: v for k, v in flat.items() if not within(k, _IGNORED)}
-    if not flat[START]:
-      del kept[_AVERAGES]  # of no checkpoint; older records do not have it
-    if self.parent is not None:
-      kept[START] = f'{self.parent.name}, step {self.run.start_step or "last"}'
-      kept['start_from'] = self.parent.identity
-    return kept
-
-  @functools.cached_property
-  def identity(self) -> str:
-    """Short digest of `training`."""
-    text = json.dumps(self.training, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+from . import entries, search_checks
+from .jobs import START, Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +27,7 @@ class Study:
     folder: --workdir.
     title, text: for the report.
     runs: name -> its jobs, in the order of the config.
-    jobs: all, each after the one that it starts from.
+    jobs: all, each after those that it stands on.
     tables, figures: of the report.
   """
 
@@ -104,15 +43,6 @@ class Study:
   def title_of(self, run: str) -> str:
     """How tables and figures call a run."""
     return self.runs[run][0].run.title or run
-
-
-def within(key: str, sections: Iterable[str]) -> bool:
-  """Whether a dotted key is one of the sections or lies in one.
-
-  The keys of a stream are as those of `input`.
-  """
-  key = stream_names.as_main(key)
-  return any(key == s or key.startswith(f'{s}.') for s in sections)
 
 
 def build(
@@ -146,8 +76,14 @@ def build(
   if not runs:
     raise ValueError(f'{source}: runs is empty')
   jobs: dict[str, list[Job]] = {}
+  bases: dict[str, Any] = {}
   for name in _in_order(runs):
-    jobs[name] = _jobs(runs[name], given['seeds'], jobs, folder, trusted)
+    run = runs[name]
+    of_start = _configs(run, runs, bases, trusted)
+    jobs[name] = [
+      _job(of_start, seed, jobs, folder)
+      for seed in (given['seeds'] if run.seeds is None else run.seeds)
+    ]
   read = lambda kind, make: [
     make(entry, f'{kind}[{i}]') for i, entry in enumerate(given[kind])
   ]
@@ -164,11 +100,14 @@ def build(
   _unique([*study.tables, *study.figures], 'tables and figures')
   _check_tables(study)
   _check_figures(study)
+  search_checks.check(
+    {name: job[0] for name, job in study.runs.items()}, [*reported(study)]
+  )
   return study
 
 
 def chosen(study: Study, only: Collection[str]) -> list[Job]:
-  """The jobs of the runs named, and those that they start from.
+  """The jobs of the runs named, and those that they stand on.
 
   Raises:
     ValueError: no such run.
@@ -182,9 +121,7 @@ def chosen(study: Study, only: Collection[str]) -> list[Job]:
   wanted: set[str] = set()
   for job in reversed(study.jobs):  # children first
     if not only or job.run.name in only or job.name in wanted:
-      wanted.add(job.name)
-      if job.parent is not None:
-        wanted.add(job.parent.name)
+      wanted |= {job.name, *job.parents, *(j.name for j in job.search)}
   return [job for job in study.jobs if job.name in wanted]
 
 
@@ -207,36 +144,84 @@ def _unique(items: Sequence[Any], where: str) -> dict[str, Any]:
 
 
 def _in_order(runs: Mapping[str, entries.Run]) -> list[str]:
-  """Names of the runs, each after the one that it starts from."""
+  """Names of the runs, each after those that it stands on."""
   order: list[str] = []
-  for name in runs:
-    chain = [name]
-    while (parent := runs[chain[-1]].start_from) and parent not in order:
-      where = f'runs, {chain[-1]!r}: start_from={parent!r}'
-      if parent not in runs:
+
+  def place(name: str, above: tuple[str, ...]) -> None:
+    if name in order:
+      return
+    for key, other in _stands_on(runs[name]):
+      where = f'runs, {name!r}: {key}={other!r}'
+      if other not in runs:
         raise ValueError(
-          f'{where}: no such run{plugins.suggest(parent, runs)}; valid: '
+          f'{where}: no such run{plugins.suggest(other, runs)}; valid: '
           f'{", ".join(runs)}'
         )
-      if parent in chain:
-        raise ValueError(f'{where}: runs start from each other in a circle')
-      chain.append(parent)
-    order += [n for n in reversed(chain) if n not in order]
+      if other in (*above, name):
+        raise ValueError(f'{where}: runs stand on each other in a circle')
+      if key == 'best_of.runs' and runs[other].best_of is not None:
+        raise ValueError(f'{where}: that run is the best of others itself')
+      place(other, (*above, name))
+    order.append(name)
+
+  for name in runs:
+    place(name, ())
   return order
 
 
-def _jobs(
+def _stands_on(run: entries.Run) -> list[tuple[str, str]]:
+  """(key, name) of the runs that one needs before it."""
+  searched = run.best_of.runs if run.best_of else ()
+  found = [('best_of.runs', name) for name in searched]
+  return [*([('start_from', run.start_from)] if run.start_from else ()), *found]
+
+
+def _configs(
   run: entries.Run,
-  seeds: Sequence[int],
+  runs: Mapping[str, entries.Run],
+  bases: dict[str, Any],
+  trusted: bool,
+) -> dict[str, tuple[entries.Run, Any]]:
+  """Candidate -> the run if that is chosen, and its config; '': no search.
+
+  Args:
+    run: to be planned.
+    runs: all.
+    bases: configs of the runs planned, without seed and start; gets this one.
+    trusted: see `build`.
+  """
+  where = f'runs, {run.name!r}'
+  own = None
+  if run.config:
+    own = loading.load(run.config, f'{where}: config', trusted=trusted)
+  if run.best_of is None:
+    bases[run.name] = overrides.apply(own, run.overrides, where)
+    return {'': (run, bases[run.name])}
+  taken = search_checks.taken({n: bases[n] for n in run.best_of.runs})
+  found = {}
+  for name, values in taken.items():
+    config = bases[name] if own is None else own
+    config = overrides.apply(config, {**values, **run.overrides}, where)
+    as_chosen = run
+    if not run.start_from:
+      as_chosen = dataclasses.replace(
+        run,
+        start_from=runs[name].start_from,
+        start_step=runs[name].start_step,
+      )
+    found[name] = as_chosen, config
+  return found
+
+
+def _job(
+  of_choice: Mapping[str, tuple[entries.Run, Any]],
+  seed: int,
   jobs: Mapping[str, Sequence[Job]],
   folder: pathlib.Path,
-  trusted: bool,
-) -> list[Job]:
-  where = f'runs, {run.name!r}'
-  config = loading.load(run.config, f'{where}: config', trusted=trusted)
-  config = overrides.apply(config, run.overrides, where)
-  planned = []
-  for seed in seeds if run.seeds is None else run.seeds:
+) -> Job:
+  """The job of a seed; an open one where there is a search."""
+  variants = {}
+  for name, (run, config) in of_choice.items():
     parent = None
     values: dict[str, Any] = {'seed': seed}
     if run.start_from:
@@ -244,17 +229,20 @@ def _jobs(
       values[START] = str(parent.workdir)
       if run.start_step is not None:
         values[START] += f'/checkpoints/{run.start_step}'
-    complete = overrides.apply(config, values, where)
-    planned.append(
-      Job(
-        run=run,
-        seed=seed,
-        workdir=folder / 'runs' / run.name / f'seed{seed}',
-        config=json.loads(settings.to_json(complete)),
-        parent=parent,
-      )
+    complete = overrides.apply(config, values, f'runs, {run.name!r}')
+    searched = run.best_of.runs if run.best_of else ()
+    variants[name] = Job(
+      run=run,
+      seed=seed,
+      workdir=folder / 'runs' / run.name / f'seed{seed}',
+      config=json.loads(settings.to_json(complete)),
+      parent=parent,
+      search=tuple(job for name in searched for job in jobs[name]),
     )
-  return planned
+  first = next(iter(variants.values()))
+  if first.run.best_of is None:
+    return first
+  return dataclasses.replace(first, variants=variants)
 
 
 def _parent(run: entries.Run, seed: int, candidates: Sequence[Job]) -> Job:
@@ -268,6 +256,17 @@ def _parent(run: entries.Run, seed: int, candidates: Sequence[Job]) -> Job:
   )
 
 
+def reported(study: Study) -> Iterator[tuple[str, str, str]]:
+  """(table or figure, run, metric) of all that the study reports."""
+  for table in study.tables:
+    for row in table.rows:
+      for column in table.columns if row.run else ():
+        yield f'table {table.name}', row.run, column.metric
+  for figure in study.figures:
+    for run in arms(study, figure):
+      yield f'figure {figure.name}', run, figure.metric
+
+
 def _check_metric(study: Study, where: str, run: str, metric: str) -> None:
   """The run must be known and have the evaluator of the metric."""
   if run not in study.runs:
@@ -275,14 +274,8 @@ def _check_metric(study: Study, where: str, run: str, metric: str) -> None:
       f'{where}: no run {run!r}{plugins.suggest(run, study.runs)}; valid: '
       f'{", ".join(study.runs)}'
     )
-  evaluator = metric.partition('/')[0]
-  valid = ['train', *study.runs[run][0].config['evals']]
-  if evaluator not in valid:
-    raise ValueError(
-      f'{where}: metric {metric!r}: run {run!r} has no evaluator '
-      f'{evaluator!r}{plugins.suggest(evaluator, valid)}; valid: '
-      f'{", ".join(f"{name}/..." for name in valid)}'
-    )
+  evals = study.runs[run][0].config['evals']
+  search_checks.evaluator_of(metric, ['train', *evals], run, where)
 
 
 def _check_tables(study: Study) -> None:

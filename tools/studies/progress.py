@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from big_vision_like.runtime.clock import duration
 
 from . import record as records
-from .plan import Job
+from .jobs import Job
 from .runner import Outcome
 
 _TAIL_LINES = 15  # of the log of a failed job

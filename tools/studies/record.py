@@ -19,8 +19,7 @@ from big_vision_like.config import redaction, settings
 from big_vision_like.runtime import writers
 from input_pipeline.files import atomic
 
-from . import plan
-from .plan import Job
+from .jobs import START, Job
 
 RECORD = 'study_run.json'
 CONFIG = 'study_config.json'  # what main is given
@@ -41,6 +40,8 @@ class Record:
     exit_code: of the last attempt; None while it runs, or if the tool died.
     finished: whether main went to the end, with these evaluators.
     versions, machine: of the last attempt.
+    choice: of a run with best_of, the one chosen and the figures by which; {}
+      of others.
   """
 
   training: dict[str, Any]
@@ -52,6 +53,7 @@ class Record:
   finished: bool = False
   versions: dict[str, str] = dataclasses.field(default_factory=dict)
   machine: str = ''
+  choice: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def new(job: Job) -> Record:
@@ -102,16 +104,16 @@ def to_do(jobs: Sequence[Job]) -> set[str]:
   another has to start from it; so checkpoints may be deleted for room.
 
   Args:
-    jobs: each after the one that it starts from.
+    jobs: each after those that it stands on. Open ones, and what starts from
+      them, have to run: whether they have finished is known once it is chosen.
   """
   needed: set[str] = set()
   needed_checkpoints: set[str] = set()
   for job in reversed(jobs):
     gone = job.name in needed_checkpoints and not _has_checkpoint(job)
-    if gone or not is_finished(job, read(job)):
+    if gone or not job.is_known or not is_finished(job, read(job)):
       needed.add(job.name)
-      if job.parent is not None:
-        needed_checkpoints.add(job.parent.name)
+      needed_checkpoints |= job.parents.keys()
   return needed
 
 
@@ -128,7 +130,24 @@ def changes(job: Job, record: Record) -> list[str]:
     if before.get(key) != now.get(key)
   ]
   told = '  start_from: what it starts from is trained otherwise'
-  return [told if x.startswith('  start_from: ') else x for x in lines]
+  lines = [told if x.startswith('  start_from: ') else x for x in lines]
+  return [*lines, *(_other_choice(job, record) if lines else ())]
+
+
+def _other_choice(job: Job, record: Record) -> list[str]:
+  """A line where the search has chosen another run than it had."""
+  before, now = record.choice, job.choice and job.choice.to_json()
+  if not before or not now or before['run'] == now['run']:
+    return []
+  of = lambda choice: (
+    f'{choice["run"]} ('
+    + ', '.join(
+      f'{run} {f"{value:.6g}" if isinstance(value, float) else value}'
+      for run, value in choice['figures'].items()
+    )
+    + ')'
+  )
+  return [f'  best by {now["metric"]}: {of(before)} -> {of(now)}']
 
 
 def differences(jobs: Sequence[Job]) -> dict[str, list[str]]:
@@ -138,11 +157,23 @@ def differences(jobs: Sequence[Job]) -> dict[str, list[str]]:
   """
   found = {}
   for job in jobs:
-    record = read(job)
-    lines = changes(job, record) or _since(job) if record else _of_main(job)
+    if job.variants:
+      # Its folder must fit one of them; which, is found when it is chosen.
+      either = [_differences(v) for v in job.variants.values() if v.is_known]
+      sure = len(either) == len(job.variants)
+      lines = min(either, key=len) if sure else []
+    else:
+      lines = _differences(job) if job.is_known else []
     if lines:
       found[job.name] = lines
   return found
+
+
+def _differences(job: Job) -> list[str]:
+  record = read(job)
+  if record is None:
+    return _of_main(job)
+  return changes(job, record) or _since(job)
 
 
 def _of_main(job: Job) -> list[str]:
@@ -168,7 +199,7 @@ def _since(job: Job) -> list[str]:
     f'  {key}: {planned[key]!r} -> {found.get(key)!r}, by another command'
     for key in sorted(job.training.keys() & planned.keys())
     if planned[key] != found.get(key)
-    and not (key == plan.START and job.parent is not None)
+    and not (key == START and job.parent is not None)
   ]
 
 

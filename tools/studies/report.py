@@ -18,11 +18,12 @@ from big_vision_like.pages import html_page
 from big_vision_like.runtime.clock import duration
 
 from ..cli import command
-from . import figures, runner, tables
+from . import figures, runner, search_report, tables
 from . import record as records
 from . import results as outcomes
 from .figures import Drawn
-from .plan import Job, Study
+from .jobs import Job
+from .plan import Study
 from .results import Result
 
 PAGE = 'report.html'
@@ -55,6 +56,8 @@ def write(
     parts.append(_paragraphs(figure.text))
     parts.append(_picture(drawn.path, figure.title or figure.name))
     parts.append(_caption(drawn, figure.log_x))
+  search_report.write_csv(study, results, study.folder)
+  parts += search_report.html(study, results)
   parts += [_runs(study, results), _how(study, results), _configs(study)]
   html_page.save(str(study.folder / PAGE), study.title, *parts)
   return results, outcomes.missing_figures(study, results)
@@ -197,8 +200,9 @@ def _configs(study: Study) -> html_page.Markup:
   parts = [html_page.element('h2', 'Configs')]
   for name, jobs in study.runs.items():
     run, config = jobs[0].run, jobs[0].config
-    said = [f'{name}: {run.config}']
+    said = [f'{name}: {run.config}'.rstrip()]
     said += [f'{key}={value!r}' for key, value in run.overrides.items()]
+    said += [f'({search_report.told(jobs[0])})'] if run.best_of else []
     parts.append(
       html_page.element(
         'details',

@@ -18,7 +18,8 @@ from input_pipeline.files import atomic
 
 from . import plan
 from . import record as records
-from .plan import Job, Study
+from .jobs import Job
+from .plan import Study
 from .runner import Outcome
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -83,9 +84,11 @@ def collect(study: Study, ended: Mapping[str, Outcome]) -> list[Result]:
 
 
 def of_job(job: Job, ended: Mapping[str, Outcome]) -> Result:
-  """What the folder of a job holds."""
+  """What the folder of a job holds; nothing if it is of another training."""
   record = records.read(job)
-  if records.is_finished(job, record):
+  outcome = ended.get(job.name)
+  other = outcome is not None and outcome.status == 'skipped'
+  if records.is_finished(job, record) and not other:
     return Result(job, 'finished', metrics_plot.read(job.workdir), record)
   return Result(job, _why(job, record, ended), {}, record)
 
@@ -132,19 +135,14 @@ def gain(of: Summary, over: Summary) -> tuple[float, float]:
 
 
 def wanted(study: Study) -> list[tuple[str, str, str]]:
-  """(table or figure, run, metric) of all that the study tells."""
+  """(table, figure or search, run, metric) of all that the study tells."""
   found = [
-    (f'table {table.name}', row.run, column.metric)
-    for table in study.tables
-    for row in table.rows
-    for column in table.columns
-    if row.run
+    (f'best_of of {name}', run, best_of.metric)
+    for name, jobs in study.runs.items()
+    if (best_of := jobs[0].run.best_of) is not None
+    for run in best_of.runs
   ]
-  return found + [
-    (f'figure {figure.name}', run, figure.metric)
-    for figure in study.figures
-    for run in plan.arms(study, figure)
-  ]
+  return [*plan.reported(study), *found]
 
 
 def missing_figures(study: Study, results: Sequence[Result]) -> list[str]:

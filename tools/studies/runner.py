@@ -1,7 +1,8 @@
 """Runs jobs: `python -m main` in processes of their own, parents first.
 
-A job that fails takes nothing with it but those that start from it. A signal
-is passed on once, so that every run saves and leaves; a second one kills.
+A job that fails takes nothing with it but those that start from it; a search
+goes on without it. A signal is passed on once, so that every run saves and
+leaves; a second one kills.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any
 from big_vision_like.config import shipped, trust
 
 from . import record as records
-from .plan import Job
+from .jobs import Job
 
 # What every job runs, before its arguments.
 PROGRAM: Sequence[str] = tuple(shipped.command('train'))
@@ -32,7 +33,7 @@ class Outcome:
 
   Attributes:
     status: 'finished', 'kept' (had finished before), 'failed', 'skipped' (what
-      it starts from is not there) or 'stopped' (by a signal).
+      it stands on is not there) or 'stopped' (by a signal).
     reason: for 'failed' and 'skipped'.
     seconds: of this attempt.
   """
@@ -97,6 +98,7 @@ def run(
   *,
   num_parallel: int,
   stop: Stop,
+  settle: Callable[[Sequence[Job], Mapping[str, Outcome]], list[Job]],
   on_start: Callable[[Job], None],
   on_end: Callable[[Job, Outcome], None],
   on_wait: Callable[[Mapping[str, float]], None],
@@ -104,9 +106,10 @@ def run(
   """Runs the jobs; returns how each ended, by name.
 
   Args:
-    jobs: each after the one that it starts from.
+    jobs: each after those that it stands on.
     num_parallel: processes at a time.
     stop: tells when to end early.
+    settle: makes of open jobs what has been chosen, by how others ended.
     on_start, on_end: called for every job that is started, that ends.
     on_wait: called about ten times a second with the seconds of what runs.
   """
@@ -123,11 +126,15 @@ def run(
     if job.name not in needed:
       end(job, Outcome('kept'))
   with _killing(running):
-    told = 0
+    told = num_settled = 0
     while waiting or running:
       for item in [r for r in running if r.process.poll() is not None]:
         running.remove(item)
         end(item.job, _close(item, bool(stop.count)))
+      if len(outcomes) > num_settled and any(not j.is_known for j in waiting):
+        num_settled = len(outcomes)
+        jobs = settle(jobs, outcomes)
+        waiting = _settled(waiting, jobs, end)
       if stop.count > told:
         told = stop.count
         for item in running:
@@ -148,6 +155,34 @@ def run(
   return outcomes
 
 
+def _settled(
+  waiting: Sequence[Job],
+  jobs: Sequence[Job],
+  end: Callable[[Job, Outcome], None],
+) -> list[Job]:
+  """What waits, as it is known now; those that need not or cannot run end."""
+  now = {job.name: job for job in jobs}
+  needed = records.to_do(jobs)
+  left = []
+  for before in waiting:
+    job = now[before.name]
+    others = []
+    if job.is_known and not before.is_known:
+      others = records.differences([job]).get(job.name, [])
+    if job.variants and job.choice is not None:
+      none = f'none of its search has a figure: {job.choice.left_out}'
+      end(job, Outcome('skipped', none))
+    elif others:
+      what = '; '.join(line.strip() for line in others)
+      told = f'its folder holds a run of another config: {what}'
+      end(job, Outcome('skipped', told))
+    elif job.name not in needed:
+      end(job, Outcome('kept'))
+    else:
+      left.append(job)
+  return left
+
+
 def _ready(
   waiting: list[Job],
   outcomes: Mapping[str, Outcome],
@@ -158,6 +193,8 @@ def _ready(
   A generator, so that a job which ends here counts for those after it.
   """
   for job in list(waiting):
+    if job.variants:
+      continue  # its search goes on
     before = outcomes.get(job.parent.name) if job.parent else _NOTHING
     if before is None:
       continue
@@ -172,6 +209,7 @@ def _ready(
 def _start(job: Job) -> _Running:
   record = records.read(job) or records.new(job)
   record.evals = records.new(job).evals
+  record.choice = job.choice.to_json() if job.choice else {}
   record.command = command(job)
   record.attempts += 1
   record.exit_code = None

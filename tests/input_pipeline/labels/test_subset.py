@@ -88,6 +88,46 @@ def test_nested_for_any_two_sizes():
   assert len(subset.take(source, 1e-9)) == 1
 
 
+@pytest.mark.parametrize('stored', [False, True])
+@pytest.mark.parametrize('seed', [0, 3])
+def test_the_rest_is_what_is_left_out(stored, seed):
+  source = Named([f'{i}' for i in range(1000)], in_hash_order=stored)
+  given = dict(fraction=0.95, seed=seed)
+  part = subset.select(source, given, 'x')
+  rest = subset.select(source, dict(given, rest=True), 'x')
+  assert len(rest) == 50
+  assert sorted(keys_of(part) + keys_of(rest)) == sorted(keys_of(source))
+  if not stored:
+    assert keys_of(rest) == by_hand(keys_of(source), seed)[950:]
+  assert part.fingerprint() != rest.fingerprint()
+  assert rest.description.startswith('50 of 1,000 records, those not drawn')
+  if seed == 0:
+    assert keys_of(subset.take(rest, 0.5)) == keys_of(rest)[:25]
+
+
+def test_the_rest_of_a_stored_order_has_its_labels():
+  """Of the last places, without a prefix to cut."""
+  source = Named(map(str, range(4)), in_hash_order=True)
+  ends = np.array([1, 2, 4, 5])
+  source.label_index = lambda: (ends, np.array([0, 1, 2, 3, 1], np.int32))
+  rest = subset.select(source, dict(num_images=2, rest=True), 'x')
+  found = arrays.of(rest)
+  assert found.ends.tolist() == [2, 3] and found.labels.tolist() == [2, 3, 1]
+
+
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    (dict(rest=True), 'x.rest: needs fraction or num_images'),
+    (dict(fraction=1.0, rest=True), 'x.rest: 9 of 9 records: no rest'),
+    (dict(num_images=9, rest=True), 'x.rest: 9 of 9 records: no rest'),
+  ],
+)
+def test_no_rest(options, words):
+  with pytest.raises(ValueError, match=words):
+    subset.select(Named(map(str, range(9))), options, 'x')
+
+
 def within(count, num, share):
   """Whether a binomial count is within 5 standard deviations."""
   return abs(count - num * share) < 5 * math.sqrt(num * share * (1 - share))

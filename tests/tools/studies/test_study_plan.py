@@ -300,7 +300,7 @@ class TestTable1:
       ('imagenet=/d/i', 'needs one of jft=DIR and jft_checkpoint=DIR'),
       ('images=0', 'images=0 must be at least 1'),
       ('jft_epochs=0', 'jft_epochs=0.0 must be > 0'),
-      ('jft=/d/j,imagenet=/d/i,search', 'search is for the synthetic world'),
+      ('jft=/d/j,imagenet=/d/i,lr_jft=1', 'lr_jft is for the synthetic world'),
     ],
   )
   def test_impossible_arguments(self, arg, words, tmp_path):
