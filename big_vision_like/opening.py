@@ -84,6 +84,9 @@ def open_run(
   )
   if config.init_from.path:
     folders.find(config.init_from.path)  # it is there
+  early = _early_proof(workdir, console)
+  if early is not None:
+    stack.callback(early.cancel)
   opened = streams.open_all(config)
   spaces = streams.spaces(opened)
   exp = experiment.build(
@@ -99,7 +102,7 @@ def open_run(
   folder = _prepare(workdir, exp.config, console, stack)
   anchor = workdirs.Anchor(folder)
   stack.callback(anchor.close)
-  checkpoints, proof = _checkpoints(exp, folder, console)
+  checkpoints, proof = _checkpoints(exp, folder, early, console)
   if proof is not None:
     stack.callback(proof.cancel)
   evals = evaluate.from_config(
@@ -285,20 +288,45 @@ def _changes(
   return figures.note(data, first if changed else None, evaluators)
 
 
+def _early_proof(
+  workdir: str, console: writers.Console
+) -> folders.Proof | None:
+  """A proof of what will probably be the newest checkpoint, under way.
+
+  It reads in the background while data are opened and the net is built. The
+  workdir is not locked yet, nor looked at: what stands in the way of reading it
+  is said later, where that is done.
+  """
+  if not distributed.is_first():
+    return None
+  with contextlib.suppress(OSError, ValueError, ImportError):
+    for step in folders.by_step(folders.of_workdir(workdir))[:1]:
+      proof = folders.Proof(step, console.say)
+      return None if proof.first else proof
+  return None
+
+
 def _checkpoints(
-  exp: Experiment, workdir: pathlib.Path, console: writers.Console
+  exp: Experiment,
+  workdir: pathlib.Path,
+  early: folders.Proof | None,
+  console: writers.Console,
 ) -> tuple[pathlib.Path, folders.Proof | None]:
   """(folder of the checkpoints; proof of the newest, under way).
 
-  The first process looks into them, before any other does. The proof goes on in
-  the background while evaluators and the state are built and arrays are read.
+  The first process looks into them, before any other does. The proof, the early
+  one where it is of this checkpoint, goes on in the background while evaluators
+  and the state are built and arrays are read.
   """
   proof = None
   if distributed.is_first():
     fresh = not (workdir / settings.FILE).exists()
     folder = place.settle(workdir, exp.config.ckpt.dir, fresh)
     for step in folders.by_step(folder)[:1]:
-      proof = folders.Proof(step, console.say)
+      if early is not None and early.step == step:
+        proof = early
+      else:
+        proof = folders.Proof(step, console.say)
       if proof.first:
         _set_damaged_aside(folder, console)
         proof = None

@@ -5,9 +5,10 @@ import signal
 
 from tests.faults import crash_points
 from tests.faults.field import EVERY, Field
-from tests.faults.rows import Row
+from tests.faults.rows import Impossible, Row
 
 _KEEP_LAST = 2  # the default of ckpt.keep_last
+_ATTEMPTS = 4  # some points last milliseconds, and a busy machine misses them
 
 
 def trial(field: Field, number: int, rng: random.Random) -> str:
@@ -16,10 +17,14 @@ def trial(field: Field, number: int, rng: random.Random) -> str:
   saves = rng.randrange(1, 4)
   if point == points[-1]:  # nothing is deleted before there are too many
     saves = max(saves, _KEEP_LAST)
-  run = field.run(f'f2-{number}')
-  checkpoints = run.workdir / 'checkpoints'
-  trainer = run.start(crash_at=(point, checkpoints, str(saves)))
-  code = trainer.wait(120)
+  for attempt in range(_ATTEMPTS):
+    run = field.run(f'f2-{number}-{attempt}')
+    checkpoints = run.workdir / 'checkpoints'
+    trainer = run.start(crash_at=(point, checkpoints, str(saves)))
+    if code := trainer.wait(120):
+      break
+  else:
+    raise Impossible(f'{point}: {_ATTEMPTS} runs were over before it was seen')
   assert code == -signal.SIGKILL, f'{point}: ended with {code}, not there'
   assert run.saved() >= EVERY * saves - EVERY, f'{point}: {run.saved()} saved'
   assert run.saved() > 0
