@@ -246,6 +246,11 @@ WORKDIRS = {
 }
 
 
+# `init_from.reinit` of a start with the backbone of any checkpoint, whatever
+# heads it has and those here.
+ALL_BUT_BACKBONE = (r'(?!backbone/|batch_stats/).*',)
+
+
 def start_from(c: Any, init: str) -> None:
   """Sets the checkpoint that the argument `init` names.
 
