@@ -74,6 +74,7 @@ def base() -> Any:
   c.init_from = ConfigDict()
   c.init_from.path = config_dict.placeholder(str)
   c.init_from.reinit = ('head/.*',)
+  c.init_from.part = config_dict.placeholder(str)  # of a joint checkpoint
   c.init_from.ema = True  # the averages, where the checkpoint has them
 
   c.ckpt = ConfigDict()

@@ -19,6 +19,9 @@ of the same NAME is NAME_2.
 Of a detector: boxes with classes and scores, in pixels of the image file:
 detections.json, all of them as COCO's results, and overlays/NAME.jpg.
 
+A checkpoint of several tasks (docs/joint-training.md) needs --part, the name of
+one of them.
+
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
@@ -73,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
   )  # fmt: skip
+  command.add_part(p)
   command.add_trust(p)
   return p
 
@@ -148,7 +152,9 @@ def _predictor(args: argparse.Namespace, num: int) -> Any:
   from big_vision_like.inference import stored_model
   from big_vision_like.pages import prediction_sheet
 
-  model = stored_model.load(args.checkpoint, '--checkpoint', trusted=args.trust)
+  model = stored_model.load(
+    args.checkpoint, '--checkpoint', trusted=args.trust, part=args.part
+  )
   classes = model.classes(args.vocabulary, '--vocabulary')
   if classes is None:
     print(f'{model.why_unnamed}: give --vocabulary')
