@@ -305,7 +305,8 @@ def build_task(config: Config, spaces: Mapping[str, LabelSpace]) -> Task:
     ValueError: unknown type or option.
   """
   backbone = _plugin('model', config.model)()
-  options = {k: v for k, v in config.task.items() if k != 'num_classes'}
+  options = config.task.to_dict()
+  options.pop('num_classes', None)
   # Older configs hold it for every task; 1 is no padding.
   if options.get('class_multiple') == 1:
     del options['class_multiple']

@@ -9,7 +9,13 @@ from typing import Concatenate, Protocol
 
 from big_vision_like import protocols
 from big_vision_like.models import resnet
-from big_vision_like.tasks import detection, multilabel, segmentation, softmax
+from big_vision_like.tasks import (
+  detection,
+  joint,
+  multilabel,
+  segmentation,
+  softmax,
+)
 from evaluators import (
   classification,
   coco_detection,
@@ -144,6 +150,7 @@ MODELS: dict[str, ModelClass] = {
 }
 TASKS: dict[str, TaskClass] = {
   'big_vision_like.tasks.detection': detection.Task,
+  'big_vision_like.tasks.joint': joint.Task,
   'big_vision_like.tasks.multilabel': multilabel.Task,
   'big_vision_like.tasks.segmentation': segmentation.Task,
   'big_vision_like.tasks.softmax': softmax.Task,
@@ -327,6 +334,7 @@ COMPUTE_TYPES: list[Callable[..., protocols.WithComputeType]] = [resnet.Model]
 CONVOLUTIONS: list[Callable[..., protocols.WithConv]] = [resnet.Model]
 LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   detection.Task,
+  joint.Task,
   multilabel.Task,
   my_streams_task.Task,
   my_task.Task,
@@ -335,4 +343,8 @@ LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   softmax.Task,
 ]
 ANCHORS: list[Callable[..., protocols.WithAnchors]] = [detection.Task]
-STARTS: list[Callable[..., protocols.NeedingStart]] = [detection.Task]
+STARTS: list[Callable[..., protocols.NeedingStart]] = [
+  detection.Task,
+  joint.Task,
+]
+PARTS: list[Callable[..., protocols.WithParts]] = [joint.Task]
