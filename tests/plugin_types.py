@@ -69,6 +69,7 @@ from tests.fixtures import (
   mask_source,
   scripted_evaluator,
   secret_source,
+  small_net,
   stalling_source,
   stepping_clock,
   tiny_source,
@@ -147,6 +148,7 @@ SOURCES: dict[str, SourceClass] = {
 MODELS: dict[str, ModelClass] = {
   'big_vision_like.models.resnet': resnet.Model,
   'tests.fixtures.my_package.my_model': my_model.Model,
+  'tests.fixtures.small_net': small_net.Model,
 }
 TASKS: dict[str, TaskClass] = {
   'big_vision_like.tasks.detection': detection.Task,

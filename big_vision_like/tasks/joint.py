@@ -174,7 +174,7 @@ class Task:
       stream = part.stream or SHOWN
       weighted = self._weights[name] * loss
       losses[stream] = (
-        losses[stream] + weighted if stream in losses else (weighted)
+        losses[stream] + weighted if stream in losses else weighted
       )
       found = {'loss': loss, **found}
       aux |= {f'{stream}/{name}/{key}': x for key, x in found.items()}

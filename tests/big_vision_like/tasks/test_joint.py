@@ -6,7 +6,6 @@ import zlib
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from big_vision_like.models import resnet
 from big_vision_like.tasks import (
@@ -19,6 +18,7 @@ from big_vision_like.tasks import (
 from big_vision_like.training import step
 from input_pipeline.labels.space import LabelSpace
 from tests.big_vision_like.tasks import test_detection
+from tests.fixtures import small_net
 
 RATES = (1, 2)
 WEIGHTS = {'boxes': 0.5, 'classes': 1.0, 'masks': 3.0, 'tags': 0.25}
@@ -43,42 +43,10 @@ PARTS = dict(
 )
 
 
-class Small(nn.Module):
-  """A net of two layers with batch statistics, in the shape of the ResNet."""
-
-  bn: str = 'batch'
-  output_stride: int = 8
-
-  def setup(self):
-    self.layers = [nn.Dense(8, name='block3'), nn.Dense(16, name='block4')]
-    self.norms = [nn.BatchNorm(momentum=0.9, name=f'bn{i}') for i in (3, 4)]
-
-  def _layer(self, index, x, train):
-    x = self.norms[index](self.layers[index](x), use_running_average=not train)
-    return nn.relu(x)
-
-  def __call__(self, image, train, taps=()):
-    block3 = self._layer(0, image[:, ::8, ::8], train)
-    if taps == ('block3',) and not self.is_initializing():
-      return {'block3': block3}
-    block4 = self._layer(1, block3, train)
-    return {
-      'block3': block3, 'block4': block4, 'pooled': block4.mean((1, 2))
-    }  # fmt: skip
-
-  def stage(self, x, name, train, stride=None, rate=None):
-    assert (name, stride, rate) == ('block4', 1, 1)
-    return self._layer(1, x, train)
-
-
-def backbone(**options):
-  return Small(**options)
-
-
 def make(parts=PARTS, *, net=None, **options):
   others = {name: space for name, space in SPACES.items() if name}
   return joint.Task(
-    net or backbone(), SPACES[''], others, parts=parts, **options
+    net or small_net.Model(), SPACES[''], others, parts=parts, **options
   )
 
 
@@ -86,11 +54,13 @@ def alone():
   """The same tasks, each built by its own class."""
   return {
     'boxes': detection.Task(
-      backbone(), SPACES['boxed'], **test_detection.OPTIONS
+      small_net.Model(), SPACES['boxed'], **test_detection.OPTIONS
     ),
-    'classes': softmax.Task(backbone(), SPACES[''], label_smoothing=0.1),
-    'masks': segmentation.Task(backbone(), SPACES['masked'], rates=RATES),
-    'tags': multilabel.Task(backbone(), SPACES['']),
+    'classes': softmax.Task(small_net.Model(), SPACES[''], label_smoothing=0.1),
+    'masks': segmentation.Task(
+      small_net.Model(), SPACES['masked'], rates=RATES
+    ),
+    'tags': multilabel.Task(small_net.Model(), SPACES['']),
   }
 
 
@@ -249,7 +219,7 @@ def test_what_it_reads_predicts_and_freezes():
   wanted = tuple(f'backbone/{name}' for name in net.frozen_parameters())
   assert task.frozen_parameters == wanted
   assert task.needs_start == ''
-  frozen = make(net=backbone(bn='frozen'))
+  frozen = make(net=small_net.Model(bn='frozen'))
   assert frozen.needs_start.startswith("task.parts.boxes: model.bn='frozen'")
 
 
@@ -347,7 +317,7 @@ def test_refused(parts, words):
 
 def test_statistics_of_their_own_need_training():
   with pytest.raises(ValueError, match=r"task\.statistics='own': with .*froz"):
-    make(net=backbone(bn='frozen'), statistics='own')
+    make(net=small_net.Model(bn='frozen'), statistics='own')
 
 
 def test_masks_whose_data_have_another_background_are_refused(monkeypatch):
