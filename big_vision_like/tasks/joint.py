@@ -38,9 +38,6 @@ class Task:
   of a part are 'STREAM/PART/NAME', its unweighted loss among them. Parts follow
   each other in the alphabetical order of their names.
 
-  Attributes:
-    parts: name -> the part as a task of its own.
-
   Args:
     backbone: the model of all parts.
     space: the labels of the main stream.
@@ -74,15 +71,15 @@ class Task:
   ):
     known = {MAIN: space, **{name: spaces[name] for name in spaces}}
     common = {'pixels': pixels, 'class_multiple': class_multiple}
-    self.parts: dict[str, Part] = {}
+    self._parts: dict[str, Part] = {}
     self._weights: dict[str, float] = {}
     for name in sorted(parts, key=str):
       where = _where(name)
       given = _section(where, name, parts[name])
       self._weights[name] = given.pop('weight', 1.0)
       option_types.check_value(f'{where}.weight', _Weight, self._weights[name])
-      self.parts[name] = _part(where, given, backbone, known, common)
-    if all(part.stream for part in self.parts.values()):
+      self._parts[name] = _part(where, given, backbone, known, common)
+    if all(part.stream for part in self._parts.values()):
       raise ValueError(
         'task.parts: none reads config.input, the main stream; give one '
         f'stream={SHOWN!r}'
@@ -95,11 +92,16 @@ class Task:
     self._shares_statistics = statistics == 'shared'
 
   @property
+  def parts(self) -> dict[str, Part]:
+    """Name -> the part as a task of its own."""
+    return self._parts
+
+  @property
   def fields(self) -> tuple[str, ...]:
     """What the parts read of a batch."""
     read = (
       stream_names.field(part.stream, field)
-      for part in self.parts.values()
+      for part in self._parts.values()
       for field in part.task.fields
     )
     return tuple(dict.fromkeys(read))
@@ -111,7 +113,7 @@ class Task:
       pattern
       if pattern.startswith(f'{_BACKBONE}/')
       else f'{name}/(?:{pattern})'
-      for name, part in self.parts.items()
+      for name, part in self._parts.items()
       for pattern in part.task.frozen_parameters
     )
     return tuple(dict.fromkeys(found))
@@ -119,7 +121,7 @@ class Task:
   @property
   def needs_start(self) -> str:
     """Why a part cannot begin without a checkpoint; '' if all can."""
-    for name, part in self.parts.items():
+    for name, part in self._parts.items():
       task = part.task
       if isinstance(task, protocols.NeedingStart) and task.needs_start:
         return f'{_where(name)}: {task.needs_start}'
@@ -134,7 +136,7 @@ class Task:
     """
     shared: dict[str, Trees] = {}  # what each part makes of it
     params: dict[str, Any] = {}
-    for name, part in self.parts.items():
+    for name, part in self._parts.items():
       own_batch = _of_stream(batch, part.stream)
       try:
         own, extra = part.task.init(_key(rng, name), own_batch)
@@ -165,7 +167,7 @@ class Task:
     """({stream: weighted loss [B of it]}, new extra, aux [B of its stream])."""
     losses: dict[str, jax.Array] = {}
     aux: dict[str, jax.Array] = {}
-    for name, part in self.parts.items():
+    for name, part in self._parts.items():
       of_part = self.of_part(name, params, extra)
       loss, new, found = part.task.loss(
         *of_part, _of_stream(batch, part.stream), _key(rng, name), train
@@ -190,7 +192,7 @@ class Task:
     """'PART/NAME' -> what each part predicts."""
     return {
       f'{name}/{key}': self._prediction(name, prediction)
-      for name, part in self.parts.items()
+      for name, part in self._parts.items()
       for key, prediction in part.task.predictions.items()
     }
 
