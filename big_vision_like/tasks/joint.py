@@ -26,6 +26,8 @@ from input_pipeline.labels.space import LabelSpace
 Trees = tuple[Any, Any]
 
 _BACKBONE = 'backbone'
+# Arrays below these names are not a part's.
+_TAKEN = (_BACKBONE, 'batch_stats')
 _OWN_KEYS = ('type', 'weight', 'stream')
 _Weight = Annotated[float, Above(0)]
 
@@ -219,7 +221,7 @@ def _section(where: str, name: Any, given: Any) -> dict[str, Any]:
       f'task.parts: {name!r} cannot name a part; use letters, digits and _, a '
       'letter first'
     )
-  if name == _BACKBONE:
+  if name in _TAKEN:
     raise ValueError(
       f'task.parts: {name!r} is what all parts share; use another name'
     )
