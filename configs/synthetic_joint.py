@@ -48,11 +48,11 @@ def get_config(arg=None):
     zipf=0.0,
     seed=arg.world,
   )
-  of_classes = dict(world, image_size=64, single_label=True)
-  of_boxes = dict(
+  of_classes: dict = dict(world, image_size=64, single_label=True)
+  of_boxes: dict = dict(
     world, image_size=BOX_SIZE, max_objects=OBJECTS, annotations=True
   )
-  of_masks = dict(world, image_size=64, annotations=True)
+  of_masks: dict = dict(world, image_size=64, annotations=True)
   label = dict(op='single_label')
   canvas = [dict(op='pad', size=BOX_SIZE)]
 
@@ -152,8 +152,8 @@ def _shrink(c):
   common.shrink_world(c, num_classes=7)  # net, length, evaluators' times
   side, label = 40, dict(op='single_label')
   canvas = [dict(op='pad', size=side)]
-  world = dict(num_classes=7, num_images=200, image_size=side, depth=0)
-  annotated = dict(world, annotations=True)
+  world: dict = dict(num_classes=7, num_images=200, image_size=side, depth=0)
+  annotated: dict = dict(world, annotations=True)
   boxes, masks = c.input.also.with_boxes, c.input.also.with_masks
   for section, source, ops in (
     (
