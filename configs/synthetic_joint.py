@@ -153,14 +153,11 @@ def _shrink(c):
   side, label = 40, dict(op='single_label')
   canvas = [dict(op='pad', size=side)]
   world: dict = dict(num_classes=7, num_images=200, image_size=side, depth=0)
+  single: dict = dict(world, single_label=True)
   annotated: dict = dict(world, annotations=True)
   boxes, masks = c.input.also.with_boxes, c.input.also.with_masks
   for section, source, ops in (
-    (
-      c.input,
-      dict(world, single_label=True),
-      common.train_ops(side, 32, label),
-    ),
+    (c.input, single, common.train_ops(side, 32, label)),
     (boxes, annotated, detectors.ops(4, canvas=canvas, flip=True)),
     (masks, annotated, common.segmentation_ops('warp', side + 1)),
   ):
