@@ -26,9 +26,9 @@ from big_vision_like.checkpoints import (
 )
 from big_vision_like.config import durations, option_types, settings
 from big_vision_like.config.settings import Config
-from big_vision_like.config.stream_names import MAIN
+from big_vision_like.config.stream_names import MAIN, SHOWN
 from big_vision_like.experiment import Experiment
-from big_vision_like.protocols import Evaluator, Source
+from big_vision_like.protocols import Evaluator, Source, WithParts
 from big_vision_like.runtime import distributed, figures, logs, writers
 from big_vision_like.runtime.clock import duration
 from big_vision_like.training.state import TrainState
@@ -96,7 +96,7 @@ def from_config(
       )
 
   def ctx_for(name: str) -> context.EvalContext:
-    stream = stream_of(exp, name)
+    part, stream = part_of(exp, name), stream_of(exp, name)
     return context.EvalContext(
       mesh=exp.mesh,
       workdir=workdir,
@@ -109,6 +109,8 @@ def from_config(
         source, exp.config, where
       ),
       stream=stream,
+      part=part,
+      parts=_parts(exp),
       timeout_s=exp.config.input.timeout_s,
       stop_here=stop_here,
     )
@@ -128,9 +130,43 @@ def from_config(
   }
 
 
+def part_of(exp: Experiment, name: str) -> str:
+  """The part of a joint task that an evaluator scores; '' where it says none.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  part, valid = exp.config.evals[name].get('part', ''), _parts(exp)
+  if part != '' and part not in valid:
+    raise ValueError(
+      f'evals.{name}.part={part!r}; valid: {", ".join(valid) or "none"}, the '
+      f'parts of the task {exp.config.task.type!r}'
+    )
+  return part
+
+
+def _parts(exp: Experiment) -> tuple[str, ...]:
+  return tuple(exp.task.parts) if isinstance(exp.task, WithParts) else ()
+
+
 def stream_of(exp: Experiment, name: str) -> str:
-  """The stream that an evaluator is about; the main one unless it says so."""
-  stream = exp.config.evals[name].get('stream', MAIN)
+  """The stream that an evaluator is about: its part's, or the one it names.
+
+  It is the main one where the evaluator says neither.
+
+  Raises:
+    ValueError: there is none of that name, or its part reads another.
+  """
+  entry, part = exp.config.evals[name], part_of(exp, name)
+  if part and isinstance(exp.task, WithParts):
+    read = exp.task.parts[part].stream
+    if entry.get('stream', read) != read:
+      raise ValueError(
+        f'evals.{name}.stream={entry.stream!r}, but its part {part!r} reads '
+        f'{read or SHOWN!r}; leave it out'
+      )
+    return read
+  stream = entry.get('stream', MAIN)
   if not isinstance(stream, str) or stream not in exp.spaces:
     others = [n for n in exp.spaces if n != MAIN]
     raise ValueError(

@@ -17,7 +17,7 @@ from big_vision_like.config import durations, plugins, settings, stream_names
 from big_vision_like.config.settings import Config
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.parallel import mesh as mesh_lib
-from big_vision_like.protocols import Prediction, Task
+from big_vision_like.protocols import Prediction, Task, WithParts
 from big_vision_like.training import (
   downpour,
   optim,
@@ -305,7 +305,8 @@ def build_task(config: Config, spaces: Mapping[str, LabelSpace]) -> Task:
     ValueError: unknown type or option.
   """
   backbone = _plugin('model', config.model)()
-  options = {k: v for k, v in config.task.items() if k != 'num_classes'}
+  options = config.task.to_dict()
+  options.pop('num_classes', None)
   # Older configs hold it for every task; 1 is no padding.
   if options.get('class_multiple') == 1:
     del options['class_multiple']
@@ -360,16 +361,17 @@ def _check_fields(
   sections = stream_names.sections(config)
   for field in task.fields:
     name = stream_names.stream_of(field)
+    asker = _asker(config, task, field)
     if name not in sections:
       others = ', '.join([*sections][1:]) or 'none'
       raise ValueError(
-        f'task {config.task.type!r} needs the field {field!r}, but input.also '
+        f'{asker} needs the field {field!r}, but input.also '
         f'has no stream {name!r}; it has: {others}'
       )
     if field not in batch_spec:
       made = (k for k in batch_spec if stream_names.stream_of(k) == name)
       raise ValueError(
-        f'task {config.task.type!r} needs the field {field!r}, which '
+        f'{asker} needs the field {field!r}, which '
         f'{stream_names.config_key(name)}.ops do not make'
         f'{example_ops.hint(field.rpartition("/")[2])}; they make '
         f'{", ".join(made)}'
@@ -381,3 +383,15 @@ def _check_fields(
         f'{stream_names.config_key(name)}: task {config.task.type!r} reads '
         f'nothing of it; it reads {", ".join(task.fields)}'
       )
+
+
+def _asker(config: Config, task: Task, field: str) -> str:
+  """What reads a field of a batch, for messages: a task, or a part of it."""
+  shown = f'task {config.task.type!r}'
+  if not isinstance(task, WithParts):
+    return shown
+  for name, part in task.parts.items():
+    read = (stream_names.field(part.stream, f) for f in part.task.fields)
+    if field in read:
+      return f'task.parts.{name} ({part.options["type"]!r})'
+  return shown

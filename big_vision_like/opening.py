@@ -449,7 +449,7 @@ def start_state(
   meta = reading.read_meta(path)
   compatibility.check_layout(exp.config, meta, path, 'init_from.path')
   state, report = warm_start.warm_start(
-    state, path, section.reinit, ema=section.ema
+    state, path, section.reinit, ema=section.ema, part=section.part
   )
   console.say(f'warm start from {path}\n{report.summary()}')
   return downpour.refetch(state)

@@ -387,6 +387,37 @@ class Task(Protocol):
     ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A task inside a joint one.
+
+  Attributes:
+    task: built for the labels of its stream.
+    stream: of training data that it reads; '' is the main one.
+    options: what `config.task` holds in a run of the part alone, but for
+      num_classes.
+  """
+
+  task: Task
+  stream: str
+  options: Mapping[str, Any]
+
+
+@runtime_checkable
+class WithParts(Protocol):
+  """Of a task: tasks by name that share its backbone (docs/joint-training.md).
+
+  The prediction 'logits' of the part `masks` is called 'masks/logits'.
+  """
+
+  @property
+  def parts(self) -> Mapping[str, Part]: ...
+
+  def of_part(self, name: str, params: Any, extra: Any, /) -> tuple[Any, Any]:
+    """(params, extra) of a part, as in a run of its own."""
+    ...
+
+
 @runtime_checkable
 class WithAnchors(Protocol):
   """Of a task: ([A, 4] anchors, [A] box of each or less than 0) of an image."""

@@ -74,6 +74,7 @@ def base() -> Any:
   c.init_from = ConfigDict()
   c.init_from.path = config_dict.placeholder(str)
   c.init_from.reinit = ('head/.*',)
+  c.init_from.part = config_dict.placeholder(str)  # of a joint checkpoint
   c.init_from.ema = True  # the averages, where the checkpoint has them
 
   c.ckpt = ConfigDict()
@@ -244,6 +245,11 @@ WORKDIRS = {
   'imagenet': 'workdirs/imagenet_resnet',
   'random': None,
 }
+
+
+# `init_from.reinit` of a start with the backbone of any checkpoint, whatever
+# heads it has and those here.
+ALL_BUT_BACKBONE = (r'(?!backbone/|batch_stats/).*',)
 
 
 def start_from(c: Any, init: str) -> None:

@@ -23,6 +23,21 @@ SMALL: dict[str, Any] = dict(
   max_detections=50,
 )
 
+# Those of `:tiny`.
+TINY: dict[str, Any] = dict(
+  anchors_per_image=8,
+  boxes_per_image=4,
+  anchor_base=16.0,
+  anchor_scales=(0.5, 1.0),
+  prune_anchors=False,
+  num_proposals=8,
+  pooled_size=2,
+  rpn_channels=16,
+  crowd='as_box',
+  per_class=4,
+  max_detections=8,
+)
+
 
 def ops(
   max_boxes: int,
@@ -199,18 +214,4 @@ def shrink(c: Any, num_classes: int = 7) -> None:
   c.model.output_stride = 8
   c.model.bn = 'batch'  # there is nothing to start from
   c.init_from.path = None
-  c.task.update(
-    dict(
-      anchors_per_image=8,
-      boxes_per_image=4,
-      anchor_base=16.0,
-      anchor_scales=(0.5, 1.0),
-      prune_anchors=False,
-      num_proposals=8,
-      pooled_size=2,
-      rpn_channels=16,
-      crowd='as_box',
-      per_class=4,
-      max_detections=8,
-    )
-  )
+  c.task.update(TINY)

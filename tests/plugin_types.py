@@ -11,6 +11,7 @@ from big_vision_like import protocols
 from big_vision_like.models import resnet
 from big_vision_like.tasks import (
   detection,
+  joint,
   multilabel,
   pose,
   segmentation,
@@ -74,6 +75,7 @@ from tests.fixtures import (
   pose_source,
   scripted_evaluator,
   secret_source,
+  small_net,
   stalling_source,
   stepping_clock,
   tiny_source,
@@ -155,9 +157,11 @@ SOURCES: dict[str, SourceClass] = {
 MODELS: dict[str, ModelClass] = {
   'big_vision_like.models.resnet': resnet.Model,
   'tests.fixtures.my_package.my_model': my_model.Model,
+  'tests.fixtures.small_net': small_net.Model,
 }
 TASKS: dict[str, TaskClass] = {
   'big_vision_like.tasks.detection': detection.Task,
+  'big_vision_like.tasks.joint': joint.Task,
   'big_vision_like.tasks.multilabel': multilabel.Task,
   'big_vision_like.tasks.pose': pose.Task,
   'big_vision_like.tasks.segmentation': segmentation.Task,
@@ -368,6 +372,7 @@ COMPUTE_TYPES: list[Callable[..., protocols.WithComputeType]] = [resnet.Model]
 CONVOLUTIONS: list[Callable[..., protocols.WithConv]] = [resnet.Model]
 LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   detection.Task,
+  joint.Task,
   multilabel.Task,
   my_streams_task.Task,
   my_task.Task,
@@ -377,4 +382,8 @@ LAYOUTS: list[Callable[..., protocols.WithLayout]] = [
   softmax.Task,
 ]
 ANCHORS: list[Callable[..., protocols.WithAnchors]] = [detection.Task]
-STARTS: list[Callable[..., protocols.NeedingStart]] = [detection.Task]
+STARTS: list[Callable[..., protocols.NeedingStart]] = [
+  detection.Task,
+  joint.Task,
+]
+PARTS: list[Callable[..., protocols.WithParts]] = [joint.Task]

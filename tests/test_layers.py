@@ -43,6 +43,7 @@ RULES = {
   f'{B}/tasks': (
     {
       f'{B}.tasks', f'{B}.models', f'{B}.ops', f'{B}.losses',
+      f'{B}.config.plugins', f'{B}.config.stream_names',
       'input_pipeline.labels',
     },
     {'optax', 'orbax', 'grain'},

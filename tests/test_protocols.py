@@ -61,6 +61,7 @@ OFFERED = {
   protocols.WithLayout: (MODELS | TASKS, plugin_types.LAYOUTS),
   protocols.WithAnchors: (TASKS, plugin_types.ANCHORS),
   protocols.NeedingStart: (TASKS, plugin_types.STARTS),
+  protocols.WithParts: (TASKS, plugin_types.PARTS),
 }
 
 

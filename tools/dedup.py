@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
       help='every candidate counts, no image is compared')  # fmt: skip
   add('--report_pairs', type=int, default=24,
       help='pairs shown of each kind; default: %(default)s')  # fmt: skip
+  command.add_part(p)
   command.add_trust(p)
   return p
 
@@ -159,6 +160,8 @@ def check(args: argparse.Namespace) -> None:
     raise ValueError('--hash_distance and --cosine are both "none"')
   if args.checkpoint is not None and args.cosine is None:
     raise ValueError('--checkpoint without --cosine compares nothing')
+  if args.part is not None and args.checkpoint is None:
+    raise ValueError(f'--part={args.part!r}: it is of a --checkpoint')
   if args.crops == 'on' and (args.checkpoint or args.cosine is None):
     other = '--checkpoint' if args.checkpoint else '--cosine none'
     raise ValueError(

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     help='names of the classes (.jsonl, .txt); default: those of the training '
     'data, where these are here',
   )  # fmt: skip
+  command.add_part(p)
   command.add_trust(p)
   return p
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       args.format,
       args.vocabulary,
       trusted=args.trust,
+      part=args.part,
     )
   )
 
@@ -73,6 +75,7 @@ def export(
   vocabulary: str | None = None,
   *,
   trusted: bool = False,
+  part: str | None = None,
 ) -> dict[str, Any]:
   """Writes one format; returns the content of model.FORMAT.json.
 
@@ -82,6 +85,7 @@ def export(
     kind: one of FORMATS.
     vocabulary: file of the classes' names.
     trusted: whether the checkpoint may name modules of others.
+    part: of a joint task, the one that is exported; None of other tasks.
 
   Raises:
     FileNotFoundError: no checkpoint there.
@@ -103,7 +107,9 @@ def export(
   from .weights import export_safetensors, export_stablehlo
 
   logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it reads
-  model = stored_model.load(checkpoint, '--checkpoint', trusted=trusted)
+  model = stored_model.load(
+    checkpoint, '--checkpoint', trusted=trusted, part=part
+  )
   classes = model.classes(vocabulary, '--vocabulary')
   ops = _ops(model)
   spec = pipeline.example_spec(example_ops.build(ops, OpContext()))
@@ -137,6 +143,7 @@ def export(
     'image_size': list(spec['image'].shape[:2]),
     'preprocessing': ops,
     'step': model.step,
+    **({'part': part} if part else {}),
     'vocabulary': _VOCABULARY if classes else None,
     **found,
   }

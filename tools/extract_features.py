@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     '--verify', action='store_true',
     help='only compare the files of --output with their checksums',
   )  # fmt: skip
+  command.add_part(p)
   command.add_trust(p)
   return p
 
@@ -106,6 +107,7 @@ def extract(args: argparse.Namespace) -> None:
   embedder = features.Embedder(
     args.checkpoint,
     trusted=args.trust,
+    part=args.part,
     batch_size=args.batch_size,
     threads=args.threads,
     workers=args.workers,
@@ -114,6 +116,7 @@ def extract(args: argparse.Namespace) -> None:
     'checkpoint': str(embedder.path),
     'checkpoint_time_ns': os.stat(embedder.path).st_mtime_ns,
     'step': embedder.model.step,
+    **({'part': args.part} if args.part else {}),
     'preprocessing': embedder.ops,
     'data': described,
     'data_fingerprint': source.fingerprint(),

@@ -259,6 +259,7 @@ def run(args: argparse.Namespace) -> list[Audit]:
   embedder = features.Embedder(
     args.checkpoint,
     trusted=args.trust,
+    part=args.part,
     batch_size=args.batch_size,
     threads=args.threads,
     workers=args.workers,
@@ -402,6 +403,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
       f'--{name}', type=int, default=default, help=f'{what}; default: {default}'
     )
+  command.add_part(p)
   command.add_trust(p)
   return p
 

@@ -23,6 +23,9 @@ Of a pose net: keypoints of the people in boxes that --detector finds, a
 checkpoint of a detector, or that --boxes lists, COCO results: poses.json, all
 of them as COCO's keypoint results, and overlays/NAME.jpg.
 
+A checkpoint of several tasks (docs/joint-training.md) needs --part, the name of
+one of them.
+
 Exit codes: 0 done; 2 a mistake in the command or its input; 130 interrupted.
 """
 
@@ -92,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     '--workers', type=int, default=0,
     help='decode processes; 0: threads of this one; default: %(default)s',
   )  # fmt: skip
+  command.add_part(p)
   command.add_trust(p)
   return p
 
@@ -167,7 +171,9 @@ def _predictor(args: argparse.Namespace, found: Any) -> Any:
   from big_vision_like.inference import stored_model
   from big_vision_like.pages import prediction_sheet
 
-  model = stored_model.load(args.checkpoint, '--checkpoint', trusted=args.trust)
+  model = stored_model.load(
+    args.checkpoint, '--checkpoint', trusted=args.trust, part=args.part
+  )
   classes = model.classes(args.vocabulary, '--vocabulary')
   if classes is None:
     print(f'{model.why_unnamed}: give --vocabulary')

@@ -32,6 +32,7 @@ class Embedder(StoredPredictor):
     workers: decode processes; 0 reads in threads of this process.
     where: flag or key of the path, for messages.
     trusted: whether it may name modules of others (config/trust.py).
+    part: which part of a joint task; None of other tasks.
 
   Attributes:
     path: folder of the checkpoint.
@@ -55,11 +56,14 @@ class Embedder(StoredPredictor):
     workers: int = 0,
     where: str = '--checkpoint',
     trusted: bool = False,
+    part: str | None = None,
   ):
     if isinstance(checkpoint_path, stored_model.StoredModel):
       model = checkpoint_path
     else:
-      model = stored_model.load(checkpoint_path, where, trusted=trusted)
+      model = stored_model.load(
+        checkpoint_path, where, trusted=trusted, part=part
+      )
     self.path, self.config = model.path, model.config
     if ops is None:
       ops = deterministic_ops(model.config.input.ops)

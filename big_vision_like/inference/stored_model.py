@@ -15,9 +15,9 @@ import numpy as np
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import compatibility, folders, reading
-from big_vision_like.config import settings, trust
+from big_vision_like.config import one_part, settings, trust
 from big_vision_like.config.stream_names import MAIN
-from big_vision_like.protocols import Prediction, Task, WithMasks
+from big_vision_like.protocols import Prediction, Task, WithMasks, WithParts
 from big_vision_like.training.state import TrainState
 from input_pipeline import pipeline
 from input_pipeline.labels import vocabulary
@@ -39,6 +39,9 @@ class StoredModel:
     meta: what the checkpoint says of itself.
     trusted: whether it may name modules of others (config/trust.py).
     held: keeps the checkpoint where it is, as long as the model is here.
+    part: the part of a joint task that this is, with its task, its labels and
+      its config as of a run of its own; '' of other tasks.
+    joint: the joint task.
   """
 
   path: pathlib.Path
@@ -49,6 +52,8 @@ class StoredModel:
   meta: Mapping[str, Any]
   trusted: bool = False
   held: folders.Held | None = None
+  part: str = ''
+  joint: WithParts | None = None
 
   @property
   def space(self) -> LabelSpace:
@@ -63,6 +68,8 @@ class StoredModel:
     """
     with self.held.proving() if self.held else contextlib.nullcontext():
       params, extra = reading.read_weights(self.path, sharding)
+    if self.joint is not None:
+      params, extra = self.joint.of_part(self.part, params, extra)
     unused: Any = None
     return TrainState(
       step=unused,
@@ -189,7 +196,11 @@ class StoredModel:
 
 
 def load(
-  checkpoint_path: str | pathlib.Path, where: str, *, trusted: bool = False
+  checkpoint_path: str | pathlib.Path,
+  where: str,
+  *,
+  trusted: bool = False,
+  part: str | None = None,
 ) -> StoredModel:
   """Reads what a checkpoint is of; its arrays wait for `state`.
 
@@ -197,11 +208,13 @@ def load(
     checkpoint_path: workdir of a run, or the folder of one checkpoint.
     where: flag or key of the path, for messages.
     trusted: whether it may name modules of others (config/trust.py).
+    part: which part of a joint task; None of other tasks.
 
   Raises:
     FileNotFoundError: no checkpoint there.
     DamagedError: it is not whole.
-    ValueError: its config cannot be built here.
+    ValueError: its config cannot be built here, or `part` is none of its
+      task's.
   """
   held = folders.hold(checkpoint_path, where, later=True)
   path = held.path
@@ -210,18 +223,52 @@ def load(
   config = settings.complete(meta['config'])
   spaces = reading.label_spaces(meta, path)
   task = experiment.build_task(config, spaces)
-  return StoredModel(
+  model = StoredModel(
     path, config, spaces, task, int(path.name), meta, trusted, held
+  )
+  return _of_part(model, part)
+
+
+def _of_part(model: StoredModel, part: str | None) -> StoredModel:
+  """A part of a joint model; any other model as it is."""
+  joint, kind = model.task, model.config.task.type
+  if not isinstance(joint, WithParts):
+    if part is None:
+      return model
+    raise ValueError(
+      f'--part={part!r}: the task {kind!r} of {model.path} has no parts; leave '
+      'it out'
+    )
+  if part is None or part not in joint.parts:
+    listed = (f'{n} ({p.options["type"]})' for n, p in joint.parts.items())
+    given = '--part is not set' if part is None else f'--part={part!r}'
+    raise ValueError(
+      f'{given}: the task {kind!r} of {model.path} has the parts '
+      f'{", ".join(listed)}; choose one'
+    )
+  chosen = joint.parts[part]
+  return dataclasses.replace(
+    model,
+    config=one_part.alone(model.config, part, chosen),
+    spaces={MAIN: model.spaces[chosen.stream]},
+    task=chosen.task,
+    meta={**model.meta, **reading.by_stream(model.meta)[chosen.stream]},
+    part=part,
+    joint=joint,
   )
 
 
 def _at_work(config: Mapping[str, Any]) -> dict[str, Any]:
   """What of a stored config predictions are made of: net, task and ops."""
   evals = config.get('evals', {}).items()
+  also = config['input'].get('also', {}).items()
   return {
     'model': config['model'],
     'task': config['task'],
-    'input': {'ops': config['input']['ops']},
+    'input': {
+      'ops': config['input']['ops'],
+      'also': {name: {'ops': section['ops']} for name, section in also},
+    },
     'evals': {name: {'ops': entry.get('ops', ())} for name, entry in evals},
   }
 

@@ -12,7 +12,7 @@ from evaluators.harness.context import EvalContext, plain
 # Keys of a config entry that the loop reads; the rest are the evaluator's.
 LOOP_KEYS = (
   'type', 'every_steps', 'every_epochs', 'every_examples', 'every_percent',
-  'at_start', 'at_end', 'stream',
+  'at_start', 'at_end', 'stream', 'part',
 )  # fmt: skip
 
 
@@ -39,10 +39,25 @@ def from_config(
   for name in evals:
     evaluator_class, options = checked(evals, name)
     ctx = ctx_for(name)
-    built[name] = evaluator_class(
-      of_stream(predict, ctx.stream), ctx, **options
+    seen = (
+      of_part(predict, ctx.part)
+      if ctx.parts
+      else of_stream(predict, ctx.stream)
     )
+    built[name] = evaluator_class(seen, ctx, **options)
   return built
+
+
+def of_part(
+  predict: Mapping[str, Prediction], part: str
+) -> dict[str, Prediction]:
+  """Those of a part of a joint task, 'PART/logits' as 'logits'; no others."""
+  prefix = f'{part}/'
+  return {
+    name.removeprefix(prefix): prediction
+    for name, prediction in predict.items()
+    if name.startswith(prefix)
+  }
 
 
 def of_stream(

@@ -31,6 +31,8 @@ class EvalContext:
       than the run's.
     stream: the stream of training data whose labels it scores; '' is the main
       one.
+    part: of a joint task, whose predictions it scores; '' of other tasks.
+    parts: names of those that a joint task has.
     timeout_s: for a batch of its data; 0: no limit.
     stop_here: called where an evaluation may end because the run is asked to,
       which all processes do at the same call.
@@ -45,6 +47,8 @@ class EvalContext:
   process_index: int = 0
   check_source: Callable[[Source, str], None] = lambda source, where: None
   stream: str = ''
+  part: str = ''
+  parts: tuple[str, ...] = ()
   timeout_s: float = 0.0
   stop_here: Callable[[], None] = lambda: None
 
@@ -78,9 +82,15 @@ def choose(
   Raises:
     ValueError: there is none, or it is of another kind; lists those that fit.
   """
-  if name not in predict:
+  if ctx.parts and not ctx.part:
     raise ValueError(
-      f'{ctx.where}: the task has no prediction {name!r}'
+      f'{ctx.where}.part is not set: the task has several parts, and '
+      f'{name!r} is of one of them; valid: {", ".join(ctx.parts)}'
+    )
+  if name not in predict:
+    of = f'part {ctx.part!r} of the task' if ctx.part else 'task'
+    raise ValueError(
+      f'{ctx.where}: the {of} has no prediction {name!r}'
       f'{plugins.suggest(name, predict)}; valid: {", ".join(predict)}'
     )
   found = predict[name]

@@ -28,6 +28,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(trust.FLAG, action='store_true', help=trust.HELP)
 
 
+def add_part(parser: argparse.ArgumentParser) -> None:
+  """Adds the flag --part of commands that use the model of a checkpoint."""
+  parser.add_argument(
+    '--part', help='of a checkpoint of a joint task: which of its parts'
+  )
+
+
 def run(
   work: Callable[[], Any],
   *,

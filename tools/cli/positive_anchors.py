@@ -49,13 +49,15 @@ class PositiveAnchors:
     import jax
 
     from big_vision_like import experiment
-    from big_vision_like.config import settings
-    from big_vision_like.config.stream_names import MAIN
+    from big_vision_like.config import settings, stream_names
     from big_vision_like.protocols import WithAnchors
     from input_pipeline.labels.space import LabelSpace
 
     space = LabelSpace.of_source(feed.source)
-    task = experiment.build_task(settings.complete(config), {MAIN: space})
+    config = settings.complete(config)
+    # Anchors need no labels: those of other streams are not asked for.
+    spaces = dict.fromkeys(stream_names.sections(config), space)
+    task = _of_feed(experiment.build_task(config, spaces), config, feed.key)
     if not isinstance(task, WithAnchors):
       raise ValueError(f'--anchors: the task {config.task.type!r} has none')
     self._find = jax.jit(task.positive_anchors)
@@ -78,3 +80,25 @@ class PositiveAnchors:
     )
     kept = owners >= 0
     return Found(anchors[kept], owners[kept], int(mask.sum()))
+
+
+def _of_feed(task: Any, config: Any, key: str) -> Any:
+  """Of a joint task the part with anchors that sees these examples.
+
+  Args:
+    task: of the config.
+    config: complete.
+    key: of the place where the examples come from.
+  """
+  from big_vision_like.config import stream_names
+  from big_vision_like.protocols import WithAnchors, WithParts
+
+  if not isinstance(task, WithParts):
+    return task
+  place, _, name = key.rpartition('.')
+  scored = config.evals[name].get('part') if place == 'evals' else None
+  for part, found in task.parts.items():
+    sees = stream_names.config_key(found.stream) == key or part == scored
+    if sees and isinstance(found.task, WithAnchors):
+      return found.task
+  return task

@@ -39,7 +39,11 @@ class Mirrored:
 
 
 def vectors(
-  checkpoint: str, sources: Sequence[Source], *, trusted: bool = False
+  checkpoint: str,
+  sources: Sequence[Source],
+  *,
+  trusted: bool = False,
+  part: str | None = None,
 ) -> Vectors:
   """Vectors by the model of a checkpoint.
 
@@ -47,11 +51,12 @@ def vectors(
     checkpoint: workdir of a run, or the folder of one checkpoint.
     sources: the sets of the call.
     trusted: whether the checkpoint may name modules of others.
+    part: of a joint task; None of other tasks.
 
   Raises:
     FileNotFoundError, ValueError: no checkpoint there that gives features.
   """
-  embedder = Embedder(checkpoint, trusted=trusted)
+  embedder = Embedder(checkpoint, trusted=trusted, part=part)
 
   def embed(
     set_index: int, rows: np.ndarray, mirrored: bool
@@ -61,4 +66,6 @@ def vectors(
 
   path = os.path.realpath(embedder.path)
   name = f'{path} {os.stat(path).st_mtime_ns} {embedder.ops}'
+  if part:  # batch statistics may be its own
+    name = f'{name} {part}'
   return Vectors('model', embedder.dim, name=name, embed=embed)

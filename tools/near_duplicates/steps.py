@@ -183,7 +183,9 @@ def _vectors(args: argparse.Namespace, sets: Sequence[NamedSet]) -> Vectors:
   from . import features  # loads jax
 
   sources = [named.source for named in sets]
-  return features.vectors(args.checkpoint, sources, trusted=args.trust)
+  return features.vectors(
+    args.checkpoint, sources, trusted=args.trust, part=args.part
+  )
 
 
 def _crops(
