@@ -24,7 +24,7 @@ from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.protocols import Source
 from input_pipeline import pipeline, streams
 from input_pipeline.labels import vocabulary
-from input_pipeline.labels.space import LabelSpace
+from input_pipeline.labels.space import LabelSpace, Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,10 @@ def _known_of_the_data(config: Config) -> tuple[LabelSpace | None, int | None]:
   space, num_examples = None, config.plan.num_examples
   if config.plan.vocabulary:
     space = _listed(config.plan.vocabulary)
+  if config.plan.num_keypoints:
+    space = space or LabelSpace.of_count(config.task.num_classes or 1)
+    names = tuple(f'keypoint{i}' for i in range(config.plan.num_keypoints))
+    space = dataclasses.replace(space, keypoints=Skeleton(names))
   flat = settings.flat(config.to_dict())
   in_epochs = any(k.endswith('_epochs') and v for k, v in flat.items())
   if (space or config.task.num_classes) and (num_examples or not in_epochs):
@@ -136,8 +140,8 @@ def _opened(config: Config) -> Source:
     raise FileNotFoundError(
       f'{error}; --mode=plan needs no data if told of them: '
       '--config.plan.vocabulary=FILE (a class a line) or '
-      '--config.task.num_classes=N, and --config.plan.num_examples=N for '
-      'durations in epochs'
+      '--config.task.num_classes=N, --config.plan.num_examples=N for '
+      'durations in epochs, --config.plan.num_keypoints=N for a pose net'
     ) from None
 
 

@@ -109,6 +109,7 @@ def get_config(arg=None):
     c.schedule.warmup_steps = 500
 
   c.ckpt.every_steps = 5000
+  c.plan.num_keypoints = 17
   c.evals.val = dict(
     type='coco_keypoints',
     data=poses.scored_people(dict(data, split=arg.eval_split), arg.boxes),

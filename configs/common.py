@@ -105,6 +105,7 @@ def base() -> Any:
   # In the place of data that are not at hand.
   c.plan.vocabulary = config_dict.placeholder(str)  # file, a class a line
   c.plan.num_examples = config_dict.placeholder(int)
+  c.plan.num_keypoints = config_dict.placeholder(int)  # of a pose net
 
   # The figures that a run should reach: (low, high) over seeds and machines,
   # or one number that was published.

@@ -1,9 +1,9 @@
-"""One backbone for classification, detection and segmentation, in minutes.
+"""One backbone for classes, boxes, masks and keypoints, in minutes.
 
-The targets of configs/synthetic_transfer.py, configs/synthetic_detection.py and
-configs/synthetic_segmentation.py learned in one run: each has its own head, its
-own stream of images of one synthetic world, its own evaluator, and a weight in
-the loss (docs/joint-training.md). Images with a class are many, those with
+The targets of synthetic_transfer.py, synthetic_detection.py, _segmentation.py
+and _pose.py learned in one run: each has its own head, its own stream of images
+of one synthetic world, its own evaluator, and a weight in the loss
+(docs/joint-training.md). Images with a class are many, those with
 boxes fewer, those with masks few, as in the data sets of Sun et al. 2017,
 section 5.
 
@@ -19,10 +19,11 @@ The map is at stride 8 for all parts, since images are small.
 Hardware: 2 CPU cores, about three minutes.
 """
 
-from configs import common, detectors
+from configs import common, detectors, poses
 
 CLASS_SIZE, BOX_SIZE, MASK_SIZE = 56, 96, 65
 OBJECTS = 5  # of an image with boxes, at most
+CROP, RADIUS, KEYPOINTS = (65, 65), 6.0, 9
 
 
 def get_config(arg=None):
@@ -53,6 +54,7 @@ def get_config(arg=None):
     world, image_size=BOX_SIZE, max_objects=OBJECTS, annotations=True
   )
   of_masks: dict = dict(world, image_size=64, annotations=True)
+  of_people: dict = dict(of_boxes, max_objects=3, num_keypoints=KEYPOINTS)
   label = dict(op='single_label')
   canvas = [dict(op='pad', size=BOX_SIZE)]
 
@@ -72,6 +74,13 @@ def get_config(arg=None):
   c.input.also.with_masks = common.stream(
     source=common.synthetic(**of_masks, num_images=500),
     ops=common.segmentation_ops('warp', MASK_SIZE),
+    batch_size=8,
+    num_classes=arg.classes,
+  )
+
+  c.input.also.with_people = common.stream(
+    source=poses.people(common.synthetic(**of_people, num_images=2000)),
+    ops=poses.ops(CROP, RADIUS, train=True, flip=True),
     batch_size=8,
     num_classes=arg.classes,
   )
@@ -97,6 +106,14 @@ def get_config(arg=None):
         stream='with_masks',
         weight=1.0,
         rates=(1, 2, 3, 4),
+      ),
+      people=dict(
+        type='pose',
+        stream='with_people',
+        weight=1.0,
+        radius=RADIUS,
+        auxiliary=None,
+        voting='exact',
       ),
     ),
   )
@@ -140,6 +157,14 @@ def get_config(arg=None):
     batch_size=100,
     every_percent=50,
   )
+  c.evals.people = dict(
+    type='coco_keypoints',
+    part='people',
+    data=poses.people(common.synthetic(arg.split, **of_people, **kept)),
+    ops=poses.ops(CROP, RADIUS),
+    batch_size=50,
+    every_percent=50,
+  )
 
   if arg.tiny:
     _shrink(c)
@@ -155,11 +180,15 @@ def _shrink(c):
   world: dict = dict(num_classes=7, num_images=200, image_size=side, depth=0)
   single: dict = dict(world, single_label=True)
   annotated: dict = dict(world, annotations=True)
+  keypoints: dict = dict(annotated, num_keypoints=5, max_objects=2)
+  crop, radius = (33, 33), 3.0
   boxes, masks = c.input.also.with_boxes, c.input.also.with_masks
+  people = c.input.also.with_people
   for section, source, ops in (
     (c.input, single, common.train_ops(side, 32, label)),
     (boxes, annotated, detectors.ops(4, canvas=canvas, flip=True)),
     (masks, annotated, common.segmentation_ops('warp', side + 1)),
+    (people, keypoints, poses.ops(crop, radius, train=True, flip=True)),
   ):
     section.source = common.synthetic(**source)
     section.ops = ops
@@ -174,9 +203,13 @@ def _shrink(c):
       masks.source,
       common.segmentation_ops('warp', side + 1, side),
     ),
+    (c.evals.people, people.source, poses.ops(crop, radius)),
   ):
     evaluator.data = {**source, 'split': 'fasteval', 'num_images': 24}
     evaluator.ops = ops
     evaluator.batch_size = 8
+  people.source = poses.people(people.source)
+  c.evals.people.data = poses.people(c.evals.people.data)
+  c.task.parts.people.radius = radius
   c.task.parts.boxes.update(detectors.TINY)
   c.init_from.path = None

@@ -74,6 +74,7 @@ VALID: dict[str, Any] = {
   'on_eval_error': Literal['raise', 'log'],
   'plan.num_devices': Annotated[int | None, Between(1, 4096)],
   'plan.num_examples': Annotated[int | None, AtLeast(1)],
+  'plan.num_keypoints': Annotated[int | None, AtLeast(1)],
   'plan.device_memory_gib': Annotated[float | None, Above(0)],
 }
 # The length of a run: 0, all that a command line can say, is 'not given'.

@@ -1,5 +1,6 @@
 """Every config: loads at once, builds at full size, runs as :tiny."""
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -14,7 +15,7 @@ from big_vision_like.checkpoints import folders
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from configs import common
-from input_pipeline.labels.space import LabelSpace
+from input_pipeline.labels.space import LabelSpace, Skeleton
 from tests.conftest import ROOT
 
 NAMES = sorted(
@@ -23,7 +24,7 @@ NAMES = sorted(
   if 'def get_config(' in p.read_text()
 )
 # Arguments without which a config of the user's own data makes no sense.
-NEEDED = dict.fromkeys(('own_data', 'own_detection'), 'path=DATA')
+NEEDED = dict.fromkeys(('own_data', 'own_detection', 'own_pose'), 'path=DATA')
 
 
 def get(name, arg=None):
@@ -42,6 +43,13 @@ def test_is_locked_plain_data_with_known_keys(name):
   assert f'configs/{name}.py' in doc
 
 
+def space_of(num_classes):
+  """Of classes that are counted, with as many keypoints as people have."""
+  points = Skeleton(tuple(f'point{i}' for i in range(17)))
+  found = LabelSpace.of_count(num_classes or 321)
+  return dataclasses.replace(found, keypoints=points)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_builds_at_full_size_without_data(name):
   config = get(name)
@@ -50,7 +58,10 @@ def test_builds_at_full_size_without_data(name):
   exp = experiment.build(
     config,
     num_examples=1_000_000,
-    space=LabelSpace.of_count(config.task.num_classes or 321),
+    space=space_of(config.task.num_classes),
+    spaces={
+      n: space_of(stream.num_classes) for n, stream in config.input.also.items()
+    },
     devices=jax.devices()[:1],
   )
   assert exp.total_steps > 100
