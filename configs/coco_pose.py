@@ -86,6 +86,7 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='pose',
+    num_classes=None,
     auxiliary=poses.auxiliary(arg.depth),
     loss_at=arg.loss_at,
     voting=arg.voting,

@@ -105,6 +105,7 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='pose',
+    num_classes=None,
     radius=radius,
     auxiliary=poses.auxiliary(arg.depth),
     voting=arg.voting,

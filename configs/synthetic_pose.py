@@ -72,6 +72,7 @@ def get_config(arg=None):
   )
   c.task = dict(
     type='pose',
+    num_classes=None,
     radius=RADIUS,
     auxiliary=poses.auxiliary(14),
     voting='exact',
