@@ -144,6 +144,26 @@ def _resident_bytes() -> int:
   return int(pages.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
+@pytest.fixture(scope='module')
+def programs_kept():
+  """Runs of a module take the programs of an equal experiment before."""
+  from big_vision_like import experiment
+  from tests import kept_experiments
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment, 'build', kept_experiments.build)
+    yield
+
+
+@pytest.fixture
+def programs_built_anew(programs_kept, monkeypatch):
+  """But for a test that changes what they compute."""
+  from big_vision_like import experiment
+  from tests import kept_experiments
+
+  monkeypatch.setattr(experiment, 'build', kept_experiments.build_anew)
+
+
 @pytest.fixture(scope='session')
 def project_root() -> pathlib.Path:
   return ROOT
