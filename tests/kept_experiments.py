@@ -18,11 +18,12 @@ from big_vision_like.config.stream_names import MAIN
 from big_vision_like.experiment import Experiment
 from input_pipeline.labels.space import LabelSpace
 
-# Sections that `experiment.build` does not read.
+# What `experiment.build` does not read.
 _UNREAD = (
   'ckpt', 'evals', 'expected', 'init_from', 'log_every_steps',
   'on_eval_error', 'profile', 'resume',
 )  # fmt: skip
+_UNREAD_OF_INPUT = ('workers', 'threads', 'prefetch', 'timeout_s')
 _MOST = 8  # that are kept; the oldest goes
 
 build_anew = experiment.build
@@ -69,6 +70,8 @@ def _key(
   read = json.loads(settings.to_json(config))
   for name in _UNREAD:
     del read[name]
+  for name in _UNREAD_OF_INPUT:
+    del read['input'][name]
   if read['schedule'].get('type') == 'constant':
     for name in settings.LENGTH:
       del read[name]

@@ -100,7 +100,7 @@ def test_keep_last_and_keep_every(tmp_path):
     'ckpt.keep_every_steps': 2,
     'evals': {},
   }
-  train.run(tiny.config(total_steps=5, **changes), str(tmp_path))
+  train.run(tiny.simple(total_steps=5, **changes), str(tmp_path))
   ckpt = manager.Checkpointer(str(tmp_path), read_only=True)
   assert ckpt.steps() == [2, 4, 5]
 
@@ -112,8 +112,8 @@ def test_eval_mode_repeats_the_figures_of_training(workdir):
 
 
 def test_an_evaluation_that_a_stop_cut_short_runs_after_the_resume(tmp_path):
-  train.run(tiny.config(total_steps=3, evals={}), str(tmp_path))
-  train.run(tiny.config(), str(tmp_path))
+  train.run(tiny.simple(total_steps=3, evals={}), str(tmp_path))
+  train.run(tiny.simple(), str(tmp_path))
   assert sorted(lines(tmp_path, 'fasteval/map@100')) == [3, 6]
 
 
@@ -141,7 +141,7 @@ def test_non_finite_loss_stops_with_step_and_records(
 
   monkeypatch.setattr(pipeline.TrainIterator, '__next__', poisoned)
   monkeypatch.setattr(multilabel.Task, 'loss', loss)
-  config = tiny.config(
+  config = tiny.simple(
     total_steps=12, log_every_steps=4, evals={}, **{'ckpt.every_steps': 2}
   )
   with pytest.raises(FloatingPointError) as error:
@@ -184,7 +184,7 @@ def test_a_changed_evaluator_runs_again_at_the_same_step(workdir):
 
 
 def test_overflowing_update_is_not_applied_and_not_saved(tmp_path):
-  config = tiny.config(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
+  config = tiny.simple(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
   message = r'at step 1 \(update_norm\);'
   with pytest.raises(FloatingPointError, match=message) as error:
     train.run(config, str(tmp_path))
@@ -251,9 +251,9 @@ def test_failing_evaluator_stops_or_is_logged(tmp_path, capsys):
     )
   }
   with pytest.raises(RuntimeError, match='broken on purpose') as error:
-    train.run(tiny.config(**broken), str(tmp_path / 'a'))
+    train.run(tiny.simple(**broken), str(tmp_path / 'a'))
   assert "in evaluator 'broken' at step 0" in error.value.__notes__
-  config = tiny.config(on_eval_error='log', **broken)
+  config = tiny.simple(on_eval_error='log', **broken)
   state = train.run(config, str(tmp_path / 'b'))
   assert int(state.step) == 6
   assert sorted(lines(tmp_path / 'b', 'fasteval/map@100')) == [0, 3, 6]
