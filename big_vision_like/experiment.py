@@ -5,6 +5,7 @@ mode, the plan and the tests all start from this record.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -167,13 +168,14 @@ def build(
     donate_argnums=0,
   )
 
-  def init(seed: int) -> TrainState:
-    def fresh():
-      blank = {k: jnp.zeros(v.shape, v.dtype) for k, v in first.items()}
-      return init_fn(jax.random.key(seed), blank)
+  @functools.partial(jax.jit, static_argnums=0, out_shardings=placed)
+  def fresh(seed: int) -> TrainState:
+    blank = {k: jnp.zeros(v.shape, v.dtype) for k, v in first.items()}
+    return init_fn(jax.random.key(seed), blank)
 
+  def init(seed: int) -> TrainState:
     with jax.set_mesh(mesh):
-      return jax.jit(fresh, out_shardings=placed)()
+      return fresh(seed)
 
   def train_step(state: TrainState, batch: dict[str, jax.Array]):
     with jax.set_mesh(mesh):

@@ -1,15 +1,17 @@
-"""Runs command lines of `python -m main` in forks that have all imported.
+"""Runs commands `python -m MODULE` in forks that have all imported.
 
   python -m tests.cli_server < cases.jsonl > results.jsonl
 
-A case is a list of arguments; its result {'code', 'out', 'err', 'seconds'}.
-The parent never starts a jax back end, so its children can fork safely; a case
-costs what it does, not the seconds of importing.
+A case is {'module', 'args', 'cwd', 'path'}, the last PYTHONPATH as a list; its
+result {'code', 'out', 'err', 'seconds'}. The parent never starts a jax back
+end, so its children can fork safely; a case costs what it does, not the seconds
+of importing.
 """
 
 import importlib
 import json
 import os
+import runpy
 import sys
 import tempfile
 import time
@@ -40,13 +42,13 @@ def import_all() -> None:
   writers.board_modules()
 
 
-def run_case(argv: list[str], timeout_s: float = 120) -> dict:
-  """Exit code and output of one command line."""
+def run_case(case: dict, timeout_s: float = 300) -> dict:
+  """Exit code and output of one command."""
   with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
     start = time.monotonic()
     child = os.fork()
     if child == 0:
-      _child(argv, out.fileno(), err.fileno())
+      _child(case, out.fileno(), err.fileno())
     while True:
       done, status = os.waitpid(child, os.WNOHANG)
       if done:
@@ -70,15 +72,15 @@ def run_case(argv: list[str], timeout_s: float = 120) -> dict:
     }
 
 
-def _child(argv: list[str], out: int, err: int) -> None:
+def _child(case: dict, out: int, err: int) -> None:
   os.dup2(out, 1)
   os.dup2(err, 2)
   code: object = 1
   try:
-    import main
-
-    sys.argv = ['main', *argv]
-    main.run()
+    if case['cwd']:
+      _move(case['cwd'], case['path'])
+    sys.argv = [case['module'], *case['args']]
+    runpy.run_module(case['module'], run_name='__main__', alter_sys=True)
     code = 0
   except SystemExit as stop:
     code = stop.code
@@ -87,6 +89,15 @@ def _child(argv: list[str], out: int, err: int) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _move(cwd: str, path: list[str]) -> None:
+  """As if Python had been started there, with this PYTHONPATH."""
+  os.chdir(cwd)
+  here = {'', os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
+  given = [os.path.abspath(p) for p in path]
+  sys.path[:] = [cwd, *given, *(p for p in sys.path if p not in here)]
+  os.environ['PYTHONPATH'] = os.pathsep.join(path)
 
 
 def main() -> None:

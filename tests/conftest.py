@@ -13,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 
 # Most of the time goes into compiling programs that run for milliseconds: the
 # step of tests/tiny.py compiles in 1.4 instead of 4.8 seconds with these. The
@@ -144,6 +145,26 @@ def _resident_bytes() -> int:
   return int(pages.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
+@pytest.fixture(scope='module')
+def programs_kept():
+  """Runs of a module take the programs of an equal experiment before."""
+  from big_vision_like import experiment
+  from tests import kept_experiments
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(experiment, 'build', kept_experiments.build)
+    yield
+
+
+@pytest.fixture
+def programs_built_anew(programs_kept, monkeypatch):
+  """But for a test that changes what they compute."""
+  from big_vision_like import experiment
+  from tests import kept_experiments
+
+  monkeypatch.setattr(experiment, 'build', kept_experiments.build_anew)
+
+
 @pytest.fixture(scope='session')
 def project_root() -> pathlib.Path:
   return ROOT
@@ -159,7 +180,7 @@ def real_data() -> pathlib.Path:
 
 
 class CommandLine:
-  """`python -m main ARGS` in a forked child of one long-lived process."""
+  """`python -m MODULE ARGS` in a forked child of one long-lived process."""
 
   def __init__(self) -> None:
     # One device: what several do is tested in process.
@@ -173,11 +194,26 @@ class CommandLine:
       text=True,
     )
 
-  def __call__(self, *args: str) -> dict:
-    """{'code', 'out', 'err', 'seconds'} of the command."""
+  def __call__(
+    self,
+    *args: str,
+    module: str = 'main',
+    cwd: pathlib.Path | None = None,
+    path: Sequence[str] = (),
+  ) -> dict:
+    """{'code', 'out', 'err', 'seconds'} of the command.
+
+    Args:
+      *args: of the command line.
+      module: what runs.
+      cwd: where; None: here.
+      path: PYTHONPATH there.
+    """
     assert self._server.stdin is not None
     assert self._server.stdout is not None
-    self._server.stdin.write(json.dumps([str(a) for a in args]) + '\n')
+    case = {'module': module, 'args': [str(a) for a in args], 'path': [*path]}
+    case['cwd'] = cwd and str(cwd)
+    self._server.stdin.write(json.dumps(case) + '\n')
     self._server.stdin.flush()
     return json.loads(self._server.stdout.readline())
 
@@ -187,7 +223,16 @@ class CommandLine:
 
 @pytest.fixture(scope='session')
 def command_line():
-  """Runs `python -m main` on one CPU device."""
+  """Runs `python -m main`, or another module, on one CPU device."""
   runner = CommandLine()
   yield runner
   runner.close()
+
+
+@pytest.fixture(scope='session')
+def trainers():
+  """Starts runs as processes, to be hurt; see tests/faults/trainers.py."""
+  from tests.faults import trainers
+
+  with trainers.Trainers() as started:
+    yield started

@@ -66,6 +66,7 @@ from input_pipeline.sources import (
 from tests.fixtures import (
   box_source,
   broken_evaluator,
+  colour_model,
   faulty_evaluator,
   flaky_source,
   full_board,
@@ -156,6 +157,7 @@ SOURCES: dict[str, SourceClass] = {
 }
 MODELS: dict[str, ModelClass] = {
   'big_vision_like.models.resnet': resnet.Model,
+  'tests.fixtures.colour_model': colour_model.Model,
   'tests.fixtures.my_package.my_model': my_model.Model,
   'tests.fixtures.small_net': small_net.Model,
 }

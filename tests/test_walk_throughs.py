@@ -23,7 +23,10 @@ from input_pipeline.labels.space import LabelSpace
 from tests.conftest import ROOT, xla_flags
 from tools import extract_features
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 FIXTURES = ROOT / 'tests' / 'fixtures'
+PATH = ['my_project', str(ROOT)]  # Python's, of a reader of the pages
 PAGES = {
   'add-a-model.md': ('my_package/my_model.py', 'my_model_config.py'),
   'add-a-source.md': (
@@ -50,20 +53,32 @@ def commands(page) -> list[list[str]]:
   return [line.split() for line in lines]
 
 
-def run(words, folder, env=None):
+def run(words, folder):
+  """Exit code, output and errors of `python WORDS`, in a process of its own."""
   done = subprocess.run(
     [sys.executable, *words],
     cwd=folder,
     env={
       **os.environ,
-      'PYTHONPATH': f'my_project:{ROOT}',
+      'PYTHONPATH': os.pathsep.join(PATH),
       'XLA_FLAGS': xla_flags(),
-      **(env or {}),
     },
     capture_output=True,
     text=True,
   )
-  return done
+  return {'code': done.returncode, 'out': done.stdout, 'err': done.stderr}
+
+
+@pytest.fixture
+def quick_run(command_line):
+  """As `run`, of `python -m MODULE ...`, without the seconds of importing."""
+
+  def quick(words, folder, path=PATH):
+    flag, module, *args = words
+    assert flag == '-m'
+    return command_line(*args, module=module, cwd=folder, path=path)
+
+  return quick
 
 
 @pytest.fixture
@@ -79,22 +94,22 @@ def figures(workdir, key):
 
 
 @pytest.mark.slow
-def test_the_commands_for_a_source(folder):
+def test_the_commands_for_a_source(folder, quick_run):
   make, train_it, stats = commands('add-a-source.md')
-  assert run(make, folder).returncode == 0
-  done = run([*train_it, '--config.total_steps=4'], folder)
-  assert done.returncode == 0, done.stderr
+  assert run(make, folder)['code'] == 0
+  done = quick_run([*train_it, '--config.total_steps=4'], folder)
+  assert done['code'] == 0, done['err']
   found = figures(folder / 'workdirs/mine', 'val/map@100')
   assert sorted(found) == [0, 4] and all(0 < x <= 100 for x in found.values())
-  done = run(stats, folder)
-  assert done.returncode == 0, done.stderr
+  done = quick_run(stats, folder)
+  assert done['code'] == 0, done['err']
   # What goes wrong, in the words of the page.
   page = (ROOT / 'docs' / 'add-a-source.md').read_text()
   wrong = ' '.join(train_it).replace('my_data', 'my_date').replace('mine', 'x')
-  for python_path in (f'my_project:{ROOT}', str(ROOT)):
-    done = run(wrong.split(), folder, {'PYTHONPATH': python_path})
-    assert done.returncode == 2
-    assert done.stderr.strip().replace(str(ROOT), '') in page
+  for path in (PATH, [str(ROOT)]):
+    done = quick_run(wrong.split(), folder, path)
+    assert done['code'] == 2
+    assert done['err'].strip().replace(str(ROOT), '') in page
 
 
 @pytest.mark.slow
@@ -102,24 +117,24 @@ def test_the_command_for_a_task(folder):
   (train_it,) = commands('add-a-task.md')
   train_it = [w.replace('config.py', 'config.py:tiny') for w in train_it]
   done = run(train_it, folder)
-  assert done.returncode == 0, done.stderr
+  assert done['code'] == 0, done['err']
   found = figures(folder / 'workdirs/mine', 'train/confidence')
   assert found and all(0 < x < 1 for x in found.values())
 
 
 @pytest.mark.slow
-def test_the_command_for_several_streams(folder):
+def test_the_command_for_several_streams(folder, quick_run):
   (train_it,) = commands('streams.md')
   train_it = [w.replace('config.py', 'config.py:tiny') for w in train_it]
-  done = run(train_it, folder)
-  assert done.returncode == 0, done.stderr
+  done = quick_run(train_it, folder)
+  assert done['code'] == 0, done['err']
   page = (ROOT / 'docs' / 'streams.md').read_text()
   named = re.findall(r'`(train/(?:main|photos)/\w+)`', page)
   assert len(named) == 4
   for name in named:
     assert figures(folder / 'workdirs/two', name)
-  again = run([*train_it, '--mode=eval'], folder)
-  assert again.returncode == 0 and 'photos/top1' in again.stdout
+  again = quick_run([*train_it, '--mode=eval'], folder)
+  assert again['code'] == 0 and 'photos/top1' in again['out']
 
 
 def test_the_loss_of_the_task_page(monkeypatch):
@@ -147,14 +162,14 @@ def test_the_loss_of_the_task_page(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_commands_for_a_model(folder):
+def test_the_commands_for_a_model(folder, quick_run):
   train_it, predict_it, export_it = commands('add-a-model.md')
   train_it = [w.replace('config.py', 'config.py:tiny') for w in train_it]
   (folder / 'photos').mkdir()
   Image.new('RGB', (40, 40), (90, 9, 9)).save(folder / 'photos' / 'a.png')
   for words in (train_it, predict_it, export_it):
-    done = run(words, folder)
-    assert done.returncode == 0, done.stderr
+    done = quick_run(words, folder)
+    assert done['code'] == 0, done['err']
   (line,) = (folder / 'labels' / 'predictions.jsonl').read_text().splitlines()
   assert json.loads(line)['predictions']
   assert (folder / 'exported' / 'model.stablehlo').is_file()
@@ -179,16 +194,16 @@ def test_the_commands_for_a_model(folder):
     ),
   ],
 )
-def test_a_wrong_model_ends_in_one_line(tmp_path, was, now, message):
+def test_a_wrong_model_ends_in_one_line(tmp_path, quick_run, was, now, message):
   shutil.copytree(FIXTURES, tmp_path / 'my_project')
   file = tmp_path / 'my_project' / 'my_package' / 'my_model.py'
   assert file.read_text().count(was) == 1
   file.write_text(file.read_text().replace(was, now))
   train_it, *_ = commands('add-a-model.md')
   train_it = [w.replace('config.py', 'config.py:tiny') for w in train_it]
-  done = run(train_it, tmp_path)
-  assert done.returncode == 2
-  assert done.stderr == message.format(folder=tmp_path)
+  done = quick_run(train_it, tmp_path)
+  assert done['code'] == 2
+  assert done['err'] == message.format(folder=tmp_path)
 
 
 @pytest.fixture

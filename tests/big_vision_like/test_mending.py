@@ -10,11 +10,13 @@ from big_vision_like.config import settings
 from big_vision_like.runtime import figures, writers
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 CONFIG = {'evals': {}, 'ckpt.every_steps': 1}
 
 
 def config(**changes):
-  return tiny.config(**{'total_steps': 2, **CONFIG, **changes})
+  return tiny.simple(**{'total_steps': 2, **CONFIG, **changes})
 
 
 @pytest.fixture(scope='module')

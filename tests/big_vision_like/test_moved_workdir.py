@@ -11,6 +11,8 @@ from big_vision_like.checkpoints import folders
 from big_vision_like.checkpoints.save_failures import SaveFailed
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 
 def after_log(monkeypatch, step, act):
   """Does something once the figures of a step are written."""
@@ -27,7 +29,7 @@ def after_log(monkeypatch, step, act):
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
-  return train.run(tiny.config(), str(tmp_path_factory.mktemp('whole')))
+  return train.run(tiny.simple(), str(tmp_path_factory.mktemp('whole')))
 
 
 @pytest.mark.slow
@@ -40,11 +42,11 @@ def test_renamed_it_is_saved_where_it_is_and_goes_on_there(
   with monkeypatch.context() as patch:
     after_log(patch, 4, lambda: old.rename(new))
     with pytest.raises(SaveFailed) as lost:
-      train.run(tiny.config(**changes), str(old))
+      train.run(tiny.simple(**changes), str(old))
   assert f'saved step 5 there; go on with --workdir={new}' in str(lost.value)
   assert not old.exists()
   assert folders.find(str(new)).name == '5'
-  state = train.run(tiny.config(**changes), str(new))
+  state = train.run(tiny.simple(**changes), str(new))
   assert int(state.step) == 6
   for ours, expected in zip(
     jax.tree.leaves(state.params), jax.tree.leaves(undisturbed.params)
@@ -57,5 +59,5 @@ def test_removed_it_is_one_line_and_not_made_again(tmp_path, monkeypatch):
   folder = tmp_path / 'run'
   after_log(monkeypatch, 4, lambda: shutil.rmtree(folder))
   with pytest.raises(SaveFailed, match=r"'\S+/run' was removed$"):
-    train.run(tiny.config(**{'ckpt.every_steps': 100}), str(folder))
+    train.run(tiny.simple(**{'ckpt.every_steps': 100}), str(folder))
   assert not folder.exists()

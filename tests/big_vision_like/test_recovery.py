@@ -48,7 +48,7 @@ def config(policy, **changes):
     'ckpt.every_steps': 1,
     'train.on_nonfinite': policy,
   }
-  return tiny.config(**{**base, **changes})
+  return tiny.simple(**{**base, **changes})
 
 
 def bad_steps(batches):

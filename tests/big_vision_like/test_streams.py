@@ -17,6 +17,8 @@ from tests.big_vision_like.test_train import lines, parameter_hash
 from tests.conftest import ROOT
 from tools import dataset_stats, inspect_data
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 FIXTURES = ROOT / 'tests' / 'fixtures'
 WORLD = dict(num_classes=7, num_images=40, image_size=32, single_label=True)
 MORE = dict(ops=[dict(op='resize', size=8)], batch_size=8, num_classes=2)
@@ -71,6 +73,14 @@ def trained(tmp_path_factory):
   return workdir, state
 
 
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """Workdir of one step of the main stream without the other."""
+  workdir = tmp_path_factory.mktemp('alone')
+  train.run(tiny.config(total_steps=1, evals={}), str(workdir))
+  return workdir
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'changes',
@@ -105,19 +115,17 @@ def test_six_steps_are_three_and_three_to_the_bit(tmp_path, changes):
 
 
 @pytest.mark.slow
-def test_the_main_stream_and_the_head_start_as_alone(tmp_path, trained):
+def test_the_main_stream_and_the_head_start_as_alone(alone, trained):
   """Its loss at the first step is that of the run without the other."""
-  train.run(tiny.config(total_steps=1, evals={}), str(tmp_path))
-  (alone,) = lines(tmp_path, 'train/loss').values()
+  (loss,) = lines(alone, 'train/loss').values()
   assert lines(trained[0], 'train/main/loss')[1] == pytest.approx(
-    alone, rel=1e-5
+    loss, rel=1e-5
   )
 
 
 @pytest.mark.slow
-def test_a_run_of_one_stream_is_stored_as_ever(tmp_path):
-  train.run(tiny.config(total_steps=1, evals={}), str(tmp_path))
-  meta = reading.read_meta(folders.find(tmp_path))
+def test_a_run_of_one_stream_is_stored_as_ever(alone):
+  meta = reading.read_meta(folders.find(alone))
   assert meta['data'] == pipeline.open_train(tiny.config()).fingerprint()
   assert meta['also'] == {}
 
@@ -182,7 +190,7 @@ def test_other_data_of_a_stream_are_refused_by_its_name(trained):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_the_records_of_all(tmp_path):
-  config = config_of(evals={}, **{'schedule.lr': 1e38})
+  config = config_of(evals={}, **tiny.SIMPLE, **{'schedule.lr': 1e38})
   with pytest.raises(
     FloatingPointError, match=r'at step 1 \(.*norm\);'
   ) as error:
@@ -200,7 +208,8 @@ def test_records_that_cannot_be_used_are_told_by_stream(tmp_path, capsys):
   )
   ops = [dict(op='resize', size=16), dict(op='single_label')]
   photos = dict(source=source, ops=ops, batch_size=16, max_bad_fraction=1.0)
-  config = config_of(evals={}, total_steps=2, **{'input.also.photos': photos})
+  also = {'input.also.photos': photos}
+  config = config_of(evals={}, total_steps=2, **tiny.SIMPLE, **also)
   train.run(config, str(tmp_path))
   # One of each batch; that of the next step is there when a step is logged.
   assert lines(tmp_path, 'train/photos/bad_records') == {1: 2, 2: 2}
@@ -236,8 +245,8 @@ def steps(num, **changes):
 
 @pytest.mark.slow
 def test_meshes_agree():
-  alone, params = steps(3, **{'mesh.data': 1, 'mesh.model': 1})
-  losses, same = steps(3, **{'mesh.data': 4, 'mesh.model': 2})
+  alone, params = steps(3, **tiny.SIMPLE, **{'mesh.data': 1, 'mesh.model': 1})
+  losses, same = steps(3, **tiny.SIMPLE, **{'mesh.data': 4, 'mesh.model': 2})
   np.testing.assert_allclose(losses, alone, rtol=1e-5)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6),
@@ -265,14 +274,20 @@ def test_asynchronous_workers_take_every_stream():
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_two_processes_train_as_one_does(tmp_path, monkeypatch):
-  monkeypatch.setenv('PYTHONPATH', str(FIXTURES))
+def test_two_processes_train_as_one_does(tmp_path, trainers):
   config = f'{FIXTURES / "my_streams_config.py"}:tiny'
   worlds = []
   for num in (1, 2):
     folder = tmp_path / str(num)
     folder.mkdir()
-    world = test_processes.World(num, 8 // num, folder, config=config)
+    world = test_processes.World(
+      trainers,
+      num,
+      8 // num,
+      folder,
+      config=config,
+      inject=[('importable', str(FIXTURES))],
+    )
     with world:
       codes = world.wait()
     assert set(codes.values()) == {0}, ''.join(map(world.output, codes))
@@ -308,7 +323,7 @@ def test_the_plan_counts_every_stream(capsys):
 def test_the_plan_needs_no_data_of_a_stream_whose_classes_are_counted():
   away = dict(type='folder', path='/none', split='train')
   photos = config_of().input.also.photos.to_dict() | dict(source=away)
-  known = {'task.num_classes': 13, 'input.also.photos': photos}
+  known = {**tiny.SIMPLE, 'task.num_classes': 13, 'input.also.photos': photos}
   photos['num_classes'] = 7
   assert plan.run(config_of(**known)).total_steps == 6
   del photos['num_classes']

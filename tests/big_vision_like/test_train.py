@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from big_vision_like.runtime import writers
 from input_pipeline import pipeline
 from tests import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('programs_kept')]
 
 
 def parameter_hash(state):
@@ -26,6 +27,20 @@ def parameter_hash(state):
 
 def lines(workdir, key):
   return {m['step']: m[key] for m in writers.read_metrics(workdir) if key in m}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """Workdir of a finished run of the tiny config, to be left as it is."""
+  workdir = tmp_path_factory.mktemp('trained')
+  train.run(tiny.config(), str(workdir))
+  return workdir
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+  """A copy of it."""
+  return shutil.copytree(trained, tmp_path / 'copy')
 
 
 @pytest.fixture
@@ -60,23 +75,22 @@ def test_resume_is_exact_to_the_bit(tmp_path, ids_seen, ema):
   )
 
 
-def test_metrics_config_and_checkpoints_stand_where_tools_look(tmp_path):
-  train.run(tiny.config(), str(tmp_path))
-  scores = lines(tmp_path, 'fasteval/map@100')
+def test_metrics_config_and_checkpoints_stand_where_tools_look(workdir):
+  scores = lines(workdir, 'fasteval/map@100')
   assert sorted(scores) == [0, 3, 6]
   assert all(0 <= v <= 100 for v in scores.values())
-  assert sorted(lines(tmp_path, 'train/loss')) == [1, 2, 3, 4, 5, 6]
-  stored = json.loads((tmp_path / 'config.json').read_text())
+  assert sorted(lines(workdir, 'train/loss')) == [1, 2, 3, 4, 5, 6]
+  stored = json.loads((workdir / 'config.json').read_text())
   assert stored['input']['batch_size'] == 8
-  meta = reading.read_meta(folders.find(tmp_path))
+  meta = reading.read_meta(folders.find(workdir))
   assert meta['step'] == 6
   assert meta['num_classes'] == 13
   names = pipeline.open_train(tiny.config()).vocabulary
   assert meta['classes'] == names.fingerprint()
   # Again: nothing to do, nothing written twice.
-  before = (tmp_path / 'metrics.jsonl').read_text()
-  train.run(tiny.config(), str(tmp_path))
-  assert (tmp_path / 'metrics.jsonl').read_text() == before
+  before = (workdir / 'metrics.jsonl').read_text()
+  train.run(tiny.config(), str(workdir))
+  assert (workdir / 'metrics.jsonl').read_text() == before
 
 
 def test_keep_last_and_keep_every(tmp_path):
@@ -86,25 +100,26 @@ def test_keep_last_and_keep_every(tmp_path):
     'ckpt.keep_every_steps': 2,
     'evals': {},
   }
-  train.run(tiny.config(total_steps=5, **changes), str(tmp_path))
+  train.run(tiny.simple(total_steps=5, **changes), str(tmp_path))
   ckpt = manager.Checkpointer(str(tmp_path), read_only=True)
   assert ckpt.steps() == [2, 4, 5]
 
 
-def test_eval_mode_repeats_the_figures_of_training(tmp_path):
-  train.run(tiny.config(), str(tmp_path))
-  figures = evaluate.run(tiny.config(), str(tmp_path))
-  trained = lines(tmp_path, 'fasteval/map@100')[6]
+def test_eval_mode_repeats_the_figures_of_training(workdir):
+  figures = evaluate.run(tiny.config(), str(workdir))
+  trained = lines(workdir, 'fasteval/map@100')[6]
   assert figures['fasteval/map@100'] == pytest.approx(trained, abs=1e-9)
 
 
 def test_an_evaluation_that_a_stop_cut_short_runs_after_the_resume(tmp_path):
-  train.run(tiny.config(total_steps=3, evals={}), str(tmp_path))
-  train.run(tiny.config(), str(tmp_path))
+  train.run(tiny.simple(total_steps=3, evals={}), str(tmp_path))
+  train.run(tiny.simple(), str(tmp_path))
   assert sorted(lines(tmp_path, 'fasteval/map@100')) == [3, 6]
 
 
-def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
+def test_non_finite_loss_stops_with_step_and_records(
+  programs_built_anew, tmp_path, monkeypatch
+):
   real = pipeline.TrainIterator.__next__
   ids = []
 
@@ -126,7 +141,7 @@ def test_non_finite_loss_stops_with_step_and_records(tmp_path, monkeypatch):
 
   monkeypatch.setattr(pipeline.TrainIterator, '__next__', poisoned)
   monkeypatch.setattr(multilabel.Task, 'loss', loss)
-  config = tiny.config(
+  config = tiny.simple(
     total_steps=12, log_every_steps=4, evals={}, **{'ckpt.every_steps': 2}
   )
   with pytest.raises(FloatingPointError) as error:
@@ -163,14 +178,13 @@ def test_eval_mode_scores_the_workdir_also_after_a_warm_start(donor, tmp_path):
   assert not lines(tmp_path, 'fasteval/map@100')
 
 
-def test_a_changed_evaluator_runs_again_at_the_same_step(tmp_path):
-  train.run(tiny.config(), str(tmp_path))
-  train.run(tiny.config(**{'evals.fasteval.k': 5}), str(tmp_path))
-  assert sorted(lines(tmp_path, 'fasteval/map@5')) == [6]
+def test_a_changed_evaluator_runs_again_at_the_same_step(workdir):
+  train.run(tiny.config(**{'evals.fasteval.k': 5}), str(workdir))
+  assert sorted(lines(workdir, 'fasteval/map@5')) == [6]
 
 
 def test_overflowing_update_is_not_applied_and_not_saved(tmp_path):
-  config = tiny.config(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
+  config = tiny.simple(evals={}, **{'schedule.lr': 1e38, 'ckpt.every_steps': 1})
   message = r'at step 1 \(update_norm\);'
   with pytest.raises(FloatingPointError, match=message) as error:
     train.run(config, str(tmp_path))
@@ -237,9 +251,9 @@ def test_failing_evaluator_stops_or_is_logged(tmp_path, capsys):
     )
   }
   with pytest.raises(RuntimeError, match='broken on purpose') as error:
-    train.run(tiny.config(**broken), str(tmp_path / 'a'))
+    train.run(tiny.simple(**broken), str(tmp_path / 'a'))
   assert "in evaluator 'broken' at step 0" in error.value.__notes__
-  config = tiny.config(on_eval_error='log', **broken)
+  config = tiny.simple(on_eval_error='log', **broken)
   state = train.run(config, str(tmp_path / 'b'))
   assert int(state.step) == 6
   assert sorted(lines(tmp_path / 'b', 'fasteval/map@100')) == [0, 3, 6]

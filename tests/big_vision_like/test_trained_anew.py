@@ -15,6 +15,8 @@ from big_vision_like.config import settings
 from big_vision_like.runtime import figures, writers
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 EVERY_STEP = {'evals.fasteval.every_steps': 1}
 ACCEPT = {'resume.accept_config_change': True}
 
@@ -23,7 +25,7 @@ ACCEPT = {'resume.accept_config_change': True}
 def trained(tmp_path_factory):
   """A run of 6 steps, evaluated after each; checkpoints 3 and 6."""
   workdir = tmp_path_factory.mktemp('trained')
-  train.run(tiny.config(**EVERY_STEP), str(workdir))
+  train.run(tiny.simple(**EVERY_STEP), str(workdir))
   return workdir
 
 
@@ -76,7 +78,7 @@ def killed_after(step):
 @pytest.mark.slow
 def test_an_ordinary_resume_evaluates_nothing_twice(workdir, evaluated):
   before = (workdir / 'metrics.jsonl').read_text()
-  train.run(tiny.config(**EVERY_STEP), str(workdir))
+  train.run(tiny.simple(**EVERY_STEP), str(workdir))
   assert evaluated == []
   assert (workdir / 'metrics.jsonl').read_text().startswith(before)
   assert not any(figures.ANEW_FROM in line for line in figures.read(workdir))
@@ -88,11 +90,11 @@ def test_another_config_is_evaluated_anew(workdir, evaluated):
   change = {'schedule': dict(type='constant', lr=0.5)}
   patch = killed_after(4)
   with pytest.raises(KilledError):
-    train.run(tiny.config(**EVERY_STEP, **change, **ACCEPT), str(workdir))
+    train.run(tiny.simple(**EVERY_STEP, **change, **ACCEPT), str(workdir))
   patch.undo()
   assert evaluated == [4]
   # The next resume need not accept anything, and knows what is done.
-  train.run(tiny.config(**EVERY_STEP, **change), str(workdir))
+  train.run(tiny.simple(**EVERY_STEP, **change), str(workdir))
   assert evaluated == [4, 5, 6]
   text = (workdir / 'metrics.jsonl').read_text()
   assert text.startswith(before)  # nothing is taken away
@@ -117,10 +119,10 @@ def test_back_to_the_first_data_without_a_checkpoint_of_the_others(
   )
   accept = {'resume.accept_data_change': True}
   with pytest.raises(KilledError):
-    train.run(tiny.config(**EVERY_STEP, **accept), str(workdir))
+    train.run(tiny.simple(**EVERY_STEP, **accept), str(workdir))
   patch.undo()
   assert evaluated == [4]
-  train.run(tiny.config(**EVERY_STEP), str(workdir))
+  train.run(tiny.simple(**EVERY_STEP), str(workdir))
   assert evaluated == [4, 4, 5, 6]
 
 
@@ -137,7 +139,7 @@ def test_what_was_expected_is_not_compared_with_the_old_figure(workdir, capsys):
   last = [m for m in lines if m['step'] == 6 or figures.is_note(m)]
   text = ''.join(json.dumps(m) + '\n' for m in last)
   (workdir / 'metrics.jsonl').write_text(text)
-  train.run(tiny.config(**change), str(workdir))
+  train.run(tiny.simple(**change), str(workdir))
   said = capsys.readouterr().out
   assert 'fasteval/map@100: no figure, about 50 expected' in said
   assert 'trained anew from step 4 on' in said
@@ -152,7 +154,7 @@ class TestWhatHasChanged:
 
   @pytest.fixture
   def folder(self, tmp_path):
-    config = settings.complete(tiny.config())
+    config = settings.complete(tiny.simple())
     (tmp_path / settings.FILE).write_text(settings.to_json(config))
     lines = [{'step': 0, **figures.note('one')}]
     lines += [{'step': i, 'fasteval/map@100': 1.0} for i in range(7)]
@@ -160,7 +162,7 @@ class TestWhatHasChanged:
     return tmp_path
 
   def changes(self, folder, *, data='one', stored='one', step=3, **config):
-    config = settings.complete(tiny.config(**config))
+    config = settings.complete(tiny.simple(**config))
     first = 0 if step is None else step + 1
     return opening._changes(folder, config, data, stored, first)
 
@@ -211,7 +213,7 @@ class TestWhatHasChanged:
     assert self.changes(folder, **changed) == figures.note(
       'one', evaluators=['fasteval']
     )
-    evals = tiny.config().evals.to_dict()
+    evals = tiny.simple().evals.to_dict()
     evals['other'] = evals['fasteval']
     assert self.changes(folder, evals=evals) == {}  # it has no figures yet
 

@@ -1,9 +1,6 @@
 """An evaluator of the user's own package, and the contract it must keep."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -164,19 +161,15 @@ def test_the_walk_through_shows_these_files(project_root, name):
 
 
 @pytest.mark.slow
-def test_the_command_of_the_walk_through(project_root, tmp_path):
+def test_the_command_of_the_walk_through(project_root, tmp_path, command_line):
   fixtures = project_root / 'tests' / 'fixtures'
-  subprocess.run(
-    [
-      *(sys.executable, '-m', 'main'),
-      *('--config', f'{fixtures / "my_config.py"}:tiny'),
-      *('--workdir', str(tmp_path / 'mine')),
-    ],
+  done = command_line(
+    *('--config', f'{fixtures / "my_config.py"}:tiny'),
+    *('--workdir', tmp_path / 'mine'),
     cwd=project_root,
-    env=os.environ | {'PYTHONPATH': str(fixtures)},
-    check=True,
-    timeout=300,
+    path=[str(fixtures)],
   )
+  assert done['code'] == 0, done['err']
   lines = (tmp_path / 'mine' / 'metrics.jsonl').read_text().splitlines()
   figures = [
     record['confidence/confidence']

@@ -22,7 +22,7 @@ class Run:
   def __init__(self, field: 'Field', folder: pathlib.Path):
     self._field = field
     self.config = field.config
-    self._trust: list[str] = []
+    self._trust: list[str] = field.trust
     self.folder = folder
     self.workdir = folder / 'w'
     self.ledger = folder / 'ledger.jsonl'
@@ -115,14 +115,24 @@ class Run:
 
 
 class Field:
-  """The oracle and what trials need; `oracle_s` is how long it took."""
+  """The oracle and what trials need.
 
-  def __init__(self, folder: pathlib.Path, trainers: Trainers):
+  Args:
+    folder: where all of it lies; made.
+    trainers: starts the runs.
+    simple: of a net of one layer, which not all rows can use.
+  """
+
+  def __init__(
+    self, folder: pathlib.Path, trainers: Trainers, *, simple: bool = False
+  ):
     self.trainers = trainers
+    self.trust = ['--trust'] * simple  # the net is a fixture of the tests
     self.folder = folder
     folder.mkdir(parents=True, exist_ok=True)
     self.config = folder / 'config.json'
-    config = tiny.config(total_steps=STEPS)
+    made = tiny.simple if simple else tiny.config
+    config = made(total_steps=STEPS)
     config.ckpt.every_steps = EVERY
     config.evals.fasteval.every_steps = 2 * EVERY
     self.config.write_text(config.to_json())

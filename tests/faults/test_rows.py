@@ -1,19 +1,23 @@
-"""A few trials of the rows of the fault matrix; all of them at night."""
+"""A few trials of the rows of the fault matrix, of a net of one layer.
+
+At night all of them, of a ResNet.
+"""
 
 import random
 
 import pytest
 
 from tests.faults import __main__ as command
-from tests.faults import field, rows, trainers
+from tests.faults import field, rows
 
 ROWS = rows.found()
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
-  with trainers.Trainers() as started:
-    yield field.Field(tmp_path_factory.mktemp('faults') / 'field', started)
+def place(tmp_path_factory, trainers, request):
+  folder = tmp_path_factory.mktemp('faults') / 'field'
+  simple = not request.config.getoption('--nightly')
+  return field.Field(folder, trainers, simple=simple)
 
 
 def cases():

@@ -4,6 +4,7 @@ The yardstick is timm in float64: our float32 result may be as far from it as
 timm's own float32 result is, up to the luck of rounding (a factor of four).
 """
 
+import functools
 import importlib.util
 
 import jax
@@ -30,9 +31,17 @@ def _images(batch, height=97, width=64):
   return rng.uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
 
 
+@functools.cache
+def _weights(depth):
+  """State dict of every peer of this depth, whatever its strides."""
+  model = timm_peer.build(depth, num_classes=CLASSES)
+  timm_peer.randomise(model, seed=0)
+  return model.state_dict()
+
+
 def _peer(depth, **options):
   model = timm_peer.build(depth, num_classes=CLASSES, **options)
-  timm_peer.randomise(model, seed=0)
+  model.load_state_dict(_weights(depth))
   return model
 
 
@@ -70,7 +79,8 @@ def _assert_as_close(ours, peer, exact):
   ('depth', 'output_stride'),
   [
     (50, 32),
-    (50, 16),
+    # The holes of its last stage are among those of a stride of 8.
+    pytest.param(50, 16, marks=pytest.mark.nightly),
     (50, 8),
     pytest.param(101, 32, marks=pytest.mark.nightly),
   ],
@@ -107,7 +117,7 @@ def _channels_last(maps):
 
 def test_output_of_a_unit():
   peer = _peer(50).eval().double()
-  tree = timm_peer.to_tree(_peer(50).state_dict())
+  tree = timm_peer.to_tree(_weights(50))
   outputs = []
   peer.layer3[1].register_forward_hook(lambda *args: outputs.append(args[-1]))
   images, name = _images(2), 'block3/unit2'
@@ -176,7 +186,7 @@ def test_training_step(depth, bn_mode):
   rng = np.random.default_rng(2)
   targets = (rng.uniform(size=(8, CLASSES)) < 0.3).astype(np.float32)
   model = resnet.Model(depth=depth, bn=bn_mode, bn_decay=0.9, **LAYOUT)
-  tree = timm_peer.to_tree(_peer(depth).state_dict())
+  tree = timm_peer.to_tree(_weights(depth))
 
   def loss(params):
     variables = {'params': params, 'batch_stats': tree['batch_stats']}

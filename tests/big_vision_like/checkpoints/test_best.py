@@ -11,6 +11,8 @@ from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 SCORES = [3, 5, 4, 4, 2, 1]
 SCORED = dict(
   type='tests.fixtures.scripted_evaluator', scores=SCORES, at_start=False
@@ -19,7 +21,7 @@ SCORED = dict(
 
 def config(**changes):
   """Six steps, evaluated after each, of which the second is the best."""
-  return tiny.config(
+  return tiny.simple(
     evals={
       'val': {**SCORED, 'every_steps': 1},
       'last': {**SCORED, 'every_steps': 4},

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.big_vision_like.checkpoints import older_runs
 from tools import export, extract_features, predict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('programs_kept')]
 
 CONFIG = {'evals': {}, 'ckpt.every_steps': 1, 'train.ema_decay': 0.9}
 

@@ -29,6 +29,8 @@ from tests.big_vision_like.checkpoints.older_runs import (
 )
 from tools import predict
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 
 @pytest.fixture(scope='module')
 def golden(tmp_path_factory):

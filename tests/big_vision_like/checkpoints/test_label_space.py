@@ -19,7 +19,7 @@ from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 from tools import export, predict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('programs_kept')]
 NAMES = ('cat', 'dog', 'yak')
 
 

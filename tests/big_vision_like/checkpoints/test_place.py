@@ -14,6 +14,8 @@ from big_vision_like.checkpoints import folders, manifest, place, preflight
 from tests import tiny
 from tests.big_vision_like.checkpoints import small_run
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 
 def workdir_of(tmp_path: pathlib.Path, name: str) -> pathlib.Path:
   workdir = tmp_path / name
@@ -121,11 +123,11 @@ def test_a_state_that_cannot_be_saved(tmp_path):
 def test_a_run_with_checkpoints_elsewhere(tmp_path):
   there = tmp_path / 'there'
   changes = {'evals': {}, 'ckpt.dir': str(there)}
-  train.run(tiny.config(total_steps=1, **changes), str(tmp_path / 'run'))
+  train.run(tiny.simple(total_steps=1, **changes), str(tmp_path / 'run'))
   assert not (tmp_path / 'run' / 'checkpoints').exists()
   assert json.loads((there / '1' / 'manifest.json').read_text())
   with pytest.raises(ValueError, match='of another run'):
-    train.run(tiny.config(total_steps=2, **changes), str(tmp_path / 'new'))
+    train.run(tiny.simple(total_steps=2, **changes), str(tmp_path / 'new'))
 
 
 @pytest.mark.parametrize('name', ['run[lr=1]', 'run*', 'run?', 'a\\b'])

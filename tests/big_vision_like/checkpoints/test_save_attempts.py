@@ -13,6 +13,8 @@ from big_vision_like.checkpoints.save_failures import SaveFailed
 from big_vision_like.runtime import writers
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 # As tensorstore words it, met on a full tmpfs.
 FULL = (
   'RESOURCE_EXHAUSTED: Error writing local file "w/checkpoints/3": Failed to '
@@ -206,7 +208,7 @@ def test_a_run_goes_on_past_a_full_disk(tmp_path, monkeypatch, capsys, at_once):
     real(self)
 
   monkeypatch.setattr(ocp.CheckpointManager, 'check_for_errors', fails_once)
-  config = tiny.config(evals={}, **{'ckpt.every_steps': 2})
+  config = tiny.simple(evals={}, **{'ckpt.every_steps': 2})
   state = train.run(config, str(tmp_path))
   assert int(state.step) == 6 and folders.find(tmp_path).name == '6'
   assert 'ALARM' in capsys.readouterr().out

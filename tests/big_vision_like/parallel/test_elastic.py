@@ -11,7 +11,7 @@ from input_pipeline import pipeline
 from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('programs_kept')]
 
 STEPS = 20
 SAVED = 3

@@ -1,15 +1,14 @@
-"""Runs of two processes with two fake devices each, over loopback."""
+"""Runs of two processes with two fake devices each, over loopback.
 
-import contextlib
+Real processes, each forked from one that has all imported.
+"""
+
 import json
-import os
 import pathlib
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -25,11 +24,14 @@ from big_vision_like.runtime import distributed, writers
 from configs import common, quickstart
 from input_pipeline import pipeline
 from tests.configs.test_configs import ROOT
-from tests.conftest import xla_flags
 from tests.faults.trainers import free_port
 
 CONFIG = ROOT / 'configs' / 'quickstart.py'
-OPTIONS = ['--config.log_every_steps=1', '--config.schedule.lr=0.001']
+# A rate that does not follow the length: the runs of all tests share a program.
+OPTIONS = [
+  '--config.log_every_steps=1', '--config.schedule.lr=0.001',
+  '--config.schedule.type=constant',
+]  # fmt: skip
 
 
 class World:
@@ -37,46 +39,42 @@ class World:
 
   def __init__(
     self,
+    trainers,
     num,
     devices,
     folder,
     *options,
     only=None,
     config=f'{CONFIG}:tiny',
+    inject=(),
   ):
     self.folder = pathlib.Path(folder)
     self.workdir = self.folder / 'run'
     port = free_port()
-    flags = xla_flags(devices)
-    env = {**os.environ, 'XLA_FLAGS': flags, 'BVL_CPU_TUNED': '1'}
     self.processes = {}
+    inject = [('no_plot',), *inject]
     for i in range(num) if only is None else only:
       world = [f'--num_processes={num}', f'--process_id={i}']
       world += [f'--coordinator=127.0.0.1:{port}'] if num > 1 else []
-      command = [sys.executable, '-u', '-m', 'tests.recorded_main']
-      command += [str(self.folder / f'ids{i}'), f'--config={config}']
-      command += [f'--workdir={self.workdir}', *OPTIONS, *options]
-      with (self.folder / f'out{i}').open('w') as out:
-        self.processes[i] = subprocess.Popen(
-          [*command, *(world if num > 1 else world[:1])],
-          cwd=ROOT,
-          env=env,
-          stdout=out,
-          stderr=subprocess.STDOUT,
-        )
+      args = [f'--config={config}', f'--workdir={self.workdir}', *OPTIONS]
+      self.processes[i] = trainers.start(
+        [*args, *options, *(world if num > 1 else world[:1])],
+        self.folder / f'out{i}',
+        inject=[*inject, ('noted_records', str(self.folder / f'ids{i}'))],
+        devices=devices,
+      )
 
   def __enter__(self):
     return self
 
   def __exit__(self, *error):
     for process in self.processes.values():
-      with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-      process.wait()
+      if process.poll() is None:
+        process.end()
+        process.wait()
 
   def output(self, i):
-    return (self.folder / f'out{i}').read_text()
+    return self.processes[i].output()
 
   def wait(self, timeout_s=300):
     """Exit codes, by process."""
@@ -86,12 +84,8 @@ class World:
       for i, p in self.processes.items()
     }
 
-  def wait_for(self, text, i=0, timeout_s=300):
-    deadline = time.monotonic() + timeout_s
-    while text not in self.output(i):
-      assert time.monotonic() < deadline, self.output(i)
-      assert self.processes[i].poll() is None, self.output(i)
-      time.sleep(0.1)
+  def wait_for(self, text, i=0):
+    self.processes[i].wait_for(text, timeout_s=300)
 
   def ids(self):
     """[steps, batch] records of the batches, parts side by side."""
@@ -127,15 +121,15 @@ def params_of(workdir):
 
 
 @pytest.fixture(scope='module')
-def one_process(tmp_path_factory):
-  with World(1, 4, tmp_path_factory.mktemp('one')) as world:
+def one_process(tmp_path_factory, trainers):
+  with World(trainers, 1, 4, tmp_path_factory.mktemp('one')) as world:
     assert world.wait() == {0: 0}, world.output(0)
     yield world
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(one_process, tmp_path):
-  with World(2, 2, tmp_path, '--config.profile.steps=(3,4)') as world:
+def test_two_processes_train_as_one_does(one_process, trainers, tmp_path):
+  with World(trainers, 2, 2, tmp_path, '--config.profile.steps=(3,4)') as world:
     assert world.wait() == {0: 0, 1: 0}, world.output(0) + world.output(1)
   np.testing.assert_array_equal(world.ids(), one_process.ids())
   for name in ('train/loss', 'fasteval/map@100', 'fasteval/num_images'):
@@ -160,12 +154,14 @@ def test_two_processes_train_as_one_does(one_process, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_the_newest_whole_one(one_process, tmp_path):
+def test_two_processes_go_on_from_the_newest_whole_one(
+  one_process, trainers, tmp_path
+):
   """And every file of both is in the manifest of what they save."""
   shutil.copytree(one_process.workdir, tmp_path / 'run')
   root = tmp_path / 'run' / 'checkpoints'
   next(root.glob('6/params/ocdbt.process_0/d/*')).unlink()
-  with World(2, 2, tmp_path) as world:
+  with World(trainers, 2, 2, tmp_path) as world:
     assert world.wait() == {0: 0, 1: 0}, world.output(0) + world.output(1)
   said = world.output(0)
   assert re.search(r'6 is damaged or incomplete \(params/.* is missing\)', said)
@@ -207,12 +203,16 @@ def order_of_records(num_steps):
 @pytest.mark.parametrize(
   'asked', [pytest.param(0, marks=pytest.mark.nightly), 1]
 )
-def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
-  long = ['--config.schedule.type=constant', '--config.ckpt.every_steps=100000']
+def test_sigterm_to_one_stops_both_and_one_process_goes_on(
+  asked, trainers, tmp_path
+):
+  long = ['--config.ckpt.every_steps=100000']
   long += ['--config.evals.fasteval.every_steps=100000']
-  with World(2, 2, tmp_path, *long, '--config.total_steps=4000') as world:
+  with World(
+    trainers, 2, 2, tmp_path, *long, '--config.total_steps=4000'
+  ) as world:
     world.wait_for('step 3/')
-    world.processes[asked].send_signal(signal.SIGTERM)
+    world.processes[asked].send(signal.SIGTERM)
     codes = world.wait(120)
   said = [re.findall(r'saved step (\d+)', world.output(i)) for i in (0, 1)]
   assert codes == {0: 143, 1: 143}, world.output(0) + world.output(1)
@@ -226,7 +226,7 @@ def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
   saved = params_of(world.workdir)
   (tmp_path / 'ids0').unlink()
   length = f'--config.total_steps={step + 3}'
-  with World(1, 4, tmp_path, *long, length) as again:
+  with World(trainers, 1, 4, tmp_path, *long, length) as again:
     assert again.wait() == {0: 0}, again.output(0)
   assert f'resuming from step {step}' in again.output(0)
   np.testing.assert_array_equal(again.ids(), expected[step:])
@@ -236,7 +236,7 @@ def test_sigterm_to_one_stops_both_and_one_process_goes_on(asked, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
+def test_sigterm_inside_an_evaluation_of_two_processes(trainers, tmp_path):
   config = quickstart.get_config('tiny')
   with config.unlocked():
     config.evals.fasteval.data.num_images = 20_000
@@ -244,11 +244,11 @@ def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
   path = tmp_path / 'config.json'
   path.write_text(config.to_json())
   long = ['--config.ckpt.every_steps=100000', '--config.total_steps=4000']
-  with World(2, 2, tmp_path, *long, config=path) as world:
+  with World(trainers, 2, 2, tmp_path, *long, config=path) as world:
     world.wait_for('[eval] step 0')
     world.wait_for('step 2/')
     time.sleep(1)
-    world.processes[1].send_signal(signal.SIGTERM)
+    world.processes[1].send(signal.SIGTERM)
     codes = world.wait(120)
     assert codes == {0: 143, 1: 143}, world.output(0) + world.output(1)
     for i in (0, 1):
@@ -258,28 +258,28 @@ def test_sigterm_inside_an_evaluation_of_two_processes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_sigterm_to_one_of_two_that_evaluate(one_process, tmp_path):
+def test_sigterm_to_one_of_two_that_evaluate(one_process, trainers, tmp_path):
   config = quickstart.get_config('tiny')
   with config.unlocked():
     config.evals.fasteval.data.num_images = 200_000
   path = tmp_path / 'config.json'
   path.write_text(config.to_json())
   shutil.copytree(one_process.workdir, tmp_path / 'run')
-  with World(2, 2, tmp_path, '--mode=eval', config=path) as world:
+  with World(trainers, 2, 2, tmp_path, '--mode=eval', config=path) as world:
     world.wait_for('evaluating ')
     time.sleep(3)
-    world.processes[1].send_signal(signal.SIGTERM)
+    world.processes[1].send(signal.SIGTERM)
     codes = world.wait(60)
     assert codes == {0: 75, 1: 75}, world.output(0) + world.output(1)
     assert not (world.workdir / 'eval.jsonl').read_text()
 
 
 @pytest.mark.slow
-def test_a_hung_process_ends_the_other_with_its_name(tmp_path):
+def test_a_hung_process_ends_the_other_with_its_name(trainers, tmp_path):
   long = ['--config.total_steps=4000', '--config.train.step_timeout_s=20']
-  with World(2, 2, tmp_path, *long) as world:
+  with World(trainers, 2, 2, tmp_path, *long) as world:
     world.wait_for('step 5/')
-    world.processes[1].send_signal(signal.SIGSTOP)
+    world.processes[1].send(signal.SIGSTOP)
     assert world.processes[0].wait(120) == 1, world.output(0)
     said = world.output(0)
   assert 'takes longer than 20 s' in said
@@ -289,8 +289,10 @@ def test_a_hung_process_ends_the_other_with_its_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_missing_process_is_named_by_those_who_came(tmp_path):
-  with World(3, 1, tmp_path, '--start_timeout_s=6', only=(0, 2)) as world:
+def test_a_missing_process_is_named_by_those_who_came(trainers, tmp_path):
+  with World(
+    trainers, 3, 1, tmp_path, '--start_timeout_s=6', only=(0, 2)
+  ) as world:
     assert world.wait(60) == {0: 1, 2: 1}
   for i in (0, 2):
     said = world.output(i)

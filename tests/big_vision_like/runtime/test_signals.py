@@ -19,7 +19,6 @@ from big_vision_like.runtime import logs, preemption, writers
 from input_pipeline import workers
 from tests import tiny
 from tests.configs.test_configs import ROOT
-from tests.faults import trainers as faults
 
 pytestmark = pytest.mark.slow
 
@@ -45,19 +44,13 @@ def test_an_error_leaves_no_warning_of_shared_memory(tmp_path):
   assert (done.returncode, done.stderr) == (2, 'error: x=1 must be 2\n')
 
 
-@pytest.fixture(scope='module')
-def trainers():
-  with faults.Trainers() as started:
-    yield started
-
-
 class Runs:
   """Runs of one config in one workdir."""
 
   def __init__(self, trainers, folder):
     self.trainers, self.folder = trainers, folder
     self.workdir = folder / 'w'
-    self.config = tiny.config(
+    self.config = tiny.simple(
       evals={}, total_steps=100_000, **{'ckpt.every_steps': 100_000}
     )
 
@@ -70,11 +63,14 @@ class Runs:
     for name, value in options.items():
       self.config.input[name] = value
 
-  def start(self, *args, **options):
+  def start(self, *args, inject=(), **options):
     path = self.folder / 'config.json'
     path.write_text(self.config.to_json())
     given = [f'--config={path}', '--trust', f'--workdir={self.workdir}', *args]
-    return self.trainers.start(given, self.folder / 'out', **options)
+    inject = [('no_plot',), *inject]
+    return self.trainers.start(
+      given, self.folder / 'out', inject=inject, **options
+    )
 
   def saved(self):
     return int(folders.find(self.workdir).name)
@@ -262,8 +258,9 @@ def test_only_what_is_its_own_is_removed(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_killed_or_hung_costs_one_line(number, runs):
   runs.config.input.workers = 2
-  # Also of the first batch, which workers on a busy machine take long for.
-  runs.config.input.timeout_s = 15.0
+  if number == signal.SIGSTOP:
+    # Also of the first batch, which workers on a busy machine take long for.
+    runs.config.input.timeout_s = 15.0
   run = runs.start()
   run.wait_for('step 4/')
   worker = run.workers()[0]

@@ -14,11 +14,13 @@ from big_vision_like.runtime import watchdog, workdirs, writers
 from big_vision_like.runtime.clock import Clock
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('programs_kept')
+
 
 def stalling(**options):
   """A config of the tiny net whose source stalls."""
   source = dict(type='tests.fixtures.stalling_source', split='train', **options)
-  config = tiny.config(evals={}, **{'ckpt.every_steps': 100})
+  config = tiny.simple(evals={}, **{'ckpt.every_steps': 100})
   config.input.source = source
   crop = dict(op='center_crop', size=16)
   label = dict(op='labels', fill_in=False, max_labels=2)
@@ -112,7 +114,7 @@ def test_a_save_that_failed_in_the_background_stops_the_run(
       raise RuntimeError('disk full')
 
   monkeypatch.setattr(ocp.CheckpointManager, 'check_for_errors', fails_later)
-  config = tiny.config(evals={}, total_steps=50)
+  config = tiny.simple(evals={}, total_steps=50)
   config.ckpt.every_steps = 50
   with pytest.raises(RuntimeError, match='disk full'):
     train.run(config, str(tmp_path))
@@ -167,7 +169,7 @@ class TestBreakdown:
     assert clock.breakdown(5) == {'step_s': 2.0, 'data_wait_share': 0.0}
 
   def test_a_run_writes_it(self, tmp_path):
-    train.run(tiny.config(evals={}), str(tmp_path))
+    train.run(tiny.simple(evals={}), str(tmp_path))
     last = list(writers.read_metrics(tmp_path))[-1]
     names = ('step_s', 'dispatch_s', 'device_wait_s', 'data_wait_share')
     for name in names:
@@ -176,7 +178,7 @@ class TestBreakdown:
 
 
 def test_a_trace_of_the_steps_asked_for(tmp_path, capsys):
-  config = tiny.config(evals={}, **{'profile.steps': (3, 4)})
+  config = tiny.simple(evals={}, **{'profile.steps': (3, 4)})
   train.run(config, str(tmp_path))
   assert 'trace of steps 3 to 4' in capsys.readouterr().out
   (trace,) = (tmp_path / 'profile').rglob('perfetto_trace.json.gz')
