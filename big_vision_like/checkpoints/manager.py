@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
-from orbax.checkpoint import type_handlers
 
 from big_vision_like.checkpoints import folders, formats, manifest, reading
 from big_vision_like.checkpoints.retention import Keeper
@@ -27,13 +26,6 @@ from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.training.state import TrainState
 
 _TRAIN_FIELDS = ('step', 'opt_state', 'rng', 'ema', 'nonfinite_step')
-# An array that all devices hold is saved in parts, one from each device, and
-# every cut is a program of its own. Most arrays of a net are too small to be
-# worth it: below so many bytes a part, one device gives the whole. Orbax has
-# this option, but no way to it for the handler that knows random keys.
-_LEAST_PART = 16 * 1024
-_OPTION = '_min_slice_bytes_for_replica_parallel'
-setattr(type_handlers.get_type_handler(jax.Array), _OPTION, _LEAST_PART)
 
 
 class Checkpointer:

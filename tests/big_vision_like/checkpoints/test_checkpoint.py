@@ -5,11 +5,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import tensorstore
 
 from big_vision_like import experiment
 from big_vision_like.checkpoints import folders, formats, manager
-from big_vision_like.training import state as state_lib
 from input_pipeline.labels.space import LabelSpace
 from tests import tiny
 
@@ -48,43 +46,6 @@ def test_state_comes_back_equal_on_any_mesh(tmp_path):
     same(restored, state)
     kernel = restored.params['head']['kernel']
     assert kernel.sharding.shard_shape(kernel.shape)[1] == 16 // model
-
-
-def test_only_large_arrays_are_saved_in_parts(tmp_path):
-  """Of what eight devices hold; either comes back as it was."""
-  rows = 8 * manager._LEAST_PART // 4  # of float32
-  mesh = jax.make_mesh((8,), ('data',))
-  replicated = jax.NamedSharding(mesh, jax.P())
-  rng = np.random.default_rng(0)
-  params = {
-    name: jax.device_put(rng.normal(size=size).astype('float32'), replicated)
-    for name, size in {'small': rows - 8, 'large': rows}.items()
-  }
-  zero = jax.device_put(np.int32(0), replicated)
-  saved = state_lib.TrainState(
-    step=zero,
-    params=params,
-    extra={},
-    opt_state={},
-    rng=jax.device_put(jax.random.key(3), replicated),
-    ema=None,
-    nonfinite_step=zero,
-  )
-  ckpt = manager.Checkpointer(str(tmp_path))
-  ckpt.save(0, saved, {'config': {}, 'num_classes': 13})
-  ckpt.wait()
-  same(ckpt.restore(saved, 0), saved)
-  folder = folders.find(tmp_path) / 'params'
-  ckpt.close()
-  for name, parts in {'small': 1, 'large': 8}.items():
-    spec = {
-      'driver': 'zarr',
-      'kvstore': {'driver': 'ocdbt', 'base': f'file://{folder}', 'path': name},
-    }
-    stored = tensorstore.open(spec).result()
-    assert stored.chunk_layout.write_chunk.shape == (
-      len(params[name]) // parts,
-    )
 
 
 def write_empty(folder, *leave_out):
