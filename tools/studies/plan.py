@@ -43,6 +43,8 @@ class Job:
     workdir: its folder.
     config: complete and plain, as main gets it.
     parent: the job that it starts from, or None.
+    trusted: whether main may run code that the config or its data name: it
+      began as a file of the user's own.
   """
 
   run: entries.Run
@@ -50,6 +52,7 @@ class Job:
   workdir: pathlib.Path
   config: Mapping[str, Any]
   parent: 'Job | None'
+  trusted: bool = False
 
   @property
   def name(self) -> str:
@@ -252,6 +255,7 @@ def _jobs(
         workdir=folder / 'runs' / run.name / f'seed{seed}',
         config=json.loads(settings.to_json(complete)),
         parent=parent,
+        trusted=trusted or not run.config.endswith('.json'),
       )
     )
   return planned
