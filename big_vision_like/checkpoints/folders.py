@@ -8,7 +8,7 @@ reading.py.
 
 import contextlib
 import functools
-import json
+import os
 import pathlib
 import sys
 import time
@@ -17,8 +17,14 @@ from typing import Any
 
 from etils import epath
 
-from big_vision_like.checkpoints import leases, manifest
+from big_vision_like.checkpoints import (
+  folder_files,
+  leases,
+  manifest,
+  step_names,
+)
 from big_vision_like.checkpoints.leases import Lease
+from big_vision_like.config import json_text
 
 FOLDER = 'checkpoints'
 _PATTERNS = '*?[\\'
@@ -29,6 +35,7 @@ BEST_FILE = 'best.json'
 _FILES = (
   'params/_METADATA', 'extra/_METADATA', 'train/_METADATA', 'meta/metadata',
 )  # fmt: skip
+_MISNAMED = 'is not named as the folder of a step is, by its number alone'
 _DELETION_S = 0.01  # between the lock of a deletion and the new name
 Say = Callable[[str], None]
 
@@ -49,9 +56,9 @@ class Proof:
   def __init__(self, step: pathlib.Path, say: Say):
     self.step = step
     self._check = manifest.Check(step)
-    missing = next((n for n in _FILES if not (step / n).is_file()), '')
-    if missing and not self._check.found:
-      self._check.found.append(f'no {missing}')
+    if not self._check.found:
+      missing = next((n for n in _FILES if not (step / n).is_file()), '')
+      self._check.found += [f'no {missing}'] * bool(missing)
     self.first = self._line(self._check.found)
     if not self.first and not self._check.proved:
       _say_once(
@@ -162,22 +169,54 @@ def of_workdir(workdir: str | pathlib.Path) -> pathlib.Path:
   """The folder of the checkpoints of a workdir, in it or elsewhere."""
   workdir = as_path(workdir)
   try:
-    pointer = json.loads((workdir / POINTER).read_bytes())
+    pointer = json_text.parse(folder_files.read(workdir / POINTER))
     return as_path(pointer['dir'])
   except (FileNotFoundError, NotADirectoryError):
     return workdir / FOLDER
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OSError):
     raise ValueError(
       f'{workdir / POINTER} does not say where the checkpoints are'
     ) from None
 
 
 def by_step(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Folders of steps, the newest first; those of unfinished saves are none."""
+  """Folders of steps, the newest first; those of unfinished saves are none.
+
+  What is named nearly as a step is none either, which is said once.
+  """
   if not folder.is_dir():
     return []
-  found = [p for p in folder.iterdir() if p.name.isdigit() and p.is_dir()]
-  return sorted(found, key=lambda p: int(p.name), reverse=True)
+  found = []
+  for path in folder.iterdir():
+    step = step_names.step_of(path.name)
+    if step is not None and path.is_dir():
+      found.append((step, path))
+    elif step is None and step_names.looks_like_one(path.name):
+      _say_once(_to_stderr, f'{path} {_MISNAMED}: it is not used')
+  return [path for _, path in sorted(found, reverse=True, key=lambda x: x[0])]
+
+
+def misnamed(folder: pathlib.Path) -> list[pathlib.Path]:
+  """What is named nearly as a step is, and so not used."""
+  if not folder.is_dir():
+    return []
+  return sorted(
+    p for p in folder.iterdir() if step_names.looks_like_one(p.name)
+  )
+
+
+def check_names(folder: pathlib.Path) -> None:
+  """Refuses to begin anew where the only checkpoints have other names.
+
+  Raises:
+    DamagedError: naming one.
+  """
+  wrong = misnamed(folder)
+  if wrong and not by_step(folder):
+    raise DamagedError(
+      f'{wrong[-1]} {_MISNAMED}, and no other checkpoint is there: call it '
+      'what it was called, or delete it to begin anew'
+    )
 
 
 def find(
@@ -275,8 +314,11 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
   if root.parent.name == FOLDER and not root.exists():
     root = of_workdir(root.parent.parent) / root.name  # with ckpt.dir
   steps = by_step(of_workdir(root)) or by_step(root)
-  if not steps and root.name.isdigit() and root.is_dir():
-    steps = [root]
+  if not steps and root.is_dir():
+    if step_names.step_of(root.name) is not None:
+      steps = [root]
+    elif step_names.looks_like_one(root.name):
+      raise ValueError(f'{where}={str(path)!r} {_MISNAMED}: it is not used')
   if not steps:
     raise FileNotFoundError(
       f'{where}={str(path)!r}: no checkpoint there; give the workdir of a run '
@@ -305,12 +347,12 @@ def read_best(folder: pathlib.Path) -> dict[str, Any] | None:
   """
   path = folder / BEST_FILE
   try:
-    found = json.loads(path.read_bytes())
+    found = json_text.parse(folder_files.read(path))
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except ValueError:
+  except (ValueError, OSError):
     found = None
-  if not isinstance(found, dict) or not isinstance(found.get('step'), int):
+  if not isinstance(found, dict) or type(found.get('step')) is not int:
     raise DamagedError(f'{path} is damaged; delete it to go on without')
   return found
 
@@ -364,8 +406,14 @@ def set_damaged_aside(
   for step, problem in damaged:
     aside = step.with_name(f'{step.name}.damaged')
     number = 2
-    while aside.exists():
+    while os.path.lexists(aside):
       aside = step.with_name(f'{step.name}.damaged-{number}')
       number += 1
-    step.rename(aside)
+    try:
+      step.rename(aside)
+    except OSError as error:
+      raise DamagedError(
+        f'checkpoint {step} is damaged or incomplete: {problem}; it cannot be '
+        f'renamed: {error.strerror or error}'
+      ) from None
     yield step, aside, problem

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from big_vision_like.checkpoints import folders
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from input_pipeline.files import atomic
 
 _RUN_FILE = 'run.json'  # beside checkpoints that are not in their workdir
@@ -92,7 +92,7 @@ def _steps(folder: pathlib.Path, directory: str | None) -> list[pathlib.Path]:
 def _id(path: pathlib.Path) -> str | None:
   """The id in a file; None without the file."""
   try:
-    found: Any = json.loads(path.read_bytes())
+    found: Any = json_text.parse(path.read_bytes())
   except FileNotFoundError:
     return None
   except ValueError:

@@ -77,7 +77,7 @@ def of_user() -> bool:
 
 
 def runs_code(config: Any) -> bool:
-  """Whether a config needs trust where it is stored: see `foreign`, `of_user`."""
+  """Whether a stored config needs trust: see `foreign`, `of_user`."""
   return any(foreign(config)) or _has_code(config)
 
 

@@ -437,5 +437,5 @@ def test_names_that_only_begin_like_the_librarys(stranger, directory):
 
 def test_what_a_stored_config_names_is_opened_and_not_built(data_dir, tmp_path):
   assert len(_open_as_stored(None, name='tiny', data_dir=data_dir)) == 20
-  with pytest.raises(ValueError, match="the builder of 'mnist'.*--trust"):
+  with pytest.raises(ValueError, match=r"the builder of 'mnist'.*--trust"):
     _open_as_stored(None, name='mnist', data_dir=str(tmp_path), build=True)
