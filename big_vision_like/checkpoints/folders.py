@@ -44,6 +44,26 @@ class DamagedError(ValueError):
   """A checkpoint that is not whole, or cannot be read."""
 
 
+class UnreachableError(ValueError):
+  """A URL that cannot be read here: a package is missing, or a right."""
+
+
+@contextlib.contextmanager
+def reaching(path: str | pathlib.Path) -> Iterator[None]:
+  """Turns what libraries say of a URL that they cannot read into one line."""
+  try:
+    yield
+  except (ValueError, FileNotFoundError):
+    raise
+  except Exception as error:  # ImportError: what to install
+    if '://' not in str(path):
+      raise
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise UnreachableError(
+      f'{path} cannot be reached: {reason:.300}'
+    ) from error
+
+
 class Proof:
   """Whether a checkpoint is whole, see `manifest.Check`.
 
@@ -169,8 +189,11 @@ def of_workdir(workdir: str | pathlib.Path) -> pathlib.Path:
   """The folder of the checkpoints of a workdir, in it or elsewhere."""
   workdir = as_path(workdir)
   try:
-    pointer = json_text.parse(folder_files.read(workdir / POINTER))
+    with reaching(workdir):
+      pointer = json_text.parse(folder_files.read(workdir / POINTER))
     return as_path(pointer['dir'])
+  except UnreachableError:
+    raise
   except (FileNotFoundError, NotADirectoryError):
     return workdir / FOLDER
   except (ValueError, KeyError, TypeError, OSError):
@@ -184,10 +207,8 @@ def by_step(folder: pathlib.Path) -> list[pathlib.Path]:
 
   What is named nearly as a step is none either, which is said once.
   """
-  if not folder.is_dir():
-    return []
   found = []
-  for path in folder.iterdir():
+  for path in _entries(folder):
     step = step_names.step_of(path.name)
     if step is not None and path.is_dir():
       found.append((step, path))
@@ -198,11 +219,14 @@ def by_step(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def misnamed(folder: pathlib.Path) -> list[pathlib.Path]:
   """What is named nearly as a step is, and so not used."""
-  if not folder.is_dir():
-    return []
   return sorted(
-    p for p in folder.iterdir() if step_names.looks_like_one(p.name)
+    p for p in _entries(folder) if step_names.looks_like_one(p.name)
   )
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+  with reaching(folder):
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def check_names(folder: pathlib.Path) -> None:
@@ -303,7 +327,12 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
     FileNotFoundError: there is no checkpoint.
   """
   root = as_path(path)
-  if root.name == BEST and not root.exists():
+  try:
+    with reaching(path):
+      there = root.exists()
+  except UnreachableError as error:
+    raise ValueError(f'{where}={str(path)!r}: {error}') from error
+  if root.name == BEST and not there:
     found = _best(root.parent)
     if found is None:
       raise FileNotFoundError(
@@ -311,7 +340,7 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
         'with ckpt.best'
       )
     return [found]
-  if root.parent.name == FOLDER and not root.exists():
+  if root.parent.name == FOLDER and not there:
     root = of_workdir(root.parent.parent) / root.name  # with ckpt.dir
   steps = by_step(of_workdir(root)) or by_step(root)
   if not steps and root.is_dir():
@@ -347,9 +376,12 @@ def read_best(folder: pathlib.Path) -> dict[str, Any] | None:
   """
   path = folder / BEST_FILE
   try:
-    found = json_text.parse(folder_files.read(path))
+    with reaching(path):
+      found = json_text.parse(folder_files.read(path))
   except (FileNotFoundError, NotADirectoryError):
     return None
+  except UnreachableError:
+    raise
   except (ValueError, OSError):
     found = None
   if not isinstance(found, dict) or type(found.get('step')) is not int:

@@ -83,7 +83,9 @@ def _settled(
 def _steps(folder: pathlib.Path, directory: str | None) -> list[pathlib.Path]:
   try:
     return folders.by_step(folder)
-  except (ImportError, OSError) as error:  # ImportError: what to install
+  except folders.UnreachableError as error:
+    raise ValueError(f'ckpt.dir={directory!r}: {error}') from error
+  except OSError as error:
     raise ValueError(
       f'ckpt.dir={directory!r}: {folder} cannot be reached: {error}'
     ) from error
