@@ -151,6 +151,7 @@ def open_run(
     with workdirs.written(folder):
       _store_config(folder / settings.FILE, exp.config)
   evals = evaluate.without_finished(evals, workdir)
+  resuming.check_best(ckpt.folder, console)
   judge = _judge(exp.config.ckpt, ckpt, workdir, step)
   data = streams.train(
     opened,

@@ -99,6 +99,41 @@ def _set_damaged_aside(
     )
 
 
+def check_best(folder: pathlib.Path, console: writers.Console) -> None:
+  """Sets the best checkpoint aside where it is damaged, for another.
+
+  Its arrays are read where another checkpoint was damaged; else its names,
+  sizes and small files are compared. The first process does it.
+
+  Args:
+    folder: of the checkpoints.
+    console: is told.
+  """
+  told = folders.read_best(folder) if distributed.is_first() else None
+  if told is None:
+    return
+  best = folder / str(told['step'])
+  if best.is_dir():
+    proof = folders.Proof(best, console.say)
+    entries = [path.name for path in folder.iterdir()]
+    suspect = any(folders.ASIDE in name for name in entries)
+    problem = proof.problem() if suspect else proof.first
+    proof.cancel()
+    if not problem:
+      return
+    aside = folders.set_aside(best, problem)
+    what = (
+      f'is damaged or incomplete ({problem}): it is now called {aside.name}'
+    )
+  else:
+    what = 'is not there any more'
+  (folder / folders.BEST_FILE).unlink(missing_ok=True)
+  console.say(
+    f'the best checkpoint {best} {what}, and the best of the others takes its '
+    'place where ckpt.best is set'
+  )
+
+
 def restore(
   exp: Experiment,
   ckpt: manager.Checkpointer,

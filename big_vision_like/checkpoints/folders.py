@@ -36,6 +36,7 @@ _FILES = (
   'params/_METADATA', 'extra/_METADATA', 'train/_METADATA', 'meta/metadata',
 )  # fmt: skip
 _MISNAMED = 'is not named as the folder of a step is, by its number alone'
+ASIDE = '.damaged'  # end of the name of one that is set aside
 _DELETION_S = 0.01  # between the lock of a deletion and the new name
 Say = Callable[[str], None]
 
@@ -436,16 +437,25 @@ def set_damaged_aside(
         f'whole. To train anew, take another workdir or delete {folder}'
       )
   for step, problem in damaged:
-    aside = step.with_name(f'{step.name}.damaged')
-    number = 2
-    while os.path.lexists(aside):
-      aside = step.with_name(f'{step.name}.damaged-{number}')
-      number += 1
-    try:
-      step.rename(aside)
-    except OSError as error:
-      raise DamagedError(
-        f'checkpoint {step} is damaged or incomplete: {problem}; it cannot be '
-        f'renamed: {error.strerror or error}'
-      ) from None
-    yield step, aside, problem
+    yield step, set_aside(step, problem), problem
+
+
+def set_aside(step: pathlib.Path, problem: str) -> pathlib.Path:
+  """Renames a damaged checkpoint; returns its new path.
+
+  Raises:
+    DamagedError: it cannot be renamed.
+  """
+  aside = step.with_name(f'{step.name}{ASIDE}')
+  number = 2
+  while os.path.lexists(aside):
+    aside = step.with_name(f'{step.name}{ASIDE}-{number}')
+    number += 1
+  try:
+    step.rename(aside)
+  except OSError as error:
+    raise DamagedError(
+      f'checkpoint {step} is damaged or incomplete: {problem}; it cannot be '
+      f'renamed: {error.strerror or error}'
+    ) from None
+  return aside
