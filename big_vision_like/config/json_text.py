@@ -36,7 +36,7 @@ def parse(text: str | bytes, where: str = '') -> Any:
 def check_depth(value: Any) -> None:
   """ValueError where dicts and lists nest more than MAX_DEPTH deep."""
   level = [value]
-  for _ in range(MAX_DEPTH + 1):
+  for _ in range(MAX_DEPTH):
     level = [child for each in level for child in _children(each)]
     if not level:
       return

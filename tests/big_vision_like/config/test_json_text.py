@@ -26,9 +26,9 @@ def test_depth_is_bounded_before_anything_walks_through_it():
     assert '\n' not in str(error.value)
   with pytest.raises(ValueError, match=r'^f: not JSON: .*more than 100 deep'):
     json_text.parse(DEEP, 'f')
-  with pytest.raises(ValueError, match='^f: not JSON: '):
+  with pytest.raises(ValueError, match=r'^f: not JSON: '):
     json_text.parse(b'\xff', 'f')
-  with pytest.raises(ValueError, match='^f: not JSON: '):
+  with pytest.raises(ValueError, match=r'^f: not JSON: '):
     json_text.parse('9' * 5000, 'f')
 
 
