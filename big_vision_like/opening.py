@@ -15,15 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from big_vision_like import evaluate, experiment, mending
+from big_vision_like import evaluate, experiment, mending, resuming
 from big_vision_like.checkpoints import (
   best,
   compatibility,
   folders,
   late_answers,
   manager,
-  place,
-  preflight,
   reading,
   warm_start,
 )
@@ -84,7 +82,7 @@ def open_run(
   )
   if config.init_from.path:
     folders.find(config.init_from.path)  # it is there
-  early = _early_proof(workdir, console)
+  early = resuming.early_proof(workdir, console)
   if early is not None:
     stack.callback(early.cancel)
   opened = streams.open_all(config)
@@ -102,13 +100,13 @@ def open_run(
   folder = _prepare(workdir, exp.config, console, stack)
   anchor = workdirs.Anchor(folder)
   stack.callback(anchor.close)
-  checkpoints, proof = _checkpoints(exp, folder, early, console)
+  checkpoints, proof = resuming.checkpoints(exp, folder, early, console)
   if proof is not None:
     stack.callback(proof.cancel)
   evals = evaluate.from_config(
     exp, workdir, lambda name: opened[name].source, stop_here=stop_here
   )
-  _try_saving(checkpoints, exp.abstract_state)
+  resuming.try_saving(checkpoints, exp.abstract_state)
   stack.enter_context(late_answers.dropped())  # of saves that fail
   ckpt = manager.Checkpointer(
     workdir,
@@ -124,7 +122,7 @@ def open_run(
       console.say(f'  {name}: {line}' if name else f'  {line}')
   if exp.servers:
     console.say(exp.servers)
-  state = _restore(exp, ckpt, proof, data_id, console)
+  state = resuming.restore(exp, ckpt, proof, data_id, console)
   restored = state is not None
   trained_on = ckpt.meta(int(state.step))['data'] if restored else None
   if state is None:
@@ -137,9 +135,10 @@ def open_run(
   step = int(state.step)
   note = _changes(folder, exp.config, data_id, trained_on, step + restored)
   anew_from = note.get(figures.ANEW_FROM)
-  writer = writers.MetricWriter(
-    workdir, silent=not distributed.is_first(), anew_from=anew_from
-  )
+  with workdirs.written(folder):
+    writer = writers.MetricWriter(
+      workdir, silent=not distributed.is_first(), anew_from=anew_from
+    )
   stack.callback(writer.close)
   if note:  # before config.json is replaced: what has changed is known by it
     writer.write_note(step, note)
@@ -149,8 +148,10 @@ def open_run(
       'not count'
     )
   if distributed.is_first():
-    _store_config(folder / settings.FILE, exp.config)
+    with workdirs.written(folder):
+      _store_config(folder / settings.FILE, exp.config)
   evals = evaluate.without_finished(evals, workdir)
+  resuming.check_best(ckpt.folder, console)
   judge = _judge(exp.config.ckpt, ckpt, workdir, step)
   data = streams.train(
     opened,
@@ -213,8 +214,9 @@ def _prepare(
   distributed.decide(True)  # the folder is there
   if distributed.is_first():
     logs.open_in(folder)
-    for line in mending.mend(folder):
-      console.say(line)
+    with workdirs.written(folder):
+      for line in mending.mend(folder):
+        console.say(line)
   distributed.decide(True)  # mended
   workers.own(f'{folder.resolve()} {jax.process_index()}')
   stack.callback(workers.disown)
@@ -288,145 +290,6 @@ def _changes(
   return figures.note(data, first if changed else None, evaluators)
 
 
-def _early_proof(
-  workdir: str, console: writers.Console
-) -> folders.Proof | None:
-  """A proof of what will probably be the newest checkpoint, under way.
-
-  It reads in the background while data are opened and the net is built. The
-  workdir is not locked yet, nor looked at: what stands in the way of reading it
-  is said later, where that is done.
-  """
-  if not distributed.is_first():
-    return None
-  with contextlib.suppress(OSError, ValueError, ImportError):
-    for step in folders.by_step(folders.of_workdir(workdir))[:1]:
-      proof = folders.Proof(step, console.say)
-      return None if proof.first else proof
-  return None
-
-
-def _checkpoints(
-  exp: Experiment,
-  workdir: pathlib.Path,
-  early: folders.Proof | None,
-  console: writers.Console,
-) -> tuple[pathlib.Path, folders.Proof | None]:
-  """(folder of the checkpoints; proof of the newest, under way).
-
-  The first process looks into them, before any other does. The proof, the early
-  one where it is of this checkpoint, goes on in the background while evaluators
-  and the state are built and arrays are read.
-  """
-  proof = None
-  if distributed.is_first():
-    fresh = not (workdir / settings.FILE).exists()
-    folder = place.settle(workdir, exp.config.ckpt.dir, fresh)
-    for step in folders.by_step(folder)[:1]:
-      if early is not None and early.step == step:
-        proof = early
-      else:
-        proof = folders.Proof(step, console.say)
-      if proof.first:
-        _set_damaged_aside(folder, console)
-        proof = None
-  distributed.decide(True)  # done
-  return folders.of_workdir(workdir), proof
-
-
-def _try_saving(folder: pathlib.Path, state: TrainState) -> None:
-  """Before the first step, and after all that a mistake in the config stops."""
-  if distributed.is_first():
-    preflight.check_folder(folder, state)
-  if not distributed.decide(bool(folders.by_step(folder))):
-    preflight.check_saving(folder, state)
-
-
-def _set_damaged_aside(folder: pathlib.Path, console: writers.Console) -> None:
-  for old, new, problem in folders.set_damaged_aside(folder, console.say):
-    console.say(
-      f'checkpoint {old} is damaged or incomplete ({problem}): it is now '
-      f'called {new.name}, and the run goes on from the one before'
-    )
-
-
-def _restore(
-  exp: Experiment,
-  ckpt: manager.Checkpointer,
-  proof: folders.Proof | None,
-  data_id: str,
-  console: writers.Console,
-) -> TrainState | None:
-  """The state of the workdir's newest whole checkpoint; None without any.
-
-  The first process compares its files with the manifest while they are read.
-
-  Args:
-    exp, ckpt: of the run.
-    proof: of the newest checkpoint, if one is under way.
-    data_id: fingerprint of the data.
-    console: of the run.
-  """
-  while (step := distributed.decide(ckpt.latest_step())) is not None:
-    first = distributed.is_first()
-    if first and (proof is None or proof.step != ckpt.path(step)):
-      proof = folders.Proof(ckpt.path(step), console.say)
-    state = error = None
-    try:
-      state = _restore_step(exp, ckpt, step, data_id, console)
-    except folders.DamagedError as met:
-      error = met
-    finally:
-      if proof is not None and state is error is None:
-        proof.cancel()
-    if not distributed.decide(proof.problem() if proof is not None else ''):
-      if error is not None:
-        raise error
-      return state
-    if first:
-      _set_damaged_aside(ckpt.folder, console)
-    distributed.decide(True)  # done
-    ckpt.reload()
-    proof = None
-  return None
-
-
-def _restore_step(
-  exp: Experiment,
-  ckpt: manager.Checkpointer,
-  step: int,
-  data_id: str,
-  console: writers.Console,
-) -> TrainState:
-  """The state of a step, if it is one of this run."""
-  path = ckpt.path(step)
-  try:
-    meta = ckpt.meta(step)
-    if meta['data'] != data_id and not exp.config.resume.accept_data_change:
-      changed = '\n'.join(streams.differences(meta['data'], data_id))
-      raise ValueError(
-        f'the data set is not the one that {path} was trained on; '
-        '--config.resume.accept_data_change=True goes on with the new one, in '
-        f'its own order. Fingerprints:\n{changed}'
-      )
-    _check_resume(exp, meta, step, path, console)
-    for name, told in reading.by_stream(meta).items():
-      space = exp.spaces.get(name)
-      if space is not None and compatibility.classes_differ(told, space):
-        of = f' of {stream_names.config_key(name)}' if name else ''
-        console.say(
-          f'the classes{of} have other names, or another order, than those '
-          f'that {path} was trained on'
-        )
-    console.say(f'resuming from step {step} of {path}')
-    return ckpt.restore(exp.abstract_state, step)
-  except folders.DamagedError as error:
-    before = [s for s in ckpt.steps() if s < step]
-    then = f'step {before[-1]}' if before else 'the start'
-    error.add_note(f'without that folder the same command goes on from {then}')
-    raise
-
-
 def _fresh_state(exp: Experiment, console: writers.Console) -> TrainState:
   path = exp.config.init_from.path
   if not path:
@@ -453,42 +316,6 @@ def start_state(
   )
   console.say(f'warm start from {path}\n{report.summary()}')
   return downpour.refetch(state)
-
-
-def _check_resume(
-  exp: Experiment,
-  meta: dict[str, Any],
-  step: int,
-  path: pathlib.Path,
-  console: writers.Console,
-) -> None:
-  """What shapes alone do not tell apart."""
-  before, now = meta['config']['optim']['type'], exp.config.optim.type
-  if before != now:
-    raise ValueError(
-      f'checkpoint {path} holds the slots of optim.type={before!r}, not of '
-      f'{now!r}; start from it with init_from.path in another workdir'
-    )
-  if step > exp.total_steps:
-    raise ValueError(
-      f'checkpoint {path} is past the end of the run, total_steps='
-      f'{exp.total_steps}'
-    )
-  if meta['total_steps'] != exp.total_steps:
-    console.say(
-      f'the run was planned for {meta["total_steps"]} steps and is now for '
-      f'{exp.total_steps}: a schedule that follows the length changes'
-    )
-  # Padded heads of equal width may still hold different classes.
-  for name, told in reading.by_stream(meta).items():
-    before, space = told['num_classes'], exp.spaces.get(name)
-    if space is not None and before != space.num_classes:
-      key = stream_names.config_key(name)
-      raise ValueError(
-        f'checkpoint {path} has {before} classes, the config '
-        f'{space.num_classes} ({key if name else "task"}.num_classes, or those '
-        f'of {key}.source)'
-      )
 
 
 def _headline(

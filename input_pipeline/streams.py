@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.config import stream_names
+from big_vision_like.config import json_text, stream_names
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.protocols import Source
 from input_pipeline import feature_map_checks, pipeline
@@ -133,7 +133,7 @@ def differences(before: str, now: str) -> list[str]:
 
 def _by_stream(text: str) -> dict[str, str]:
   try:
-    found = json.loads(text)
+    found = json_text.parse(text)
   except ValueError:
     found = None
   if isinstance(found, dict) and MAIN in found:

@@ -113,6 +113,14 @@ def _in_a_process_of_its_own(nodeid: str) -> None:
   assert done.returncode == 0, done.stdout
 
 
+@pytest.fixture(autouse=True)
+def _no_stored_config_was_opened(monkeypatch):
+  """As in a process of its own, which opens what it is told to."""
+  from big_vision_like.config import trust
+
+  monkeypatch.setattr(trust, '_strange', [])
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _programs_do_not_pile_up():
   yield

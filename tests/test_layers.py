@@ -96,7 +96,7 @@ EXEMPT = {
 }
 # The trunk meets plug-ins by name only; these are all it may know of them.
 TRUNK = (
-  'program', 'experiment', 'opening', 'train', 'evaluate', 'plan',
+  'program', 'experiment', 'opening', 'resuming', 'train', 'evaluate', 'plan',
   'memory_advice', 'config', 'training', 'checkpoints', 'runtime', 'parallel',
 )  # fmt: skip
 # Folder -> what a module of it defines; its parts lie in folders below.

@@ -48,10 +48,10 @@ def verify(checkpoint: str) -> int:
   Raises:
     FileNotFoundError: no checkpoint there.
   """
-  whole = True
-  for step in sorted(
-    folders.candidates(checkpoint, '--checkpoint'), key=lambda p: int(p.name)
-  ):
+  steps = folders.candidates(checkpoint, '--checkpoint')
+  alone = folders.as_path(checkpoint) == steps[0]
+  whole = alone or not folders.misnamed(steps[0].parent)  # they were named
+  for step in reversed(steps):
     lease = leases.take(step)
     if lease is not None:  # else deleted by its run meanwhile
       with lease:

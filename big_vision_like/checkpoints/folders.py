@@ -8,7 +8,7 @@ reading.py.
 
 import contextlib
 import functools
-import json
+import os
 import pathlib
 import sys
 import time
@@ -17,8 +17,14 @@ from typing import Any
 
 from etils import epath
 
-from big_vision_like.checkpoints import leases, manifest
+from big_vision_like.checkpoints import (
+  folder_files,
+  leases,
+  manifest,
+  step_names,
+)
 from big_vision_like.checkpoints.leases import Lease
+from big_vision_like.config import json_text
 
 FOLDER = 'checkpoints'
 _PATTERNS = '*?[\\'
@@ -29,12 +35,34 @@ BEST_FILE = 'best.json'
 _FILES = (
   'params/_METADATA', 'extra/_METADATA', 'train/_METADATA', 'meta/metadata',
 )  # fmt: skip
+_MISNAMED = 'is not named as the folder of a step is, by its number alone'
+ASIDE = '.damaged'  # end of the name of one that is set aside
 _DELETION_S = 0.01  # between the lock of a deletion and the new name
 Say = Callable[[str], None]
 
 
 class DamagedError(ValueError):
   """A checkpoint that is not whole, or cannot be read."""
+
+
+class UnreachableError(ValueError):
+  """A URL that cannot be read here: a package is missing, or a right."""
+
+
+@contextlib.contextmanager
+def reaching(path: str | pathlib.Path) -> Iterator[None]:
+  """Turns what libraries say of a URL that they cannot read into one line."""
+  try:
+    yield
+  except (ValueError, FileNotFoundError):
+    raise
+  except Exception as error:  # ImportError: what to install
+    if '://' not in str(path):
+      raise
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise UnreachableError(
+      f'{path} cannot be reached: {reason:.300}'
+    ) from error
 
 
 class Proof:
@@ -49,9 +77,9 @@ class Proof:
   def __init__(self, step: pathlib.Path, say: Say):
     self.step = step
     self._check = manifest.Check(step)
-    missing = next((n for n in _FILES if not (step / n).is_file()), '')
-    if missing and not self._check.found:
-      self._check.found.append(f'no {missing}')
+    if not self._check.found:
+      missing = next((n for n in _FILES if not (step / n).is_file()), '')
+      self._check.found += [f'no {missing}'] * bool(missing)
     self.first = self._line(self._check.found)
     if not self.first and not self._check.proved:
       _say_once(
@@ -162,22 +190,58 @@ def of_workdir(workdir: str | pathlib.Path) -> pathlib.Path:
   """The folder of the checkpoints of a workdir, in it or elsewhere."""
   workdir = as_path(workdir)
   try:
-    pointer = json.loads((workdir / POINTER).read_bytes())
+    with reaching(workdir):
+      pointer = json_text.parse(folder_files.read(workdir / POINTER))
     return as_path(pointer['dir'])
+  except UnreachableError:
+    raise
   except (FileNotFoundError, NotADirectoryError):
     return workdir / FOLDER
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OSError):
     raise ValueError(
       f'{workdir / POINTER} does not say where the checkpoints are'
     ) from None
 
 
 def by_step(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Folders of steps, the newest first; those of unfinished saves are none."""
-  if not folder.is_dir():
-    return []
-  found = [p for p in folder.iterdir() if p.name.isdigit() and p.is_dir()]
-  return sorted(found, key=lambda p: int(p.name), reverse=True)
+  """Folders of steps, the newest first; those of unfinished saves are none.
+
+  What is named nearly as a step is none either, which is said once.
+  """
+  found = []
+  for path in _entries(folder):
+    step = step_names.step_of(path.name)
+    if step is not None and path.is_dir():
+      found.append((step, path))
+    elif step is None and step_names.looks_like_one(path.name):
+      _say_once(_to_stderr, f'{path} {_MISNAMED}: it is not used')
+  return [path for _, path in sorted(found, reverse=True, key=lambda x: x[0])]
+
+
+def misnamed(folder: pathlib.Path) -> list[pathlib.Path]:
+  """What is named nearly as a step is, and so not used."""
+  return sorted(
+    p for p in _entries(folder) if step_names.looks_like_one(p.name)
+  )
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+  with reaching(folder):
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def check_names(folder: pathlib.Path) -> None:
+  """Refuses to begin anew where the only checkpoints have other names.
+
+  Raises:
+    DamagedError: naming one.
+  """
+  wrong = misnamed(folder)
+  if wrong and not by_step(folder):
+    raise DamagedError(
+      f'{wrong[-1]} {_MISNAMED}, and no other checkpoint is there: call it '
+      'what it was called, or delete it to begin anew'
+    )
 
 
 def find(
@@ -264,7 +328,12 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
     FileNotFoundError: there is no checkpoint.
   """
   root = as_path(path)
-  if root.name == BEST and not root.exists():
+  try:
+    with reaching(path):
+      there = root.exists()
+  except UnreachableError as error:
+    raise ValueError(f'{where}={str(path)!r}: {error}') from error
+  if root.name == BEST and not there:
     found = _best(root.parent)
     if found is None:
       raise FileNotFoundError(
@@ -272,11 +341,14 @@ def candidates(path: str | pathlib.Path, where: str) -> list[pathlib.Path]:
         'with ckpt.best'
       )
     return [found]
-  if root.parent.name == FOLDER and not root.exists():
+  if root.parent.name == FOLDER and not there:
     root = of_workdir(root.parent.parent) / root.name  # with ckpt.dir
   steps = by_step(of_workdir(root)) or by_step(root)
-  if not steps and root.name.isdigit() and root.is_dir():
-    steps = [root]
+  if not steps and root.is_dir():
+    if step_names.step_of(root.name) is not None:
+      steps = [root]
+    elif step_names.looks_like_one(root.name):
+      raise ValueError(f'{where}={str(path)!r} {_MISNAMED}: it is not used')
   if not steps:
     raise FileNotFoundError(
       f'{where}={str(path)!r}: no checkpoint there; give the workdir of a run '
@@ -305,12 +377,15 @@ def read_best(folder: pathlib.Path) -> dict[str, Any] | None:
   """
   path = folder / BEST_FILE
   try:
-    found = json.loads(path.read_bytes())
+    with reaching(path):
+      found = json_text.parse(folder_files.read(path))
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except ValueError:
+  except UnreachableError:
+    raise
+  except (ValueError, OSError):
     found = None
-  if not isinstance(found, dict) or not isinstance(found.get('step'), int):
+  if not isinstance(found, dict) or type(found.get('step')) is not int:
     raise DamagedError(f'{path} is damaged; delete it to go on without')
   return found
 
@@ -362,10 +437,25 @@ def set_damaged_aside(
         f'whole. To train anew, take another workdir or delete {folder}'
       )
   for step, problem in damaged:
-    aside = step.with_name(f'{step.name}.damaged')
-    number = 2
-    while aside.exists():
-      aside = step.with_name(f'{step.name}.damaged-{number}')
-      number += 1
+    yield step, set_aside(step, problem), problem
+
+
+def set_aside(step: pathlib.Path, problem: str) -> pathlib.Path:
+  """Renames a damaged checkpoint; returns its new path.
+
+  Raises:
+    DamagedError: it cannot be renamed.
+  """
+  aside = step.with_name(f'{step.name}{ASIDE}')
+  number = 2
+  while os.path.lexists(aside):
+    aside = step.with_name(f'{step.name}{ASIDE}-{number}')
+    number += 1
+  try:
     step.rename(aside)
-    yield step, aside, problem
+  except OSError as error:
+    raise DamagedError(
+      f'checkpoint {step} is damaged or incomplete: {problem}; it cannot be '
+      f'renamed: {error.strerror or error}'
+    ) from None
+  return aside

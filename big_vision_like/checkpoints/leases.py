@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from big_vision_like.checkpoints import manifest
+from big_vision_like.checkpoints import folder_files, manifest
 
 DELETED = '.deleted'  # end of the name of a folder that is on its way out
 _LOCKED = (manifest.FILE, 'meta/metadata')  # the first of them that is there
@@ -87,6 +87,8 @@ def delete_remains(folder: pathlib.Path) -> None:
   if _is_local(folder) and folder.is_dir():
     for path in folder.iterdir():
       if path.name.endswith(DELETED):
+        if path.is_symlink():
+          path.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -96,16 +98,14 @@ def _is_local(path: pathlib.Path) -> bool:
 
 def _open(path: pathlib.Path, flags: int) -> int | None:
   """Handle of the file of a checkpoint that is locked; None without one."""
-  for name in _LOCKED:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-      return os.open(path / name, flags)
-  return None
+  opened = (folder_files.open_file(path / name, flags) for name in _LOCKED)
+  return next((handle for handle in opened if handle is not None), None)
 
 
 def _is_still_there(path: pathlib.Path, file: int) -> bool:
   held = os.fstat(file)
   for name in _LOCKED:
     with contextlib.suppress(OSError):
-      there = os.stat(path / name)
-      return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+      if os.path.samestat(os.stat(path / name, follow_symlinks=False), held):
+        return True
   return False

@@ -19,8 +19,11 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from big_vision_like.checkpoints import folder_files
+from big_vision_like.config import json_text
 
 FILE = 'manifest.json'
 KEY = 'manifest'  # of the meta item: there is one
@@ -31,6 +34,8 @@ _COMMIT_TIME = 'commit_timestamp_nsecs'
 _LATEST = (_STEP_METADATA, _COMMITTED)  # written after the manifest
 _DAY_NS = 86_400 * 10**9  # clocks step
 _METADATA_TIMEOUT_S = 300.0
+_ADDED = 'was not there when the checkpoint was written'
+_UNREADABLE = 'cannot be read'
 _SMALL = 2**20  # bytes
 _THREADS = min(os.cpu_count() or 1, 8)
 
@@ -43,7 +48,10 @@ def write(folder: pathlib.Path, step: int, name: pathlib.Path) -> None:
     step: of training.
     name: what it will be called.
   """
-  files = {f: p for f, p in _files(folder) if f not in (*_LATEST, FILE)}
+  found = folder_files.look(folder)
+  for name, what in found.odd.items():
+    raise OSError(0, what, str(folder / name))
+  files = {f: p for f, p in found.files.items() if f not in (*_LATEST, FILE)}
   content = {
     'step': step,
     'folder': str(name),
@@ -51,8 +59,9 @@ def write(folder: pathlib.Path, step: int, name: pathlib.Path) -> None:
     'orbax': _fields(folder / _STEP_METADATA),
     'files': {
       f: {'size': size, 'sha256': digest}
-      for f, (size, digest) in _hashes(files).items()
+      for f, (size, digest) in _hashes(files, _hash).items()
     },
+    'empty': found.empty,
   }
   with (folder / FILE).open('wb') as file:
     file.write(_text(content))
@@ -87,13 +96,16 @@ class Check:
 
   def _content(self, folder: pathlib.Path) -> dict[str, Any] | None:
     try:
-      stored = (folder / FILE).read_bytes()
+      stored = folder_files.read(folder / FILE)
     except FileNotFoundError:
       self.found = _without(folder)
       return None
+    except OSError as error:
+      self.found = [f'{FILE} {folder_files.unreadable(error)}']
+      return {}
     try:
-      content = json.loads(stored)['content']
-      intact = _text(content) == stored
+      content = json_text.parse(stored)['content']
+      intact = _is_content(content) and _text(content) == stored
     except (ValueError, KeyError, TypeError):
       content, intact = {}, False
     if not intact:
@@ -104,21 +116,25 @@ class Check:
     return content
 
   def _begin(self, folder: pathlib.Path, content: Mapping[str, Any]) -> None:
-    self._told, there = content['files'], dict(_files(folder))
-    sizes = {name: size_of(path) for name, path in there.items()}
-    self.found += _wrong_sizes(self._told, sizes)
-    self.found += _changed_since(folder, content, there)
+    self._told, found = content['files'], folder_files.look(folder)
+    self.found += _odd(found)
+    there = found.files
+    sizes = {name: folder_files.size_of(path) for name, path in there.items()}
+    told = {n: entry for n, entry in self._told.items() if n not in found.odd}
+    self.found += _wrong_sizes(told, sizes)
+    self.found += _empty(content, found.empty)
+    self.found += _changed_since(content, found)
     right = {
       name: there[name]
       for name, entry in self._told.items()
       if sizes.get(name) == entry['size']
     }
     small = {n: p for n, p in right.items() if sizes[n] <= _SMALL}
-    self._compare(_hashes(small))
+    self._compare(_hashes(small, _hash_or_why))
     if not self.found and len(small) < len(right):
       self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
       self._large = {
-        name: self._pool.submit(_hash, path)
+        name: self._pool.submit(_hash_or_why, path)
         for name, path in right.items()
         if name not in small
       }
@@ -126,7 +142,9 @@ class Check:
 
   def _compare(self, hashes: Mapping[str, tuple[int, str]]) -> None:
     for name, (_, digest) in hashes.items():
-      if digest != self._told[name]['sha256']:
+      if digest.startswith(_UNREADABLE):
+        self.found.append(f'{name} {digest}')
+      elif digest != self._told[name]['sha256']:
         self.found.append(f'{name} has other bytes than were written')
 
   def finish(self) -> list[str]:
@@ -151,16 +169,44 @@ def problems(folder: pathlib.Path) -> list[str] | None:
   return found if found or check.proved else None
 
 
+def _odd(found: folder_files.Found) -> Iterator[str]:
+  """Lines on what is neither a file nor a folder."""
+  for name, what in found.odd.items():
+    yield f'{name} {what}'
+
+
+def _is_content(content: Any) -> bool:
+  """Whether it is what `write` writes, as far as anything here relies on it."""
+  kinds = {
+    'step': int, 'folder': str, 'time_ns': int, 'orbax': dict, 'files': dict,
+  }  # fmt: skip
+  return (
+    isinstance(content, dict)
+    and all(isinstance(content.get(k), kind) for k, kind in kinds.items())
+    and isinstance(content.get('empty', []), list)
+    and all(
+      isinstance(entry, dict)
+      and isinstance(entry.get('size'), int)
+      and isinstance(entry.get('sha256'), str)
+      for entry in content['files'].values()
+    )
+  )
+
+
 def extent(folder: pathlib.Path) -> tuple[int, int]:
   """(files, bytes) of a checkpoint."""
-  sizes = [size_of(path) for _, path in _files(folder)]
+  files = folder_files.look(folder).files.values()
+  sizes = [folder_files.size_of(path) for path in files]
   return len(sizes), sum(sizes)
 
 
 def _without(folder: pathlib.Path) -> list[str]:
   """Problems where there is no manifest: older versions wrote none."""
+  odd = list(_odd(folder_files.look(folder)))
+  if odd:
+    return odd
   try:
-    meta = json.loads((folder / _META).read_bytes())
+    meta = json_text.parse(folder_files.read(folder / _META))
   except (OSError, ValueError):
     return []  # its reader will say it
   if not isinstance(meta, dict):
@@ -185,22 +231,35 @@ def _wrong_sizes(
     elif size != entry['size']:
       yield f'{name} has {size:,} bytes, {entry["size"]:,} were written'
   for name in sizes.keys() - told.keys() - {*_LATEST, FILE}:
-    yield f'{name} was not there when the checkpoint was written'
+    yield f'{name} {_ADDED}'
+
+
+def _empty(content: Mapping[str, Any], found: list[str]) -> Iterator[str]:
+  """Lines on empty folders that were added."""
+  told = content.get('empty', found)  # older versions did not say
+  for name in found:
+    emptied = any(file.startswith(f'{name}/') for file in content['files'])
+    if name not in told and not emptied:
+      yield f'{name} {_ADDED}'
 
 
 def _changed_since(
-  folder: pathlib.Path,
-  content: Mapping[str, Any],
-  found: Mapping[str, pathlib.Path],
+  content: Mapping[str, Any], found: folder_files.Found
 ) -> Iterator[str]:
   """The same for the files that Orbax wrote last."""
   for name in _LATEST:
-    if name not in found:
+    if name in found.odd:
+      continue
+    if name not in found.files:
       yield f'{name} is missing'
-    elif not size_of(found[name]):
+    elif not folder_files.size_of(found.files[name]):
       yield f'{name} is empty'
     else:
-      stored = (folder / name).read_bytes()
+      try:
+        stored = folder_files.read(found.files[name])
+      except OSError as error:
+        yield f'{name} {folder_files.unreadable(error)}'
+        continue
       if name == _COMMITTED:
         same = stored == _committed(content['folder'])
       else:
@@ -216,7 +275,7 @@ def _committed(folder: str) -> bytes:
 
 def _same_fields(stored: bytes, content: Mapping[str, Any]) -> bool:
   try:
-    fields = json.loads(stored)
+    fields = json_text.parse(stored)
     written = json.dumps(fields).encode() == stored  # no other spaces, keys
     committed = fields.pop(_COMMIT_TIME)
     near = abs(committed - content['time_ns']) < _DAY_NS
@@ -233,7 +292,7 @@ def _fields(path: pathlib.Path) -> dict[str, Any]:
   deadline = time.monotonic() + _METADATA_TIMEOUT_S
   while True:
     with contextlib.suppress(OSError, ValueError):
-      fields = json.loads(path.read_bytes())
+      fields = json_text.parse(path.read_bytes())
       if fields.get('item_handlers'):  # the last of them
         return {k: v for k, v in fields.items() if k != _COMMIT_TIME}
     if time.monotonic() > deadline:
@@ -247,27 +306,21 @@ def _text(content: Mapping[str, Any]) -> bytes:
   return json.dumps({'content': content, 'sha256': digest}, indent=1).encode()
 
 
-def _files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-  """('params/d/abc', path) of all files below a folder."""
-  for path in folder.iterdir():
-    if path.is_dir():
-      yield from ((f'{path.name}/{name}', p) for name, p in _files(path))
-    else:
-      yield path.name, path
-
-
-def size_of(path: pathlib.Path) -> int:
-  """Bytes of a file; paths of etils have a `stat` of their own."""
-  found: Any = path.stat()
-  return found.st_size if hasattr(found, 'st_size') else found.length
+def _hash_or_why(path: pathlib.Path) -> tuple[int, str]:
+  """(size, SHA-256), or (0, why the file cannot be read)."""
+  try:
+    return _hash(path)
+  except OSError as error:
+    return 0, folder_files.unreadable(error)
 
 
 def _hashes(
   files: Mapping[str, pathlib.Path],
+  hash_of: Callable[[pathlib.Path], tuple[int, str]],
 ) -> dict[str, tuple[int, str]]:
   """Name -> (size, SHA-256), of several files at a time."""
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-    return dict(zip(files, pool.map(_hash, files.values()), strict=True))
+    return dict(zip(files, pool.map(hash_of, files.values()), strict=True))
 
 
 def _hash(path: pathlib.Path) -> tuple[int, str]:

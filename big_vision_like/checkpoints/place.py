@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from big_vision_like.checkpoints import folders
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from input_pipeline.files import atomic
 
 _RUN_FILE = 'run.json'  # beside checkpoints that are not in their workdir
@@ -83,7 +83,9 @@ def _settled(
 def _steps(folder: pathlib.Path, directory: str | None) -> list[pathlib.Path]:
   try:
     return folders.by_step(folder)
-  except (ImportError, OSError) as error:  # ImportError: what to install
+  except folders.UnreachableError as error:
+    raise ValueError(f'ckpt.dir={directory!r}: {error}') from error
+  except OSError as error:
     raise ValueError(
       f'ckpt.dir={directory!r}: {folder} cannot be reached: {error}'
     ) from error
@@ -92,7 +94,7 @@ def _steps(folder: pathlib.Path, directory: str | None) -> list[pathlib.Path]:
 def _id(path: pathlib.Path) -> str | None:
   """The id in a file; None without the file."""
   try:
-    found: Any = json.loads(path.read_bytes())
+    found: Any = json_text.parse(path.read_bytes())
   except FileNotFoundError:
     return None
   except ValueError:

@@ -6,6 +6,7 @@ that cannot be written, a disk without room, a state that Orbax cannot store.
 
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -14,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from big_vision_like.checkpoints import formats, late_answers
+from big_vision_like.checkpoints import folders, formats, late_answers
 from big_vision_like.training.state import TrainState
 
 _FOLDER = 'preflight'
+_UNFINISHED = '.orbax-checkpoint-tmp'  # in the name of a save under way
 _NOISE = 0.9  # weights compress to about so much of their bytes
 
 
@@ -34,6 +36,7 @@ def check_folder(folder: pathlib.Path, state: TrainState) -> None:
   probe = folder / f'{_FOLDER}.{os.getpid()}'
   try:
     folder.mkdir(parents=True, exist_ok=True)
+    _check_way(folder)
     probe.write_bytes(b'x' * 4096)
     probe.unlink()
   except OSError as error:
@@ -49,6 +52,33 @@ def check_folder(folder: pathlib.Path, state: TrainState) -> None:
       f'a checkpoint takes {needed / 1e9:.3g} GB, and the disk of {folder} has '
       f'{free / 1e9:.3g} GB free; set ckpt.dir or take another --workdir'
     )
+
+
+def _check_way(folder: pathlib.Path) -> None:
+  """Nothing is called what a save will be that is no folder of one.
+
+  Raises:
+    ValueError: naming it.
+  """
+  newest = next((int(p.name) for p in folders.by_step(folder)), -1)
+  for path in folder.iterdir():
+    name = path.name
+    a_folder = path.is_dir() and not _is_link(path)
+    # As Orbax reads names: digits of other scripts too.
+    if re.fullmatch(r'0|[1-9]\d{,17}', name) and int(name) > newest:
+      bad = True  # by_step would have it
+    else:
+      ours = name == _FOLDER or _UNFINISHED in name
+      bad = ours and not a_folder
+    if bad:
+      raise ValueError(
+        f'{path} stands in the way of a checkpoint of that name and is none; '
+        'remove it'
+      )
+
+
+def _is_link(path: pathlib.Path) -> bool:
+  return isinstance(path, pathlib.Path) and path.is_symlink()
 
 
 def check_saving(folder: pathlib.Path, state: TrainState) -> None:

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from big_vision_like.checkpoints import formats, late_answers
 from big_vision_like.checkpoints.folders import DamagedError
+from big_vision_like.config import json_text
 from big_vision_like.config.stream_names import MAIN
 from big_vision_like.parallel import mesh as mesh_lib
 from input_pipeline.labels.space import LabelSpace
@@ -28,6 +29,11 @@ def damage_named(path: pathlib.Path, item: str = '') -> Iterator[None]:
   try:
     with late_answers.dropped():
       yield
+  except RecursionError:
+    raise DamagedError(
+      f'checkpoint {path} is damaged or incomplete: '
+      f'{f"{item}: " if item else ""}JSON nested too deeply'
+    ) from None
   except (RuntimeError, MemoryError):  # not of the files
     raise
   except Exception as error:  # tensorstore's have no type of their own
@@ -85,6 +91,7 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
   handler = ocp.JsonCheckpointHandler()
   with damage_named(path, 'meta'), ocp.Checkpointer(handler) as reader:
     meta = reader.restore(path / 'meta')
+    json_text.check_depth(meta)
     for key in _META_KEYS:
       if not isinstance(meta, dict) or key not in meta:
         raise ValueError(f'no key {key!r}')

@@ -79,7 +79,7 @@ class Keeper:
     if best == self._stored:
       return
     if best is None:
-      path.unlink()
+      path.unlink(missing_ok=True)
     elif best['step'] not in complete:
       return
     elif isinstance(path, pathlib.Path):

@@ -1,14 +1,16 @@
 """Secrets are left out of whatever is written: logs, configs, checkpoints.
 
-Three things are secrets: what stands before the @ of a URL, the values of a
-URL's parameters and of options whose names say so (token, password, ...), and
-the values of such environment variables. Those of a config that was looked at
-(`learn`) and of the environment are left out wherever they stand. What is
+Three things are secrets: what stands before the @ of a URL, with or without its
+scheme, the values of a URL's parameters and of options whose names say so
+(token, password, ...), and the values of such environment variables. Those of a
+config that was looked at (`learn`) and of the environment are left out wherever
+they stand, also escaped: as Python, JSON, URLs, HTML and shells do it. What is
 stored has PLACE instead; configs are compared in that form, so that a run goes
 on with the same command, or with another token.
 """
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -16,16 +18,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 PLACE = '***'
-_NAMES = (
-  r'(?:token|secret|passw(?:or)?d|pwd|signature|credentials?|auth|'
-  r'(?:api|access|secret|private|account)[_-]?key)'
+_KEYS = (
+  r'(?:api|access|secret|private|account|encryption|signing|master|license|'
+  r'service|storage|client|session|subscription|ssh|deploy)[_-]?key'
 )
-_OPTION = re.compile(rf'(?:.*[^a-z])?{_NAMES}', re.IGNORECASE)
-_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/?#\s'\"<>]+)@", re.IGNORECASE)
+# Words that say so whatever stands before them, as in PGPASSWORD.
+_SURE = rf'(?:token|secret|passw(?:or)?d|passphrase|pwd|credentials?|{_KEYS})'
+_NAMES = (
+  rf'(?:{_SURE}|pass|signature|auth)'  # the others are words of their own
+)
+_OPTION = re.compile(rf'(?:.*[^a-z])?{_NAMES}|.*{_SURE}', re.IGNORECASE)
+_VARIABLE = re.compile(rf'.*(?:{_NAMES}|dsn)', re.IGNORECASE)
+_USER = re.compile(
+  r'((?:\b[a-z][a-z0-9+.-]*:|(?<![\w:/]))//)([^/?#\s\"<>]+)@', re.IGNORECASE
+)
+_HEADER = re.compile(r'(authorization\W{1,4}\w+ +)([^\s\'"]+)', re.IGNORECASE)
 # In a URL also key=, sig= and code=, which elsewhere are no secrets.
 _PARAMETER = re.compile(
   rf'((?:[?&;](?:[\w.-]*[^a-z\W])?(?:{_NAMES}|key|sig|code)|'
-  rf"(?<![\w-])(?:[\w.-]*[_-])?{_NAMES})=)([^&;#\s'\"<>]+)",
+  rf'(?<![\w-])(?:(?:[\w.-]*[_.-])?{_NAMES}|[\w.-]*{_SURE}))=)'
+  r"('[^'\n]+'|\"[^\"\n]+\"|[^&;#\s'\"<>]+)",
   re.IGNORECASE,
 )
 _LEAST = 8  # characters of what is left out anywhere: 'false' is no secret
@@ -34,13 +46,56 @@ _learnt: set[str] = set()
 
 def text(line: str) -> str:
   """The text without its secrets."""
-  if '://' in line:
+  if '//' in line:
     line = _USER.sub(rf'\1{PLACE}@', line)
   if '=' in line:
     line = _PARAMETER.sub(rf'\1{PLACE}', line)
-  for value in (*_of_environment(), *_learnt):
-    line = line.replace(value, PLACE)
+  if 'uthorization' in line:
+    line = _HEADER.sub(rf'\1{PLACE}', line)
+  # The longest first: another may be a part of it.
+  for value in sorted({*_of_environment(), *_learnt}, key=len, reverse=True):
+    line = _anyhow(value).sub(PLACE, line)
   return line
+
+
+@functools.lru_cache(maxsize=1000)
+def _anyhow(value: str) -> re.Pattern[str]:
+  """Matches a text as it is, and escaped in the ways there are."""
+  return re.compile(''.join(map(_character_anyhow, value)))
+
+
+def _character_anyhow(c: str) -> str:
+  octets = c.encode('utf-8', 'surrogatepass')
+  ways = ['(?i:' + ''.join(f'%{octet:02x}' for octet in octets) + ')']
+  if c.isascii() and c.isalnum():
+    return f'(?:{c}|{ways[0]})'
+  number = ord(c)
+  ways += [
+    rf'(?i:\\+(?:x0*{number:x}(?![0-9a-f])|u0*{number:x}))',
+    f'&#{number};',
+  ]
+  ways.append(rf'(?i:&#x0*{number:x};)')
+  ways += [f'&{name};' for name in _ENTITIES.get(c, ())]
+  ways += [r'\\+' + letter for letter in _ESCAPES.get(c, ())]
+  if c == ' ':
+    ways.append(r'\+')
+  if c == "'":
+    ways.append(re.escape("'\"'\"'"))  # as shells quote it
+  if number > 0xFFFF:  # as JSON has it
+    pair = [0xD800 + (number - 0x10000 >> 10), 0xDC00 + (number & 0x3FF)]
+    ways.append('(?i:' + ''.join(rf'\\+u{half:x}' for half in pair) + ')')
+  if number > 127:  # a byte at a time
+    ways.append('(?i:' + ''.join(rf'\\+x{octet:02x}' for octet in octets) + ')')
+  ways.append(r'\\+' if c == '\\' else r'\\*' + re.escape(c))
+  return f'(?:{"|".join(ways)})'
+
+
+_ENTITIES = {
+  '&': ['amp'], '<': ['lt'], '>': ['gt'], '"': ['quot'], "'": ['apos'],
+}  # fmt: skip
+_ESCAPES = {
+  '\n': 'n', '\r': 'r', '\t': 't', '\a': 'a', '\b': 'b', '\f': 'f', '\v': 'v',
+}  # fmt: skip
 
 
 def learn(value: Any, name: str = '') -> None:
@@ -60,7 +115,7 @@ def learn(value: Any, name: str = '') -> None:
     found = [value] if _OPTION.fullmatch(name) else []
     for user in _USER.findall(value):
       found += [user[1], user[1].rpartition(':')[2]]
-    found += [parameter[1] for parameter in _PARAMETER.findall(value)]
+    found += [one[1].strip('\'"') for one in _PARAMETER.findall(value)]
     _learnt.update(each for each in found if len(each) >= _LEAST)
 
 
@@ -137,5 +192,5 @@ def _of_environment() -> list[str]:
     for name, value in os.environ.items()
     if len(value) >= _LEAST
     and not value.startswith('/')
-    and _OPTION.fullmatch(name)
+    and _VARIABLE.fullmatch(name)
   ]

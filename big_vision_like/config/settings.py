@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from big_vision_like.config import (
   expected,
+  json_text,
   option_types,
   plugins,
   redaction,
@@ -263,7 +264,7 @@ def from_json(path: str | pathlib.Path) -> Config:
     ValueError: not a JSON object.
   """
   try:
-    data = json.loads(pathlib.Path(path).read_bytes())
+    data = json_text.parse(pathlib.Path(path).read_bytes())
   except ValueError as error:
     raise ValueError(f'{path}: not JSON: {error}') from None
   if not isinstance(data, dict):

@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -92,7 +93,11 @@ def _detect(timeout_s: float) -> tuple[Any, Any, Any, Any]:
 
 def _address(coordinator: str) -> tuple[str, int]:
   host, _, port = coordinator.rpartition(':')
-  if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+  if (
+    not host
+    or not re.fullmatch('[0-9]{1,5}', port)
+    or not 0 < int(port) < 65_536
+  ):
     raise ValueError(
       f'--coordinator={coordinator!r} must be host:port, the port 1 to 65535'
     )

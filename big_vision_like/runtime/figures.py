@@ -14,10 +14,11 @@ such notes hold numbers, as all lines do, under names without a slash:
 """
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from big_vision_like.config import json_text
 
 METRICS = 'metrics.jsonl'
 DATA, ANEW_FROM = 'data_id', 'anew_from'
@@ -39,8 +40,8 @@ def read(workdir: str | pathlib.Path) -> Iterator[Line]:
 def parse(text: bytes) -> Line | None:
   """One line; None where it is torn, damaged or has no step."""
   try:
-    line = json.loads(text)
-  except (ValueError, RecursionError):  # not JSON, or not UTF-8
+    line = json_text.parse(text)
+  except ValueError:  # not JSON, or not UTF-8
     return None
   step = line.get('step') if isinstance(line, dict) else None
   return line if isinstance(step, int) and not isinstance(step, bool) else None

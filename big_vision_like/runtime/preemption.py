@@ -21,11 +21,13 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 import jax
 
@@ -67,11 +69,14 @@ class Guard:
     self._agreement = _Agreement(self) if jax.process_count() > 1 else None
     self._wake: tuple[socket.socket, socket.socket] | None = None
     self._old_wake = -1
+    self._unheard = False  # raised where exceptions go nowhere
+    self._old_hook: Callable[[Any], Any] = sys.unraisablehook
 
   def __enter__(self) -> 'Guard':
     for number in self.SIGNALS:
       if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
         self._old[number] = signal.signal(number, self._handle)
+    self._old_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
     # The main thread hears a signal only when it is back in Python.
     self._wake = socket.socketpair()
     self._wake[1].setblocking(False)
@@ -91,6 +96,8 @@ class Guard:
   ) -> None:
     if self._agreement:
       self._agreement.stop()
+    if sys.unraisablehook == self._unraisable:
+      sys.unraisablehook = self._old_hook
     signal.set_wakeup_fd(self._old_wake)
     if self._wake:
       self._wake[1].close()  # ends the thread
@@ -111,7 +118,13 @@ class Guard:
     return self.requested and self._agreement is None
 
   def stop_here(self) -> None:
-    """Raises `Preempted` inside what is `interruptible`, on all processes."""
+    """Raises `Preempted` inside what is `interruptible`, on all processes.
+
+    On a single one only where the signal could not.
+    """
+    if self._unheard:
+      self._unheard = False
+      raise Preempted(self._why(), saved=self.saved)
     if self._agreement and self._interruptible and self._agreement.reached():
       raise Preempted('asked to stop', saved=self.saved)
 
@@ -150,6 +163,13 @@ class Guard:
     if self._interruptible and not self._agreement:
       self._interruptible = False  # a repeat must not break into the ending
       raise Preempted(self._why(), saved=self.saved)
+
+  def _unraisable(self, met: Any) -> None:
+    """A signal may come while Python collects garbage, say: nobody hears it."""
+    if isinstance(met.exc_value, Preempted):
+      self._unheard = True
+    else:
+      self._old_hook(met)
 
   def _why(self) -> str:
     if not self._nothing_to_lose:

@@ -3,17 +3,17 @@
 And looked after: somebody may rename it while it is written to.
 """
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 LOCK = '.lock'
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
   """Makes the folder and holds its lock, which ends with the process.
 
@@ -21,33 +21,43 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     ValueError: it cannot be written, or another trainer holds it (named by
       host and process id).
   """
+  with contextlib.ExitStack() as stack:
+    with written(folder):
+      folder.mkdir(parents=True, exist_ok=True)
+      file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+      stack.callback(os.close, file)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        who = os.pread(file, 1000, 0).decode(errors='replace').strip()
+        raise ValueError(
+          f'--workdir={str(folder)!r} is in use by another trainer, '
+          f'{who or "which has not said its name"}; stop that one or take '
+          'another workdir'
+        ) from None
+      except OSError:  # a file system without locks: go on without
+        pass
+      os.ftruncate(file, 0)
+      stack.callback(os.ftruncate, file, 0)
+      name = f'pid {os.getpid()} on {socket.gethostname()}\n'
+      os.pwrite(file, name.encode(), 0)
+    yield
+
+
+@contextlib.contextmanager
+def written(folder: pathlib.Path) -> Iterator[None]:
+  """Around what is written to a workdir before the first step.
+
+  Raises:
+    ValueError: it cannot be, as of a full disk; in one line.
+  """
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / LOCK).open('a+', encoding='utf-8')
+    yield
   except OSError as error:
     raise ValueError(
-      f'--workdir={str(folder)!r} cannot be written: {error.strerror}'
+      f'--workdir={str(folder)!r} cannot be written: '
+      f'{error.strerror or error}: {error.filename or folder}'
     ) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise ValueError(
-        f'--workdir={str(folder)!r} is in use by another trainer, '
-        f'{file.read().strip() or "which has not said its name"}; stop that '
-        'one or take another workdir'
-      ) from None
-    except OSError:  # a file system without locks: go on without
-      pass
-    file.seek(0)
-    file.truncate()
-    file.write(f'pid {os.getpid()} on {socket.gethostname()}\n')
-    file.flush()
-    try:
-      yield
-    finally:
-      file.truncate(0)
 
 
 class Anchor:

@@ -24,6 +24,7 @@ from typing import Any
 
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
+from big_vision_like.config import json_text
 from input_pipeline.files import atomic, retries
 from input_pipeline.prepared import manifest as manifests
 from input_pipeline.prepared import records
@@ -123,7 +124,7 @@ def load(path: str) -> Manifest:
     )
   try:
     with retries.open_binary(file) as text:
-      content = json.load(text)
+      content = json_text.parse(text.read())
     found = content['format'], content['version']
     if found != (FORMAT, VERSION):
       raise ValueError(f'format {found[0]!r} version {found[1]!r}')

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 
-_RANGE = re.compile(r'(\d+)\.\.(\d+)')
+_RANGE = re.compile(r'(\d{1,18})\.\.(\d{1,18})', re.ASCII)
 _BRACES = re.compile(r'\{([^{}]*)\}')
 _MAX_SHARDS = 100_000
 _SPLITS = {'train', 'val', 'validation', 'test'}

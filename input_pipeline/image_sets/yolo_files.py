@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from input_pipeline.files import retries
-from input_pipeline.labels import text_lines
+from input_pipeline.labels import plain_yaml, text_lines
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.vocabulary import Vocabulary
 
 YAML_FILES = ('data.yaml', 'data.yml', 'dataset.yaml', 'dataset.yml')
 NAME_FILES = ('classes.txt', 'obj.names', 'names.txt', '_darknet.labels')
 SPLITS = ('train', 'val', 'valid', 'test')
-_MAX_YAML_BYTES = 1 << 20
 _COLUMNS = 5
 _ROUNDING = 1e-3  # of a side, by which sums of rounded numbers pass the border
 
@@ -79,18 +77,8 @@ def describe(path: str, vocabulary: str | None) -> Description:
 
 def _read_yaml(where: str) -> Mapping[str, Any]:
   with retries.open_binary(where) as file:
-    data = file.read(_MAX_YAML_BYTES + 1)
-  if len(data) > _MAX_YAML_BYTES:
-    raise ValueError(f'{where}: more than {_MAX_YAML_BYTES:,} bytes')
-  try:
-    content = yaml.safe_load(data)
-  except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-    mark = getattr(error, 'problem_mark', None)
-    line = f':{mark.line + 1}' if mark is not None else ''
-    reason = getattr(error, 'problem', None) or str(error).splitlines()[0]
-    raise ValueError(f'{where}{line}: not YAML: {reason}') from None
-  except RecursionError:
-    raise ValueError(f'{where}: YAML nested too deeply') from None
+    data = file.read(plain_yaml.MAX_BYTES + 1)
+  content = plain_yaml.parse(data, where)
   if not isinstance(content, Mapping):
     raise ValueError(f'{where}: expected keys and values, got {content!r:.60}')
   return content

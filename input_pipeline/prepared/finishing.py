@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import json_text
 from big_vision_like.protocols import Reporting, Source, WithEdges
 from input_pipeline.files import atomic
 from input_pipeline.labels import stored_labels, text_lines
@@ -186,8 +187,11 @@ def _save_bad(path: str, done: Mapping[str, Sequence[Done]]) -> None:
 def report(folder: str) -> Iterable[str]:
   """Lines about a finished data set: sizes, bad images, notes, classes."""
   manifest = manifests.load(folder)
-  with open(os.path.join(folder, BAD_FILE), encoding='utf-8') as file:
-    bad = collections.Counter(json.loads(line)['split'] for line in file)
+  path = os.path.join(folder, BAD_FILE)
+  with open(path, encoding='utf-8') as file:
+    bad = collections.Counter(
+      json_text.parse(line, path)['split'] for line in file
+    )
   for split, shards in manifest.splits.items():
     images, labels = manifest.num_records(split), manifest.labels[split]
     yield (

@@ -18,12 +18,11 @@ before the first step. `verify` compares full checksums and record counts.
 import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from input_pipeline.files import atomic, retries
 from input_pipeline.labels.hierarchy import Unlisted
 from input_pipeline.prepared.records import ShardReader
@@ -160,7 +159,7 @@ def load(folder: str) -> Manifest:
     )
   with retries.open_binary(path) as file:
     try:
-      content = json.load(file)
+      content = json_text.parse(file.read())
       found = content.pop('format'), content.pop('version')
     except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise ValueError(f'{path}: not a manifest: {error!r}') from None

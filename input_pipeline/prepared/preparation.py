@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import json_text
 from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic, retries
@@ -62,7 +63,7 @@ class Done:
   @classmethod
   def from_json(cls, line: str) -> 'Done':
     try:
-      content = json.loads(line)
+      content = json_text.parse(line, manifests.FILE_NAME)
       content['shard'] = manifests.Shard(**content['shard'])
       content['bad'] = tuple((key, reason) for key, reason in content['bad'])
       return cls(**content)

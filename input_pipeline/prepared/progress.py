@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from big_vision_like.config import json_text
 from input_pipeline.files import atomic
 from input_pipeline.prepared.preparation import TEMPORARY, Done
 
@@ -36,7 +37,7 @@ class Progress:
     notes = [note for _, note in read_notes(folder) if isinstance(note, Done)]
     found = [*map(Done.from_json, lines[1:]), *(notes if lines else ())]
     if found:  # else nothing is done yet, whatever the settings were
-      check_settings(folder, json.loads(lines[0]), settings)
+      check_settings(folder, json_text.parse(lines[0], self._path), settings)
       self.done = {d.shard.name: d for d in found if d.is_whole(folder)}
     for name in os.listdir(folder):
       if name.endswith(TEMPORARY):
@@ -111,7 +112,7 @@ def read_notes(folder: str) -> Iterator[tuple[str, Done | Exception]]:
     path = os.path.join(notes, name)
     with open(path, encoding='utf-8') as file:
       text = file.read()
-    content = json.loads(text)
+    content = json_text.parse(text, path)
     if 'failed' in content:
       kind = OSError if content['failed'] == 'OSError' else ValueError
       yield path, kind(content['message'])

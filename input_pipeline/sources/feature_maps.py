@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from input_pipeline import feature_map_checks
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.examples.stored_map import DType, StoredMap
@@ -68,7 +68,7 @@ class Source:
     self.has_truth = settings['has_truth']
     self.in_hash_order = settings['in_hash_order']
     with retries.open_binary(self._file(folder.SPACE)) as file:
-      read = json.load(file)
+      read = json_text.parse(file.read(), self._file(folder.SPACE))
     self.space = LabelSpace.from_json(read, self._file(folder.SPACE))
     self.vocabulary, self.hierarchy = (
       self.space.vocabulary,
@@ -81,7 +81,7 @@ class Source:
         f'should be {settings["records"]}'
       )
     with retries.open_binary(self._file(folder.BAD)) as file:
-      rows = [json.loads(line) for line in file]
+      rows = [json_text.parse(line, self._file(folder.BAD)) for line in file]
     self._bad = {row['index']: row['reason'] for row in rows}
     self._firsts = [shard.first for shard in self._manifest.shards]
     examples, maps = zip(

@@ -18,7 +18,7 @@ from big_vision_like.config import plugins
 from big_vision_like.config.option_types import Count
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import image_files, retries
-from input_pipeline.image_sets import fingerprint, tfds_objects
+from input_pipeline.image_sets import fingerprint, tfds_code, tfds_objects
 from input_pipeline.labels import hierarchy as hierarchies
 from input_pipeline.labels import vocabulary as vocabularies
 from input_pipeline.labels.hierarchy import Hierarchy
@@ -54,8 +54,9 @@ class Source:
 
   Raises (at construction):
     FileNotFoundError: not prepared.
-    ValueError: not array_record, unknown split, feature or label, or it could
-      not be built.
+    ValueError: not array_record, unknown split, feature or label, it could
+      not be built, or a stored config that is not trusted names it and its
+      features are of a module of others.
   """
 
   vocabulary: Vocabulary
@@ -233,6 +234,7 @@ def _build(name: str, root: str) -> str:
   """
   import tensorflow_datasets as tfds
 
+  tfds_code.check_build(name)
   elsewhere = f'prepare it elsewhere with `{_command(name, root)}`'
   try:
     builder = tfds.builder(name, data_dir=root)
@@ -265,7 +267,10 @@ def _open(directory: str) -> Any:
       f'prepared data set (NAME/CONFIG/VERSION)'
     )
   try:
-    builder = tfds.builder_from_directory(directory)
+    with tfds_code.own_only(directory):
+      builder = tfds.builder_from_directory(directory)
+  except tfds_code.ForeignCodeError:
+    raise
   except Exception as error:
     reason = str(error).splitlines()
     raise ValueError(

@@ -35,6 +35,7 @@ from input_pipeline.labels.ragged import Ragged
 from input_pipeline.labels.vocabulary import Vocabulary
 
 _NEGATIVE = re.compile(r'-[0-9]+')  # what -1 stands for differs by publisher
+_MOST_DIGITS = 18  # of a number as a label
 _LABEL_SUFFIXES = ('cls', 'txt', 'json')
 _Separator = Literal[',', ';', '\n', '\t', ' ', '|']
 _Name = Annotated[str, NonEmpty()]
@@ -261,6 +262,8 @@ class _Samples:
     names = self._parts.label_names(data)
     for name in names:
       text_lines.check_name(name, self._parts.labels)
+      if name.isdecimal() and len(name) > _MOST_DIGITS:
+        raise ValueError(f'{name:.20}... is no label: {len(name):,} digits')
       if _NEGATIVE.fullmatch(name):
         raise ValueError(f'{name} is no label: numbers are 0 or above')
     return names

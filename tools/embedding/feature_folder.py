@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from big_vision_like.protocols import Source
 from input_pipeline.files import atomic
 from input_pipeline.prepared import manifest, progress
@@ -154,10 +154,12 @@ class Folder:
       with open(self._progress, encoding='utf-8') as file:
         lines = [line for line in file if line.endswith('\n')]
     if len(lines) > 1:  # else nothing is done, whatever the settings were
-      progress.check_settings(self.path, json.loads(lines[0]), self.settings)
+      progress.check_settings(
+        self.path, json_text.parse(lines[0], self._progress), self.settings
+      )
     kept = [json.dumps(self.settings)]
     for line in lines[1:]:
-      entry = json.loads(line)
+      entry = json_text.parse(line, self._progress)
       shard = Shard(**entry['shard'])
       if self._is_here(shard):
         self._done[shard.name] = shard
@@ -268,7 +270,7 @@ def load_manifest(path: str) -> dict[str, Any]:
   file = os.path.join(path, manifest.FILE_NAME)
   try:
     with open(file, encoding='utf-8') as text:
-      content = json.load(text)
+      content = json_text.parse(text.read())
   except FileNotFoundError:
     raise FileNotFoundError(
       f'{path!r} has no {manifest.FILE_NAME}: no finished features there'

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from big_vision_like import protocols
-from big_vision_like.config import redaction
+from big_vision_like.config import json_text, redaction
 from big_vision_like.parallel import mesh as mesh_lib
 from big_vision_like.protocols import Source
 from input_pipeline import device, feature_map_checks, pipeline
@@ -211,10 +211,10 @@ class _Done:
       with open(self._path, encoding='utf-8') as file:
         lines = [line for line in file if line.endswith('\n')]
     if len(lines) > 1:  # else nothing is done, whatever the settings were
-      _check(path, json.loads(lines[0]), settings)
+      _check(path, json_text.parse(lines[0], self._path), settings)
     kept = [json.dumps(settings)]
     for line in lines[1:]:
-      entry = json.loads(line)
+      entry = json_text.parse(line, self._path)
       if folder.Shard.from_json(entry['shard']).problem(path) is None:
         self.shards[entry['number']] = entry
         kept.append(line.rstrip('\n'))

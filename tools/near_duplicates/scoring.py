@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from big_vision_like.config import json_text
 from big_vision_like.protocols import Source
 from input_pipeline.examples.errors import BadExample
 
@@ -39,7 +40,7 @@ def scores(
     pool: reads and compares.
     advance: called with the number of pairs finished since the last call.
   """
-  known = dict(map(json.loads, state.lines(_FILE)))
+  known = dict(map(json_text.parse, state.lines(_FILE)))
   left = [i for i, name in enumerate(names) if name not in known]
   advance(len(names) - len(left))
   blocks = [left[i : i + _BLOCK] for i in range(0, len(left), _BLOCK)]

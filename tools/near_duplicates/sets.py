@@ -1,14 +1,13 @@
 """Data sets as tools/dedup.py names them on the command line."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from big_vision_like.config import plugins
+from big_vision_like.config import json_text, plugins
 from big_vision_like.protocols import Source
 from input_pipeline import pipeline
 from input_pipeline.labels import text_lines
@@ -144,7 +143,7 @@ def _as_table(config: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
   """A number, true, false or null as JSON has them; all else is text."""
   try:
-    value = json.loads(text)
+    value = json_text.parse(text)
   except ValueError:
     return text
   return text if isinstance(value, dict | list | str) else value

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from big_vision_like.config import json_text
 from input_pipeline.files import atomic, file_lock, numpy_files
 
 _LOCK = '.lock'
@@ -87,7 +88,7 @@ class State:
 
   def load_note(self, *names: str) -> Any:
     with open(self.path(*names), encoding='utf-8') as file:
-      return json.load(file)
+      return json_text.parse(file.read(), self.path(*names))
 
   def folders(self, *names: str) -> list[str]:
     """Names of the folders in one, sorted; none where it does not exist."""

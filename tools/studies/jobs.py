@@ -40,6 +40,8 @@ class Job:
     search: of a run with best_of, the jobs of its candidates.
     variants: of an open job, candidate -> the job if it is chosen.
     choice: what the search came to; None: it goes on, or there is none.
+    trusted: whether main may run code that the config or its data name: it
+      began as a file of the user's own.
   """
 
   run: entries.Run
@@ -50,6 +52,7 @@ class Job:
   search: Sequence['Job'] = ()
   variants: Mapping[str, 'Job'] = dataclasses.field(default_factory=dict)
   choice: Choice | None = None
+  trusted: bool = False
 
   @property
   def name(self) -> str:

@@ -81,7 +81,7 @@ def build(
     run = runs[name]
     of_start = _configs(run, runs, bases, trusted)
     jobs[name] = [
-      _job(of_start, seed, jobs, folder)
+      _job(of_start, seed, jobs, folder, trusted)
       for seed in (given['seeds'] if run.seeds is None else run.seeds)
     ]
   read = lambda kind, make: [
@@ -218,6 +218,7 @@ def _job(
   seed: int,
   jobs: Mapping[str, Sequence[Job]],
   folder: pathlib.Path,
+  trusted: bool,
 ) -> Job:
   """The job of a seed; an open one where there is a search."""
   variants = {}
@@ -231,6 +232,7 @@ def _job(
         values[START] += f'/checkpoints/{run.start_step}'
     complete = overrides.apply(config, values, f'runs, {run.name!r}')
     searched = run.best_of.runs if run.best_of else ()
+    file = run.config or jobs[name][0].run.config
     variants[name] = Job(
       run=run,
       seed=seed,
@@ -238,6 +240,7 @@ def _job(
       config=json.loads(settings.to_json(complete)),
       parent=parent,
       search=tuple(job for name in searched for job in jobs[name]),
+      trusted=trusted or not file.endswith('.json'),
     )
   first = next(iter(variants.values()))
   if first.run.best_of is None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from big_vision_like.checkpoints import folders
-from big_vision_like.config import redaction, settings
+from big_vision_like.config import json_text, redaction, settings
 from big_vision_like.runtime import writers
 from input_pipeline.files import atomic
 
@@ -71,7 +71,7 @@ def read(job: Job) -> Record | None:
   if not path.exists():
     return None
   try:
-    return Record(**json.loads(path.read_bytes()))
+    return Record(**json_text.parse(path.read_bytes()))
   except (ValueError, TypeError) as error:
     raise ValueError(f'{path} is no record of a run: {error}') from None
 

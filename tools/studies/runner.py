@@ -84,7 +84,7 @@ def command(job: Job) -> list[str]:
     *PROGRAM,
     '--config', str(job.workdir / records.CONFIG),
     '--workdir', str(job.workdir),
-    *([trust.FLAG] if any(trust.foreign(job.config)) else ()),
+    *([trust.FLAG] if job.trusted and trust.runs_code(job.config) else ()),
   ]  # fmt: skip
 
 

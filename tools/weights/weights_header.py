@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from big_vision_like.config import json_text
 from configs import common
 
 # Options of the net that no array shows, besides torch_weights.LAYOUT.
@@ -103,7 +104,7 @@ def _ops(notes: Mapping[str, str], source: str) -> list[dict[str, Any]] | None:
     return None
   text = notes[_PREPROCESSING]
   try:
-    ops = json.loads(text)
+    ops = json_text.parse(text)
     unknown = [op['op'] for op in ops if op['op'] not in OPS]
     if unknown:  # a file from anywhere must not name code to import
       raise ValueError(
@@ -111,7 +112,7 @@ def _ops(notes: Mapping[str, str], source: str) -> list[dict[str, Any]] | None:
       )
     if embedder.deterministic_ops(ops) != ops:
       raise ValueError('ops with chance')
-  except (ValueError, TypeError, KeyError, RecursionError) as error:
+  except (ValueError, TypeError, KeyError) as error:
     raise _refusal(source, _PREPROCESSING, text, str(error)) from None
   return ops
 

@@ -90,7 +90,9 @@ class Lists:
     wnids = self._read_meta(meta, meta_name)
     for number, line in enumerate(lines(truth, truth_name), 1):
       text = line.strip()
-      wnid = wnids.get(int(text)) if text.isdigit() and len(text) < 9 else None
+      wnid = (
+        wnids.get(int(text)) if text.isdecimal() and len(text) < 9 else None
+      )
       if wnid is None:
         raise ValueError(
           f'{truth_name}:{number}: {text!r:.40} is no number of a class in '

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from big_vision_like import evaluate, train
+from big_vision_like import evaluate, resuming, train
 from big_vision_like.checkpoints import folders, manager
 from big_vision_like.checkpoints.best import Best
 from big_vision_like.config import settings
 from big_vision_like.runtime import writers
 from tests import tiny
+from tests.big_vision_like.checkpoints import small_run
 
 pytestmark = pytest.mark.usefixtures('programs_kept')
 
@@ -120,6 +121,31 @@ def test_a_run_keeps_its_best_and_ends_early(tmp_path, capsys):
   capsys.readouterr()
   assert evaluate.run(config(), str(tmp_path), 'best')['val/score'] == 5
   assert f'evaluating {best}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('suspect', [False, True])
+def test_a_damaged_best_is_set_aside_and_said(tmp_path, capsys, suspect):
+  root = small_run.save(tmp_path, 1, 2, keep_last=9)
+  console = writers.Console()
+  told = {'metric': 'val/score', 'mode': 'max', 'step': 1, 'value': 5.0}
+
+  def check() -> str:
+    (root / 'best.json').write_text(json.dumps(told))
+    resuming.check_best(root, console)
+    return capsys.readouterr().out
+
+  assert check() == ''
+  if suspect:
+    (root / '7.damaged').mkdir()  # set aside just before, as the newest
+  file = root / '1' / 'params' / '_METADATA'
+  file.write_bytes(file.read_bytes()[1:])
+  said = check()
+  assert said.startswith(
+    f'the best checkpoint {root}/1 is damaged or incomplete (params/_METADATA '
+  )
+  assert 'it is now called 1.damaged, and the best of the others' in said
+  assert not (root / 'best.json').exists() and (root / '1.damaged').is_dir()
+  assert 'is not there any more' in check()
 
 
 def test_no_best_to_be_found(tmp_path):

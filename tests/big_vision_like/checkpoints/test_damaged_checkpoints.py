@@ -63,6 +63,13 @@ def cut_meta(step: pathlib.Path) -> None:
   file.write_bytes(file.read_bytes()[:500])
 
 
+def no_disk(step: pathlib.Path) -> None:
+  """In the place of the manifest is what gives an I/O error when read."""
+  (step / manifest.FILE).unlink()
+  (step / manifest.FILE).symlink_to('/proc/self/mem')
+  (step / 'a').symlink_to('.')
+
+
 DAMAGES = {
   'arrays cut': (cut_arrays, 'not valid for value of size 100'),
   'index overwritten': (overwrite_nodes, 'list of its arrays cannot be'),
@@ -116,8 +123,9 @@ def test_without_a_manifest_resuming_stops_and_names_the_way_on(
     (flip_a_bit, 'params/ocdbt.process_0/d/.* has other bytes than were', 0),
     (lambda step: shutil.rmtree(step / 'meta'), 'meta/.* is missing', 2**20),
     (lambda step: step.rename(step.with_name('7')), 'is of step 2', 2**20),
+    (no_disk, 'manifest.json cannot be read: it is a link', 2**20),
   ],
-  ids=['bit', 'missing', 'renamed'],
+  ids=['bit', 'missing', 'renamed', 'unreadable'],
 )
 def test_a_run_goes_on_from_the_newest_whole_one(
   trained, workdir, capsys, monkeypatch, damage, what, small
@@ -138,6 +146,20 @@ def test_a_run_goes_on_from_the_newest_whole_one(
   )
   read(workdir)  # step 2 is there again, whole
   assert folders.find(workdir).name == '2'
+
+
+def test_a_step_of_another_name_is_not_used(trained, workdir, capsys):
+  root = workdir / 'checkpoints'
+  (root / '2').rename(root / '02')
+  state = train.run(tiny.config(total_steps=2, **CONFIG), str(workdir))
+  said = capsys.readouterr()
+  assert f'{root}/02 is not named as the folder of a step is' in said.err
+  assert 'resuming from step 1 ' in said.out
+  assert int(state.step) == 2 and (root / '02').is_dir()
+  shutil.rmtree(root / '1')
+  shutil.rmtree(root / '2')
+  with pytest.raises(folders.DamagedError, match='02 is not named as'):
+    train.run(tiny.config(total_steps=2, **CONFIG), str(workdir))
 
 
 def test_where_none_is_whole_nothing_begins_anew(workdir):

@@ -139,3 +139,47 @@ def test_paths_that_orbax_takes_for_patterns_are_refused(name, tmp_path):
   with pytest.raises(ValueError, match=r'ckpt\.dir=.*loses arrays'):
     train.run(config, str(tmp_path / 'run'))
   assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+  'name, put',
+  [
+    ('6', lambda path: path.symlink_to('/nowhere')),
+    ('6', lambda path: path.touch()),
+    ('1٢', lambda path: path.mkdir()),  # 12 to Orbax, and no step to us
+    ('6.orbax-checkpoint-tmp', lambda path: path.symlink_to('/nowhere')),
+    ('preflight', lambda path: path.symlink_to('..')),
+  ],
+)
+def test_what_stands_in_the_way_of_a_save(tmp_path, name, put):
+  (tmp_path / '4').mkdir()
+  (tmp_path / '2').symlink_to('/nowhere')  # behind: no save comes there
+  (tmp_path / '3.orbax-checkpoint-tmp').mkdir()  # of a run that was killed
+  state = jax.eval_shape(small_run.state)
+  preflight.check_folder(tmp_path, state)
+  put(tmp_path / name)
+  with pytest.raises(ValueError, match='stands in the way') as error:
+    preflight.check_folder(tmp_path, state)
+  assert str(error.value).startswith(f'{tmp_path}/{name} stands')
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('end', ['', '/checkpoints/3', '/best'])
+def test_what_is_missing_to_read_a_url_is_said(tmp_path, monkeypatch, end):
+  def missing(*_):
+    raise ImportError('Install s3fs to access S3')
+
+  url = f's3://bucket/x{end}'
+  kind = type(folders.as_path(url))
+  for name in ('exists', 'is_dir', 'iterdir', 'read_bytes', 'stat'):
+    monkeypatch.setattr(kind, name, missing)
+  message = f"init_from.path='{url}': {url} cannot be reached: Install s3fs"
+  for call in (folders.find, folders.hold):
+    with pytest.raises(ValueError) as error:
+      call(url)
+    assert str(error.value).startswith(message)
+    assert '\n' not in str(error.value)
+  (tmp_path / folders.POINTER).write_text(json.dumps({'dir': url, 'run': 'a'}))
+  for call in (folders.find, lambda at: place.settle(at, None, False)):
+    with pytest.raises(ValueError, match='cannot be reached: Install s3fs'):
+      call(tmp_path)

@@ -1,7 +1,11 @@
 """What is a secret, where it is left out, and what is none."""
 
+import html
 import json
+import re
+import shlex
 import sys
+import urllib.parse
 
 import pytest
 
@@ -33,6 +37,13 @@ def nothing_learnt(monkeypatch):
     ('--config.input.source.token={} x', '--config.input.source.token=*** x'),
     ('denied: hf_token={}', 'denied: hf_token=***'),
     ('webdataset:PASSWORD={}', 'webdataset:PASSWORD=***'),
+    ('//bob:{}@host/share', '//***@host/share'),
+    ("at '//{}@host'", "at '//***@host'"),
+    ('"https://me:x\'{}@h/"', '"https://***@h/"'),
+    ('PGPASSWORD={} psql', 'PGPASSWORD=*** psql'),
+    ('MY_DB_PASS={}', 'MY_DB_PASS=***'),
+    ("key.token='a {}' b", 'key.token=*** b'),
+    ('Authorization: Bearer {}', 'Authorization: Bearer ***'),
   ],
 )
 def test_texts(before, after):
@@ -45,7 +56,8 @@ def test_texts(before, after):
     'step 4/8  loss 5.541  lr 0.01  102 images/s', 'label_key=cls', 'key=5',
     'num_tokens=77777777', 'author=somebody', 'git@github.com:x/y',
     'gs://bucket/folder', 'https://host.org/data?v=1&split=train', 'a@b://c',
-    'config.evals.val.metric=map@100',
+    'config.evals.val.metric=map@100', 'bypass=1', 'a // b@c',
+    'file:///data/x@2', 'https://h//b@c', 'compass=12345678',
   ],
 )  # fmt: skip
 def test_texts_without_any(text):
@@ -78,6 +90,41 @@ def test_the_environment(monkeypatch):
   text = f'{SECRET} sometimes /home/me/key.json true'
   assert redaction.text(text) == '*** sometimes /home/me/key.json true'
   assert redaction.plain({'path': f'/data/{SECRET}'}) == {'path': '/data/***'}
+
+
+ESCAPED = {
+  'as it is': str,
+  'Python': repr,
+  'ASCII': ascii,
+  'JSON': json.dumps,
+  'JSON with letters': lambda text: json.dumps(text, ensure_ascii=False),
+  'twice': lambda text: repr(json.dumps(repr(text))),
+  'bytes': lambda text: repr([text.encode()]),
+  'a URL': urllib.parse.quote,
+  'all of a URL': lambda text: urllib.parse.quote(text, safe='').lower(),
+  'a form': urllib.parse.quote_plus,
+  'HTML': html.escape,
+  'references': lambda text: text.encode('ascii', 'xmlcharrefreplace').decode(),
+  'a shell': shlex.quote,
+}
+
+
+@pytest.mark.parametrize('how', ESCAPED)
+def test_secrets_as_messages_escape_them(monkeypatch, how):
+  for value in ("hunter2'hunter2\\x", 'p\xe4ss "&<>/\n\t%\U0001f600 word\x07'):
+    monkeypatch.setenv('API_TOKEN', value)
+    found = redaction.text(f'no {ESCAPED[how](value)}: it')
+    assert re.fullmatch(r"""no [\\b'"\[]*\*\*\*[\\'"\]]*: it""", found), found
+
+
+def test_variables_whose_names_say_it(monkeypatch):
+  for name in ('PGPASSWORD', 'MY_DB_PASS', 'SSHPASS', 'MYSQL_PWD', 'XTOKEN'):
+    with monkeypatch.context() as patch:
+      patch.setenv(name, SECRET)
+      assert redaction.text(f'at {SECRET}{SECRET}') == 'at ******'
+  monkeypatch.setenv('API_TOKEN', SECRET)
+  monkeypatch.setenv('OTHER_TOKEN', f'{SECRET}more')  # of which it is a part
+  assert redaction.text(f'{SECRET}more') == '***'
 
 
 def config_of(token: str):

@@ -156,9 +156,15 @@ def test_a_run_of_the_users_own_config_goes_on(tmp_path, command_line):
 
 
 def test_a_study_passes_on_that_its_own_config_is_trusted(tmp_path):
-  for name, given in (('softmax', False), ('mine.task', True)):
+  of_tfds = {'streams': [{'source': {'type': 'tfds'}}]}  # its data name code
+  for config, trusted, given in (
+    ({'task': {'type': 'softmax'}}, True, False),
+    ({'task': {'type': 'mine.task'}}, True, True),
+    (of_tfds, True, True),
+    (of_tfds, False, False),
+  ):
     job = runner.Job(
-      run=None, seed=0, workdir=tmp_path, config={'task': {'type': name}},
-      parent=None,
+      run=None, seed=0, workdir=tmp_path, config=config, parent=None,
+      trusted=trusted,
     )  # fmt: skip
     assert (trust.FLAG in runner.command(job)) == given

@@ -174,6 +174,27 @@ with preemption.Guard() as guard:
 """
 
 
+class _Dying:
+  """A signal comes while Python runs what hears no exceptions."""
+
+  def __del__(self):
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_nobody_can_hear_is_not_lost(capsys):
+  before = sys.unraisablehook
+  with preemption.Guard() as guard:
+    with guard.interruptible():
+      guard.stop_here()
+      last = [_Dying()]
+      last.clear()
+      with pytest.raises(preemption.Preempted, match='75'):
+        guard.stop_here()
+    assert guard.must_stop()
+  assert sys.unraisablehook == before
+  assert capsys.readouterr().err == ''
+
+
 def test_a_later_second_signal_ends_the_process_with_what_is_saved():
   started = [
     subprocess.Popen(

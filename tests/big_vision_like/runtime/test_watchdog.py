@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import time
 
 import jax
@@ -137,6 +138,27 @@ class TestLock:
     (tmp_path / workdirs.LOCK).write_text('pid 1 on elsewhere\n')
     with workdirs.locked(tmp_path):
       assert 'elsewhere' not in (tmp_path / workdirs.LOCK).read_text()
+
+  def test_a_full_disk_is_one_line_and_the_lock_is_free_again(
+    self, tmp_path, monkeypatch
+  ):
+    def full(*_):
+      raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+      patch.setattr(os, 'pwrite', full)
+      with pytest.raises(ValueError) as error:
+        workdirs.locked(tmp_path).__enter__()
+    assert str(error.value) == (
+      f'--workdir={str(tmp_path)!r} cannot be written: No space left on '
+      f'device: {tmp_path}'
+    )
+    with workdirs.locked(tmp_path):
+      pass
+    (tmp_path / workdirs.LOCK).unlink()
+    os.mkfifo(tmp_path / workdirs.LOCK)
+    with pytest.raises(ValueError, match='cannot be written'):
+      workdirs.locked(tmp_path).__enter__()
 
   @pytest.mark.slow
   def test_the_program_refuses(self, tmp_path, command_line):

@@ -6,7 +6,13 @@ import tracemalloc
 import pytest
 
 from input_pipeline.files import archives
-from input_pipeline.labels import edge_files, hierarchy, text_lines, vocabulary
+from input_pipeline.labels import (
+  edge_files,
+  hierarchy,
+  plain_yaml,
+  text_lines,
+  vocabulary,
+)
 from input_pipeline.labels.vocabulary import Vocabulary
 from input_pipeline.publishers.open_images import files as open_images
 from input_pipeline.sources import table
@@ -109,3 +115,41 @@ def test_a_tar_of_a_million_members_opens_in_little_memory(tmp_path):
   grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
   assert len(files) == 10**6
   assert grown < 400 << 10  # KiB
+
+
+LAUGHS = 'a0: &a0 [x, x, x, x, x, x, x, x, x]\n' + ''.join(
+  f'a{i}: &a{i} [{", ".join([f"*a{i - 1}"] * 9)}]\n' for i in range(1, 9)
+)
+YAML = {
+  'names': (f'{LAUGHS}names: [*a8]\n', 'f:2: the alias *a0: write out'),
+  'root': ('- &a [x]\n- *a\n', 'f:2: the alias *a: write out'),
+  'merge': ('a: &a {x: 1}\nb:\n  <<: *a\n', 'f:3: the alias *a'),
+  'itself': ('&a [*a]', 'f:1: the alias *a'),
+  'depth': ('[' * 2000, 'f:1: nested more than 50 deep'),
+  'lists': ('- ' * 2000, 'f:1: nested more than 50 deep'),
+  'size': ('#' * 2**21, 'f: more than 1,048,576 bytes'),
+  'base 60': (f'nc: {"1:" * 1000}1\n', 'f:1: a number of 2,001 characters'),
+  'a tag': (f'\nnc: !!int " {"1_" * 1000}1"', 'f:2: a number of 2,002 char'),
+  'no number': ('nc: !!int ""', 'f: not YAML: '),
+  'no truth': ('nc: !!bool x', 'f: not YAML: '),
+  'no time': ('nc: !!timestamp x', 'f: not YAML: '),
+  'no key': ('? [a]\n: b\n', 'f:1: not YAML: found unhashable key'),
+}
+
+
+@pytest.mark.parametrize('kind', YAML)
+def test_yaml_that_stands_for_more_than_it_is(kind):
+  text, message = YAML[kind]
+  said, most = peak(plain_yaml.parse, text.encode(), 'f')
+  assert said.startswith(message) and '\n' not in said
+  assert most < 10 * MIB
+
+
+def test_yaml_of_many_values(monkeypatch):
+  monkeypatch.setattr(plain_yaml, 'MAX_NODES', 500)
+  said, _ = peak(plain_yaml.parse, b'names: [' + b'a,' * 500 + b']', 'f')
+  assert said == 'f:1: more than 500 values'
+  text = 'path: &here data\nnames:\n  0: person\n  1: traffic light\n'
+  assert plain_yaml.parse(text.encode(), 'f') == {
+    'path': 'data', 'names': {0: 'person', 1: 'traffic light'},
+  }  # fmt: skip

@@ -1,5 +1,7 @@
 """tfds source on data sets prepared here; TensorFlow is never imported."""
 
+import copy
+import json
 import pathlib
 import pickle
 import shutil
@@ -11,6 +13,7 @@ import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
 
+from big_vision_like.config import trust
 from configs import imagenet_transfer
 from input_pipeline import pipeline
 from input_pipeline.sources import tfds as tfds_source
@@ -343,3 +346,96 @@ def test_splits_of_the_transfer_config(text, splits):
   config = imagenet_transfer.get_config(text)
   found = config.input.source['split'], config.evals.val.data['split']
   assert found == splits
+
+
+@pytest.fixture
+def stranger(directory, tmp_path, monkeypatch):
+  """(write features.json that names their class somewhere, did it run)."""
+  ran = tmp_path / 'ran'
+  (tmp_path / 'their_gift').mkdir()
+  (tmp_path / 'their_gift' / 'code.py').write_text(
+    f'open({str(ran)!r}, "w").close()\n'
+  )
+  monkeypatch.syspath_prepend(str(tmp_path))
+  path = directory / 'features.json'
+  own = json.loads(path.read_text())
+
+  def write(change):
+    sys.modules.pop('their_gift.code', None)
+    path.write_text(json.dumps(change(copy.deepcopy(own), THEIRS)))
+
+  return write, ran.exists
+
+
+THEIRS = 'their_gift.code.Label'
+
+
+def _inside(features, name, key='pythonClassName'):
+  nested = features['featuresDict']['features']['objects']
+  nested['sequence']['feature']['featuresDict']['features']['label'] = {
+    key: name,
+    'classLabel': {'numClasses': '3'},
+  }
+  return features
+
+
+def _in_text(features, name):
+  """JSON within the JSON, in the form of older versions."""
+  inner = {'feature': {'type': name, 'content': {}}, 'length': None}
+  own = 'tensorflow_datasets.core.features.sequence_feature.Sequence'
+  features['featuresDict']['features']['tags'] = {
+    'pythonClassName': own,
+    'jsonFeature': {'json': json.dumps(inner)},
+  }
+  return features
+
+
+FORMS = {
+  'top': lambda features, name: {**features, 'pythonClassName': name},
+  'inside': _inside,
+  'snake case': lambda f, name: _inside(f, name, 'python_class_name'),
+  'older version': lambda _, name: {'type': name, 'content': {}},
+  'in text': _in_text,
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_nobodys_code_runs_by_what_a_stored_config_names(
+  stranger, directory, form, monkeypatch
+):
+  write, ran = stranger
+  write(FORMS[form])
+  with pytest.raises(ValueError, match='names the module') as refused:
+    _open_as_stored(directory)
+  text = str(refused.value)
+  assert text.startswith(f'{directory}/features.json names the module')
+  assert repr(THEIRS) in text and text.endswith('add --trust')
+  assert '\n' not in text and not ran()
+  # Where it is the user's own it runs; it registers no class of that name.
+  monkeypatch.setattr(trust, '_strange', [])
+  with pytest.raises(ValueError, match='cannot be opened'):
+    tfds_source.Source(directory=str(directory))
+  assert ran()
+
+
+def _open_as_stored(directory, **options):
+  config = {'input': {'source': {'type': 'tfds'}}}
+  trust.check(config, 'checkpoint', False)
+  if directory is not None:
+    options['directory'] = str(directory)
+  return tfds_source.Source(**options)
+
+
+def test_names_that_only_begin_like_the_librarys(stranger, directory):
+  write, ran = stranger
+  for name in ('tensorflow_datasets_too.a.B', ' tensorflow_datasets.a.B', '.B'):
+    write(lambda features, _, name=name: _inside(features, name))
+    with pytest.raises(ValueError, match='names the module'):
+      _open_as_stored(directory)
+  assert not ran()
+
+
+def test_what_a_stored_config_names_is_opened_and_not_built(data_dir, tmp_path):
+  assert len(_open_as_stored(None, name='tiny', data_dir=data_dir)) == 20
+  with pytest.raises(ValueError, match=r"the builder of 'mnist'.*--trust"):
+    _open_as_stored(None, name='mnist', data_dir=str(tmp_path), build=True)

@@ -168,7 +168,7 @@ def test_bad_samples_keep_their_place(tmp_path):
     'f.jpg': jpeg(6), 'f.cls': b'a\nb',
     'g.jpg': jpeg(7), 'g.cls': b'  ',  # an image on which no label applies
     'h.jpg': jpeg(8), 'h.cls': b'dog', '._h.jpg': b'hidden', 'h.seg.png': b'x',
-    'i.jpg': jpeg(9), 'i.cls': b'-1',
+    'i.jpg': jpeg(9), 'i.cls': b'-1', 'j.jpg': jpeg(9), 'j.cls': b'9' * 5000,
   }  # fmt: skip
   path = write(tmp_path, {'x.tar': tar_bytes(content)})
   source = Source(path=str(path), split='all')
@@ -179,18 +179,18 @@ def test_bad_samples_keep_their_place(tmp_path):
     except BadExample as error:
       reasons[source.key(i)] = error.reason
       assert source.labels(i).tolist() == []
-  assert len(source) == 9 and list(reasons) == [
-    f'x.tar/{name}' for name in 'bcdefi'
+  assert len(source) == 10 and list(reasons) == [
+    f'x.tar/{name}' for name in 'bcdefij'
   ]
   for name, reason in (
     ('b', 'labels: no cls'), ('c', 'no image'), ('d', 'utf-8'),
     ('e', 'several images'), ('f', 'is not allowed in the name'),
-    ('i', '-1 is no label'),
+    ('i', '-1 is no label'), ('j', 'is no label: 5,000 digits'),
   ):  # fmt: skip
     assert reason in reasons[f'x.tar/{name}']
   assert source.vocabulary.names == ('cat', 'dog')
   chosen = Source(path=str(path), split='all', image_suffix='seg.png')
-  assert [chosen.key(i) for i in range(9) if i not in chosen._bad] == [
+  assert [chosen.key(i) for i in range(10) if i not in chosen._bad] == [
     'x.tar/h'
   ]
 
