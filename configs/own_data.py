@@ -35,7 +35,7 @@ _OTHERS = {'detection': own_detection, 'pose': own_pose}
 
 def get_config(arg=None):
   """Arguments: see the module docstring."""
-  pieces = (arg or '').split(',')
+  pieces: list[str] = (arg or '').split(',')
   for task, config in _OTHERS.items():
     if f'task={task}' in pieces:
       pieces.remove(f'task={task}')

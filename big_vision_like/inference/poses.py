@@ -153,7 +153,8 @@ class Poser(StoredPredictor):
     """
     waiting: dict[str, list[Any]] = collections.defaultdict(list)
     image = None
-    for chosen, outputs, _ in self.batches(InBoxes(source, boxes)):
+    boxed: Any = InBoxes(source, boxes)
+    for chosen, outputs, _ in self.batches(boxed):
       for row, position in enumerate(chosen.tolist()):
         index = int(boxes.images[position])
         if image is not None and index != image:

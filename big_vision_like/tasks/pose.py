@@ -193,7 +193,8 @@ class Task(backbone_task.BackboneTask):
     }
 
   def _poses(self, state: Any, batch: Batch) -> Any:
-    shape = batch['image'].shape[1:3]
+    _, height, width, _ = batch['image'].shape
+    shape = height, width
     one = lambda *crop: poses.pose(*crop, shape=shape, **self._vote)
     found = own_images.mapped(
       one, self._maps(state, batch), batch['crop_to_image']
