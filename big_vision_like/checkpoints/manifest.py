@@ -49,8 +49,8 @@ def write(folder: pathlib.Path, step: int, name: pathlib.Path) -> None:
     name: what it will be called.
   """
   found = folder_files.look(folder)
-  for name, what in found.odd.items():
-    raise OSError(0, what, str(folder / name))
+  for odd, what in found.odd.items():
+    raise OSError(0, what, str(folder / odd))
   files = {f: p for f, p in found.files.items() if f not in (*_LATEST, FILE)}
   content = {
     'step': step,

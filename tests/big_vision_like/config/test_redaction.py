@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shlex
 import sys
@@ -115,6 +116,13 @@ def test_secrets_as_messages_escape_them(monkeypatch, how):
     monkeypatch.setenv('API_TOKEN', value)
     found = redaction.text(f'no {ESCAPED[how](value)}: it')
     assert re.fullmatch(r"""no [\\b'"\[]*\*\*\*[\\'"\]]*: it""", found), found
+
+
+def test_many_backslashes_are_no_work(monkeypatch):
+  monkeypatch.setenv('API_TOKEN', 'a' + 12 * '\\' + "b'c" + 9 * '\\')
+  text = 'a' + 5000 * '\\' + 'x'
+  assert redaction.text(text) == text  # at once
+  assert redaction.text(repr(os.environ['API_TOKEN'])) == '"***"'
 
 
 def test_variables_whose_names_say_it(monkeypatch):
