@@ -14,6 +14,7 @@ import functools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -147,9 +148,16 @@ def shows_all(stream: Any) -> None:
       stream.reconfigure(errors='backslashreplace')
 
 
+def _say_traceback(*error: Any) -> None:
+  """As Python ends where nobody caught an error."""
+  sys.stderr.write(text(''.join(traceback.format_exception(*error))))
+
+
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
-  """Around a command: what it prints has no secrets."""
+  """Around a command: what it prints has no secrets, nor has its traceback."""
+  if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _say_traceback  # and stays: it is called at the very end
   shows_all(sys.stdout)
   out, err = _Stream(sys.stdout), _Stream(sys.stderr)
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # pyright: ignore[reportArgumentType]

@@ -183,6 +183,19 @@ def test_logs_pages_reasons_and_tools(tmp_path, capsys):
   assert (said.out, said.err) == ('reading ***\n', 'error: no ***\n')
 
 
+def test_tracebacks_of_tools_have_none(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'excepthook', sys.__excepthook__)
+  monkeypatch.setenv('API_TOKEN', SECRET)
+
+  def work():
+    raise RuntimeError(f'no {SECRET}')
+
+  with pytest.raises(RuntimeError) as error:
+    command.run(work)
+  sys.excepthook(error.type, error.value, error.tb)
+  assert capsys.readouterr().err.endswith('RuntimeError: no ***\n')
+
+
 def test_a_place_for_checkpoints_has_none(tmp_path):
   with pytest.raises(ValueError, match='has a secret in it') as error:
     place.settle(tmp_path, f's3://key:{SECRET}@bucket/x', True)
