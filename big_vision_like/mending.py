@@ -20,8 +20,17 @@ SUFFIX = '.damaged'
 
 def mend(workdir: pathlib.Path) -> Iterator[str]:
   """Mends what a resume reads, a line on each; the first process does it."""
+  yield from _no_file(workdir / figures.METRICS)
   yield from _metrics(workdir / figures.METRICS)
   yield from _config(workdir)
+
+
+def _no_file(path: pathlib.Path) -> Iterator[str]:
+  """A folder, or a pipe, which is never read to its end."""
+  if path.exists() and not path.is_file():
+    aside = _free(path.with_name(path.name + SUFFIX))
+    path.rename(aside)
+    yield f'{path} is no file: it is now called {aside.name}'
 
 
 def _metrics(path: pathlib.Path) -> Iterator[str]:
@@ -55,9 +64,11 @@ def _config(workdir: pathlib.Path) -> Iterator[str]:
   if not path.exists():
     return
   try:
+    if not path.is_file():  # a pipe would never be read to its end
+      raise ValueError('it is no file')
     settings.from_json(path)
     return
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     problem = str(error).removeprefix(f'{path}: ').splitlines()[0]
   aside = _free(path.with_name(path.name + SUFFIX))
   path.rename(aside)

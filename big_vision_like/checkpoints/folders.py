@@ -448,7 +448,7 @@ def set_aside(step: pathlib.Path, problem: str) -> pathlib.Path:
   """
   aside = step.with_name(f'{step.name}{ASIDE}')
   number = 2
-  while os.path.lexists(aside):
+  while aside.exists() or os.path.lexists(aside):
     aside = step.with_name(f'{step.name}{ASIDE}-{number}')
     number += 1
   try:

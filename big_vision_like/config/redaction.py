@@ -14,6 +14,7 @@ import functools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -61,10 +62,17 @@ def text(line: str) -> str:
 @functools.lru_cache(maxsize=1000)
 def _anyhow(value: str) -> re.Pattern[str]:
   """Matches a text as it is, and escaped in the ways there are."""
-  return re.compile(''.join(map(_character_anyhow, value)))
+  # Backslashes in a row as one: how many there are is not tried out.
+  parts = re.findall(r'\\+|[^\\]', value)
+  return re.compile(''.join(map(_character_anyhow, parts)))
 
 
 def _character_anyhow(c: str) -> str:
+  """Matches a character, or backslashes in a row."""
+  if c.startswith('\\'):
+    n = len(c)
+    ways = ('(?i:%5c)', '&#92;', '(?i:&#x0*5c;)')
+    return rf'(?:\\{{{n},}}|(?:{"|".join(ways)}){{{n}}})'
   octets = c.encode('utf-8', 'surrogatepass')
   ways = ['(?i:' + ''.join(f'%{octet:02x}' for octet in octets) + ')']
   if c.isascii() and c.isalnum():
@@ -86,7 +94,7 @@ def _character_anyhow(c: str) -> str:
     ways.append('(?i:' + ''.join(rf'\\+u{half:x}' for half in pair) + ')')
   if number > 127:  # a byte at a time
     ways.append('(?i:' + ''.join(rf'\\+x{octet:02x}' for octet in octets) + ')')
-  ways.append(r'\\+' if c == '\\' else r'\\*' + re.escape(c))
+  ways.append(r'\\*' + re.escape(c))
   return f'(?:{"|".join(ways)})'
 
 
@@ -140,9 +148,16 @@ def shows_all(stream: Any) -> None:
       stream.reconfigure(errors='backslashreplace')
 
 
+def _say_traceback(*error: Any) -> None:
+  """As Python ends where nobody caught an error."""
+  sys.stderr.write(text(''.join(traceback.format_exception(*error))))
+
+
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
-  """Around a command: what it prints has no secrets."""
+  """Around a command: what it prints has no secrets, nor has its traceback."""
+  if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _say_traceback  # and stays: it is called at the very end
   shows_all(sys.stdout)
   out, err = _Stream(sys.stdout), _Stream(sys.stderr)
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # pyright: ignore[reportArgumentType]

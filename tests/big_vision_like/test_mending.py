@@ -1,6 +1,7 @@
 """Damaged files of a workdir: set aside, named, and the run goes on."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -53,6 +54,17 @@ def test_what_is_no_line_of_metrics_is_set_aside(workdir, line):
   assert f'{path}: what is no line (2) is now in ' in mended(workdir)
   assert path.read_bytes().split(b'\n') == [first, *rest]
   assert (workdir / 'metrics.jsonl.damaged').read_bytes() == line + b'\n'
+
+
+def test_what_is_no_file_in_the_place_of_one(workdir):
+  stored = (workdir / settings.FILE).read_text()
+  for name in (figures.METRICS, settings.FILE):
+    (workdir / name).unlink()
+    os.mkfifo(workdir / name)
+  said = mended(workdir)
+  assert 'metrics.jsonl is no file: it is now called metrics.jsonl.dam' in said
+  assert 'config.json cannot be used (it is no file): it is now called' in said
+  assert (workdir / settings.FILE).read_text() == stored
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shlex
 import sys
@@ -117,6 +118,13 @@ def test_secrets_as_messages_escape_them(monkeypatch, how):
     assert re.fullmatch(r"""no [\\b'"\[]*\*\*\*[\\'"\]]*: it""", found), found
 
 
+def test_many_backslashes_are_no_work(monkeypatch):
+  monkeypatch.setenv('API_TOKEN', 'a' + 12 * '\\' + "b'c" + 9 * '\\')
+  text = 'a' + 5000 * '\\' + 'x'
+  assert redaction.text(text) == text  # at once
+  assert redaction.text(repr(os.environ['API_TOKEN'])) == '"***"'
+
+
 def test_variables_whose_names_say_it(monkeypatch):
   for name in ('PGPASSWORD', 'MY_DB_PASS', 'SSHPASS', 'MYSQL_PWD', 'XTOKEN'):
     with monkeypatch.context() as patch:
@@ -173,6 +181,19 @@ def test_logs_pages_reasons_and_tools(tmp_path, capsys):
   assert command.run(work) == 2
   said = capsys.readouterr()
   assert (said.out, said.err) == ('reading ***\n', 'error: no ***\n')
+
+
+def test_tracebacks_of_tools_have_none(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'excepthook', sys.__excepthook__)
+  monkeypatch.setenv('API_TOKEN', SECRET)
+
+  def work():
+    raise RuntimeError(f'no {SECRET}')
+
+  with pytest.raises(RuntimeError) as error:
+    command.run(work)
+  sys.excepthook(error.type, error.value, error.tb)
+  assert capsys.readouterr().err.endswith('RuntimeError: no ***\n')
 
 
 def test_a_place_for_checkpoints_has_none(tmp_path):
