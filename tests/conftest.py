@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ os.environ['XLA_FLAGS'] = xla_flags(8)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.cache/jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+
+# Tests send it to what they start, which `nohup` would make deaf to it.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import pytest  # noqa: E402
 from absl import flags as absl_flags  # noqa: E402
@@ -162,6 +167,7 @@ def programs_kept():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(experiment, 'build', kept_experiments.build)
     yield
+  kept_experiments.forget()
 
 
 @pytest.fixture

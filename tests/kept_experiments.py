@@ -1,4 +1,4 @@
-"""Experiments of a test session, each built once: its runs share programs.
+"""Experiments of a module of tests, each built once: its runs share programs.
 
 A train step takes a second or two to trace, lower and load, whatever it costs
 to run; most runs of tests differ only in what no program knows of: where they
@@ -58,6 +58,11 @@ def build(
       num_examples=num_examples,
     ),
   )
+
+
+def forget() -> None:
+  """Lets go of all programs."""
+  _kept.clear()
 
 
 def _key(

@@ -282,4 +282,6 @@ def test_mistakes(made, tmp_path, capsys):
   )
   other = saved_run.save(tmp_path / 'run', exp, exp.init(0))
   code, _, err = run(capsys, '--checkpoint', other, *base, '--score', 0.5)
-  assert code == 2 and "--score: the task 'multilabel' gives no boxes" in err
+  assert (
+    code == 2 and "--score: the task 'multilabel' gives labels, no boxes" in err
+  )

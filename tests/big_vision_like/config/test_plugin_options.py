@@ -82,6 +82,8 @@ def right(hint: Any) -> Any:
         kind = int if parts[0] is int else float
         return c.high if c.open in ('', 'low') else kind((c.low + c.high) / 2)
     if any(isinstance(c, NonEmpty) for c in parts[1:]):
+      if typing.get_origin(parts[0]) is Mapping:
+        return {'x': right(typing.get_args(parts[0])[1])}
       value = right(parts[0])
       return value or [right(typing.get_args(parts[0])[0])]
     return right(parts[0])
