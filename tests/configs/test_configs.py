@@ -88,9 +88,10 @@ def test_loading_configs_imports_nothing_heavy():
 
 # Their paths through the program are those of the others.
 NIGHTLY = (
-  'coco_detection', 'downpour_study', 'imagenet21k_resnet', 'imagenet_resnet',
-  'imagenet_transfer', 'jft_resnet_large_batch', 'noise_study',
-  'own_detection', 'voc_detection', 'voc_segmentation',
+  'coco_detection', 'coco_pose', 'downpour_study', 'imagenet21k_resnet',
+  'imagenet_resnet', 'imagenet_transfer', 'jft_resnet_large_batch',
+  'noise_study', 'own_detection', 'own_pose', 'synthetic_joint',
+  'voc_detection', 'voc_segmentation',
 )  # fmt: skip
 
 
