@@ -35,7 +35,8 @@ _OTHERS = {'detection': own_detection, 'pose': own_pose}
 
 def get_config(arg=None):
   """Arguments: see the module docstring."""
-  pieces: list[str] = (arg or '').split(',')
+  text: str = arg or ''
+  pieces = text.split(',')
   for task, config in _OTHERS.items():
     if f'task={task}' in pieces:
       pieces.remove(f'task={task}')
