@@ -35,12 +35,11 @@ _OTHERS = {'detection': own_detection, 'pose': own_pose}
 
 def get_config(arg=None):
   """Arguments: see the module docstring."""
-  text: str = arg or ''
-  pieces = text.split(',')
+  pieces = (arg or '').split(',')
   for task, config in _OTHERS.items():
     if f'task={task}' in pieces:
-      pieces.remove(f'task={task}')
-      return config.get_config(','.join(pieces))
+      others = [piece for piece in pieces if piece != f'task={task}']
+      return config.get_config(','.join(others))
   arg = common.parse(
     arg,
     path='',
