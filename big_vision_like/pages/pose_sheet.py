@@ -53,6 +53,7 @@ def detected(
   image: np.ndarray,
   found: Mapping[str, np.ndarray],
   ratio: np.ndarray | tuple[float, float] = (1.0, 1.0),
+  side: int = _SIDE,
 ) -> np.ndarray:
   """uint8 [h, w, 3]: an image with poses and the boxes they were found in.
 
@@ -60,6 +61,7 @@ def detected(
     image: uint8 [H, W, 3].
     found: keypoints [n, K, 3] y, x, confidence; scores [n]; boxes [n, 4].
     ratio: of the image's height and width to those that `found` is in.
+    side: of the picture, see `annotated_picture.draw`.
   """
   order = np.argsort(found['scores'], kind='stable')  # the best on top
   keypoints = found['keypoints'][order]
@@ -70,4 +72,4 @@ def detected(
     'keypoints': np.dstack([keypoints[..., :2] * np.array(ratio), seen]),
   }
   words = [f'{score:.2f}' for score in found['scores'][order]]
-  return annotated_picture.draw(example, str, _SIDE, words=words)
+  return annotated_picture.draw(example, str, side, words=words)

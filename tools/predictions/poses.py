@@ -15,6 +15,7 @@ from big_vision_like.pages import (
   annotated_picture,
   html_page,
   mask_pictures,
+  pose_sheet,
   prediction_sheet,
 )
 from input_pipeline import pipeline
@@ -165,15 +166,14 @@ class Poses:
     self, image: np.ndarray, one: poses.Found | None, likely: Any
   ) -> np.ndarray:
     """uint8 [h, w, 3]: the likely poses over the image, the best on top."""
-    example: dict[str, Any] = {'image': image}
-    words = []
-    if one is not None and len(likely):
-      order = likely[::-1]
-      keypoints = one.keypoints[order].copy()
-      keypoints[..., 2] = 2  # drawn whole
-      example |= {'boxes': one.boxes[order], 'keypoints': keypoints}
-      words = [f'{score:.2f}' for score in one.scores[order]]
-    return annotated_picture.draw(example, str, _SIDE, words=words)
+    if one is None:
+      return annotated_picture.draw({'image': image}, str, _SIDE)
+    found = dict(
+      keypoints=one.keypoints[likely],
+      scores=one.scores[likely],
+      boxes=one.boxes[likely],
+    )
+    return pose_sheet.detected(image, found, side=_SIDE)
 
   def _image(self, source: Any, index: int) -> np.ndarray:
     """uint8 [H, W, 3] by the run's own decoding, at full size."""
