@@ -235,3 +235,28 @@ def test_exported_poses_are_the_live_ones(made, tmp_path):
   wanted = jax.jit(exp.predict['poses'])(state, batch)
   for name, value in wanted.items():
     np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-3)
+
+
+def test_names_that_two_images_have(made, tmp_path, capsys):
+  """Boxes say which by the path; a name alone would be a guess."""
+  folder = tmp_path / 'both'
+  for name in ('one', 'two'):
+    (folder / name).mkdir(parents=True)
+    photo = (made[3] / 'train' / 'a.jpg').read_bytes()
+    (folder / name / 'a.jpg').write_bytes(photo)
+  file = tmp_path / 'boxes.json'
+  row = dict(category_id=4, bbox=[8, 10, 30, 20], score=0.9)
+  predict_both = [
+    '--checkpoint', str(made[2]), '--input', str(folder), '--score', SHOWN,
+    '--output', str(tmp_path / 'out'), '--boxes', str(file), '--no_overlays',
+  ]  # fmt: skip
+  file.write_text(json.dumps([dict(row, file_name='a.jpg')]))
+  assert predict.main(predict_both) == 2
+  assert "2 images of --input are called 'a.jpg'" in capsys.readouterr().err
+  path = str(folder / 'two' / 'a.jpg')
+  file.write_text(json.dumps([dict(row, file_name=path)]))
+  assert predict.main(predict_both) == 0
+  lines = (tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()
+  found = {json.loads(line)['image']: json.loads(line) for line in lines}
+  counts = {key: len(line['people']) for key, line in found.items()}
+  assert counts[path] == 1 and sum(counts.values()) == 1

@@ -2,20 +2,21 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from big_vision_like.inference import detector, poses, stored_model
-from input_pipeline.labels import text_lines
 
+from ..scoring import coco_entries as coco
 from . import image_list
 
 PERSON = 'person'
 LEAST_SCORE = 0.05  # of a box whose pose is looked for
 _MOST = 100  # boxes of an image
 _SHOWN = 5
+_LARGEST = 1e9
 
 
 def find(
@@ -76,30 +77,19 @@ def _of_file(
   path: str, people: str | None, found: image_list.Found
 ) -> poses.Boxes:
   """COCO results; an image is known by `file_name`, or counted from 1."""
-  with open(path, 'rb') as file:
-    try:
-      text = file.read().decode()
-    except UnicodeDecodeError:
-      raise ValueError(f'{path}: not JSON: not UTF-8') from None
-  entries = text_lines.parse_json(text, path)
-  if not isinstance(entries, list):
-    raise ValueError(f'{path}: expected a list of detections')
-  images = {
-    os.path.basename(found.source.key(i)): i for i in range(len(found.source))
-  }
+  images = _Images(found.source)
   rows = []
   categories = set()
-  for number, entry in enumerate(entries):
-    where = f'{path}: entry {number}'
-    if not isinstance(entry, Mapping):
-      raise ValueError(f'{where}: expected an object, got {entry!r:.60}')
+  for entry, where in coco.detections(path, by_name=False):
     category = entry.get('category', entry.get('category_id'))
     if people is not None and str(category) != people:
       continue
     categories.add(str(category))
-    score = _number(entry.get('score', 1.0), f'{where}: score')
+    where_score = f'{where}: score'
+    score = coco.finite(entry.get('score', 1.0), where_score)
+    _check_range([score], where_score)
     if score >= LEAST_SCORE:
-      rows.append((_image(entry, images, where), _box(entry, where), score))
+      rows.append((images.of(entry, where), _box(entry, where), score))
   if len(categories) > 1:
     raise ValueError(
       f'{path}: boxes of the categories {", ".join(sorted(categories))}; '
@@ -111,40 +101,55 @@ def _of_file(
   return _boxes(rows)
 
 
-def _image(
-  entry: Mapping[str, Any], images: Mapping[str, int], where: str
-) -> int:
-  name, number = entry.get('file_name'), entry.get('image_id')
-  if isinstance(name, str):
-    index = images.get(os.path.basename(name))
-  elif type(number) is int and 1 <= number <= len(images):
-    index = number - 1
-  else:
+class _Images:
+  """The images of the input by their paths, or by names that only one has."""
+
+  def __init__(self, source: Any):
+    self._num = len(source)
+    self._keys = {source.key(i): i for i in range(self._num)}
+    self._names: dict[str, list[int]] = {}
+    for key, index in self._keys.items():
+      self._names.setdefault(os.path.basename(key), []).append(index)
+
+  def of(self, entry: Mapping[str, Any], where: str) -> int:
+    """The image of an entry.
+
+    Raises:
+      ValueError: there is none, or several.
+    """
+    name, number = entry.get('file_name'), entry.get('image_id')
     index = None
-  if index is None:
-    raise ValueError(
-      f'{where}: file_name {name!r:.60}, image_id {number!r:.60}: no such '
-      f'image among the {len(images):,} of --input'
-    )
-  return index
+    if isinstance(name, str):
+      index = self._keys.get(name)
+      alike = self._names.get(os.path.basename(name), [])
+      if index is None and len(alike) > 1:
+        raise ValueError(
+          f'{where}: {len(alike)} images of --input are called {name!r:.60}; '
+          'give their paths'
+        )
+      index = alike[0] if index is None and alike else index
+    elif type(number) is int and 1 <= number <= self._num:
+      index = number - 1
+    if index is None:
+      raise ValueError(
+        f'{where}: file_name {name!r:.60}, image_id {number!r:.60}: no such '
+        f'image among the {self._num:,} of --input'
+      )
+    return index
 
 
 def _box(entry: Mapping[str, Any], where: str) -> np.ndarray:
-  box = entry.get('bbox')
-  if not isinstance(box, list) or len(box) != 4:
-    raise ValueError(
-      f'{where}: bbox must be [x, y, width, height], got {box!r:.80}'
-    )
-  x, y, width, height = (_number(value, f'{where}: bbox') for value in box)
+  x, y, width, height = values = coco.box(entry, where)
+  _check_range(values, f'{where}: bbox')
   if not (width > 0 and height > 0):
-    raise ValueError(f'{where}: bbox {box} has no area')
+    raise ValueError(f'{where}: bbox {entry["bbox"]} has no area')
   return np.array([y, x, y + height, x + width], np.float32)
 
 
-def _number(value: Any, where: str) -> float:
-  if type(value) not in (int, float) or not abs(value) < 1e9:
-    raise ValueError(f'{where}: expected a finite number, got {value!r:.40}')
-  return float(value)
+def _check_range(values: Sequence[float], where: str) -> None:
+  """Refuses numbers that no image and no score has."""
+  if max(map(abs, values)) >= _LARGEST:
+    raise ValueError(f'{where}: expected numbers below {_LARGEST:g}')
 
 
 def _boxes(rows: list[tuple[int, np.ndarray, float]]) -> poses.Boxes:
