@@ -15,19 +15,16 @@ from big_vision_like.inference import detector, stored_model
 from big_vision_like.pages import (
   box_sheet,
   html_page,
-  mask_pictures,
   prediction_sheet,
 )
-from input_pipeline import pipeline
-from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic
 
-from . import image_list
+from . import image_list, overlays
 from .masks import output_names
 
 BATCH_SIZE = 4
 SCORE = 0.3
-_OVERLAYS, _RESULTS = 'overlays', 'detections.json'
+_RESULTS = 'detections.json'
 
 
 class Boxes:
@@ -122,11 +119,10 @@ class Boxes:
         labels=one.labels[likely],
       )
       names = [entry['name'] for entry in self._names]
-      over = box_sheet.detected(self._image(source, one.index), found, names, 0)
+      image = overlays.decoded_again(self._detector.ops, source, one.index)
+      over = box_sheet.detected(image, found, names, 0)
       if self._overlays:
-        path = os.path.join(self._folder, _OVERLAYS, name)
-        written = mask_pictures.save_picture(path, over)
-        line['overlay'] = os.path.relpath(written, self._folder)
+        line['overlay'] = overlays.save(self._folder, name, over)
       if one.index in self._on_sheet:
         self._shown.append((line['image'], over))
     line['boxes'] = [
@@ -140,19 +136,6 @@ class Boxes:
     ]
     self._counts.update(entry['name'] for entry in line['boxes'])
     return line
-
-  def _image(self, source: Any, index: int) -> np.ndarray:
-    """uint8 [H, W, 3] by the run's own decoding, at full size."""
-    options = dict(self._detector.ops[0])
-    options.pop('min_size', None)
-    (decode,) = pipeline.build_ops([options], source, 'overlays')
-    rng = np.random.default_rng(0)  # decoding has no chance
-    try:
-      return decode({'image': source[index]['image']}, rng)['image']
-    except BadExample as bad:
-      raise ValueError(
-        f'{source.key(index)} has changed while it was read: {bad.reason}'
-      ) from None
 
   def write_page(self, path: str, source: Any) -> int:
     """Writes the sheet; returns how many images are on it."""

@@ -17,13 +17,11 @@ import numpy as np
 from big_vision_like.inference import segmenter, stored_model
 from big_vision_like.pages import mask_pictures, mask_sheet
 from big_vision_like.protocols import Source
-from input_pipeline import pipeline
-from input_pipeline.examples.errors import BadExample
 
-from . import image_list
+from . import image_list, overlays
 
 BATCH_SIZE = 8
-_MASKS, _OVERLAYS = 'masks', 'overlays'
+_MASKS = 'masks'
 _THREADS = 4  # that encode files; each holds an image or two
 
 
@@ -122,21 +120,11 @@ class Masks:
     Raises:
       ValueError: it is not the image any more that the mask is of.
     """
-    options = dict(self._segmenter.ops[0])
-    options.pop('min_size', None)
-    (decode,) = pipeline.build_ops([options], source, 'overlays')
-    rng = np.random.default_rng(0)  # decoding has no chance
-    try:
-      image = decode({'image': source[mask.index]['image']}, rng)['image']
-    except BadExample as bad:
-      reason = bad.reason
-    else:
-      if image.shape[:2] == mask.ids.shape:
-        return image
-      reason = 'another size than before'
-    raise ValueError(
-      f'{source.key(mask.index)} has changed while it was read: {reason}'
-    )
+    image = overlays.decoded_again(self._segmenter.ops, source, mask.index)
+    if image.shape[:2] != mask.ids.shape:
+      key = source.key(mask.index)
+      raise overlays.changed(key, 'another size than before')
+    return image
 
   def _save(
     self, mask: segmenter.Mask, name: str, source: Source
@@ -151,9 +139,7 @@ class Masks:
       image = self._image(source, mask)
       if self._overlays:
         over = mask_pictures.overlay(image, ids, background=self._background)
-        path = os.path.join(self._folder, _OVERLAYS, name)
-        written = mask_pictures.save_picture(path, over)
-        line['overlay'] = os.path.relpath(written, self._folder)
+        line['overlay'] = overlays.save(self._folder, name, over)
       if mask.index in self._on_sheet:
         shown = mask_sheet.shown(line, image, ids, self._background)
     counts = mask_pictures.histogram(ids, len(self._classes.names))

@@ -14,21 +14,19 @@ from big_vision_like.inference import poses, stored_model
 from big_vision_like.pages import (
   annotated_picture,
   html_page,
-  mask_pictures,
   pose_sheet,
   prediction_sheet,
 )
-from input_pipeline import pipeline
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic
 
-from . import image_list
+from . import image_list, overlays
 from .masks import output_names
 
 BATCH_SIZE = 16
 SCORE = 0.3
 _SIDE = 640  # pixels of a picture, about
-_OVERLAYS, _RESULTS = 'overlays', 'poses.json'
+_RESULTS = 'poses.json'
 
 
 class Poses:
@@ -140,11 +138,10 @@ class Poses:
     line: dict[str, Any] = {'image': source.key(index)}
     likely = [] if one is None else np.flatnonzero(one.scores >= self._score)
     if self._overlays or index in self._on_sheet or one is None:
-      over = self._drawn(self._image(source, index), one, likely)
+      image = overlays.decoded(self._poser.ops, source, index)
+      over = self._drawn(image, one, likely)
       if self._overlays:
-        path = os.path.join(self._folder, _OVERLAYS, name)
-        written = mask_pictures.save_picture(path, over)
-        line['overlay'] = os.path.relpath(written, self._folder)
+        line['overlay'] = overlays.save(self._folder, name, over)
       if index in self._on_sheet:
         self._shown.append((line['image'], over))
     line['people'] = [
@@ -174,14 +171,6 @@ class Poses:
       boxes=one.boxes[likely],
     )
     return pose_sheet.detected(image, found, side=_SIDE)
-
-  def _image(self, source: Any, index: int) -> np.ndarray:
-    """uint8 [H, W, 3] by the run's own decoding, at full size."""
-    options = dict(self._poser.ops[0])
-    options.pop('min_size', None)
-    (decode,) = pipeline.build_ops([options], source, 'overlays')
-    rng = np.random.default_rng(0)  # decoding has no chance
-    return decode({'image': source[index]['image']}, rng)['image']
 
   def write_page(self, path: str, source: Any) -> int:
     """Writes the sheet; returns how many images are on it."""
