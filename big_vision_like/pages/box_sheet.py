@@ -5,13 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.pages import (
-  annotated_picture,
-  html_page,
-  truth_pictures,
-)
+from big_vision_like.pages import annotated_picture, worst_page
 
-_SIDE = 320  # pixels of a picture
 SHOWN_ABOVE = 0.3  # scores drawn
 
 
@@ -31,26 +26,18 @@ def write(
     lists: image_lists.ImageLists of boxes, scores and labels.
     names: of the classes.
   """
-  pages = truth_pictures.Pictures(source, _DRAWN, 'the page of detections')
-  rows = []
-  for index, caption in chosen:
-    image, there, ratio = pages.of(index)
-    found = dict(lists.of(index))
-    found['boxes'] = found['boxes'] * np.tile(ratio, 2)
-    pictures = (
-      annotated_picture.draw(there, _name(names), _SIDE),
-      detected(image, found, names),
-    )
-    rows.append(
-      [
-        html_page.element('p', f'{source.key(index)}: {caption}'),
-        html_page.figure(pictures[0], 'there'),
-        html_page.figure(pictures[1], f'found (scores from {SHOWN_ABOVE})'),
-      ]
-    )
-  parts = [part for row in rows for part in row]
-  text = '' if parts else html_page.element('p', 'No image has a mistake.')
-  html_page.save(path, 'Worst images', text, *parts)
+
+  def found(image: np.ndarray, index: int, ratio: np.ndarray) -> np.ndarray:
+    there = lists.of(index)
+    boxes = there['boxes'] * np.tile(ratio, 2)
+    return detected(image, {**there, 'boxes': boxes}, names)
+
+  worst_page.write(
+    path, source, chosen,
+    title='Worst images', page='the page of detections',
+    fields=_DRAWN, names=names, found=found,
+    caption=f'found (scores from {SHOWN_ABOVE})',
+  )  # fmt: skip
 
 
 _DRAWN = ('boxes', 'box_labels', 'box_crowd', 'box_difficult')
@@ -74,8 +61,6 @@ def detected(
     f'{names[label]} {score:.2f}'
     for label, score in zip(example['box_labels'], scores)
   ]
-  return annotated_picture.draw(example, _name(names), _SIDE, words=words)
-
-
-def _name(names: Sequence[str]) -> Any:
-  return lambda label: names[label]
+  return annotated_picture.draw(
+    example, lambda label: names[label], worst_page.SIDE, words=words
+  )

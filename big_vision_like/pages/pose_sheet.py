@@ -5,13 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from big_vision_like.pages import (
-  annotated_picture,
-  html_page,
-  truth_pictures,
-)
+from big_vision_like.pages import annotated_picture, worst_page
 
-_SIDE = 320  # pixels of a picture
 _SURE = 0.3  # confidence from which a keypoint is drawn filled
 _DRAWN = ('boxes', 'box_labels', 'box_crowd', 'keypoints')
 
@@ -32,28 +27,23 @@ def write(
     lists: image_lists.ImageLists of keypoints, scores and boxes.
     names: of the classes of the boxes.
   """
-  pictures = truth_pictures.Pictures(source, _DRAWN, 'the page of poses')
-  parts = []
-  for index, caption in chosen:
-    image, there, ratio = pictures.of(index)
-    picture = annotated_picture.draw(there, lambda i: names[i], _SIDE)
-    parts += [
-      html_page.element('p', f'{source.key(index)}: {caption}'),
-      html_page.figure(picture, 'there'),
-      html_page.figure(
-        detected(image, lists.of(index), ratio),
-        f'found (scores; filled from a confidence of {_SURE})',
-      ),
-    ]
-  text = '' if parts else html_page.element('p', 'No image has a mistake.')
-  html_page.save(path, 'Worst poses', text, *parts)
+
+  def found(image: np.ndarray, index: int, ratio: np.ndarray) -> np.ndarray:
+    return detected(image, lists.of(index), ratio)
+
+  worst_page.write(
+    path, source, chosen,
+    title='Worst poses', page='the page of poses',
+    fields=_DRAWN, names=names, found=found,
+    caption=f'found (scores; filled from a confidence of {_SURE})',
+  )  # fmt: skip
 
 
 def detected(
   image: np.ndarray,
   found: Mapping[str, np.ndarray],
   ratio: np.ndarray | tuple[float, float] = (1.0, 1.0),
-  side: int = _SIDE,
+  side: int = worst_page.SIDE,
 ) -> np.ndarray:
   """uint8 [h, w, 3]: an image with poses and the boxes they were found in.
 
