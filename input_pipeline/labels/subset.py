@@ -22,6 +22,7 @@ from big_vision_like.protocols import Described, Source
 from input_pipeline.labels import (
   arrays,
   hash_order,
+  ragged,
 )
 from input_pipeline.labels import (
   restriction as label_restriction,
@@ -231,6 +232,12 @@ class SubsetOfPeople(Subset):
     assert isinstance(self._source, protocols.WithPeople)
     return self._source.images
 
+  @property
+  def has_all_boxes(self) -> bool:
+    """Whether boxes that show nobody are among the records."""
+    assert isinstance(self._source, protocols.WithPeople)
+    return self._source.has_all_boxes
+
   def image_index(self) -> np.ndarray:
     """int64 [n] record of `images` that each person is in."""
     assert isinstance(self._source, protocols.WithPeople)
@@ -247,12 +254,9 @@ def _objects_of(
 ) -> protocols.Objects:
   """The objects of some records, which are counted anew."""
   counts = np.bincount(whole.image, minlength=num_records)
-  starts = np.cumsum(counts) - counts
+  starts = ragged.ends_of(counts)[:-1]
   lengths = counts[chosen]
-  within = np.arange(lengths.sum()) - np.repeat(
-    np.cumsum(lengths) - lengths, lengths
-  )
-  rows = np.repeat(starts[chosen], lengths) + within
+  rows = ragged.positions(starts[chosen], lengths)
   columns = {name: value[rows] for name, value in vars(whole).items()}
   columns['image'] = np.repeat(np.arange(len(chosen)), lengths)
   return protocols.Objects(**columns)

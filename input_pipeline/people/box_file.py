@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.files import image_files, retries
-from input_pipeline.labels import text_lines
+from input_pipeline.labels import ragged, text_lines
+from input_pipeline.publishers.coco import annotations
 
 _NUM_SHOWN = 3
 
@@ -87,11 +88,10 @@ def read(
   order = np.argsort(image, kind='stable')
   image, table = image[order], table[order]
   counts = np.bincount(image, minlength=len(image_numbers))
-  starts = np.cumsum(counts) - counts
   x, y, width, height, score = table[:, 2:].T
   return FoundBoxes(
     image=image,
-    number=(np.arange(len(image)) - starts[image]).astype(np.int32),
+    number=ragged.positions(np.zeros_like(counts), counts).astype(np.int32),
     boxes=np.stack([y, x, y + height, x + width], -1).astype(np.float32),
     labels=label[order].astype(np.int32),
     scores=score.astype(np.float32),
@@ -150,10 +150,8 @@ def _positions(
     ValueError: one is not there; has some of both.
   """
   wanted = wanted.astype(np.int64)
-  order = np.argsort(known, kind='stable')
-  place = np.searchsorted(known, wanted, sorter=order)
-  place = order[np.minimum(place, len(known) - 1)]
-  missing = np.unique(wanted[known[place] != wanted])
+  place = annotations.positions(known, wanted)
+  missing = np.unique(wanted[place < 0])
   if len(missing):
     there = (
       f'{number} ({of[i]})' if of else str(number)

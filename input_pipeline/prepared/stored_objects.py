@@ -17,6 +17,7 @@ import numpy as np
 from big_vision_like.protocols import Objects
 from input_pipeline.examples.errors import BadExample
 from input_pipeline.files import atomic, numpy_files
+from input_pipeline.labels import ragged
 from input_pipeline.prepared.records import Record
 from input_pipeline.truth import objects
 
@@ -124,10 +125,9 @@ def load(folder: str, split: str, num_records: int) -> Objects:
     raise ValueError(f'{path}: not the objects of {num_records} records')
   image = found[:, 0].astype(np.int64)
   counts = np.bincount(image, minlength=num_records)
-  starts = np.cumsum(counts) - counts
   return Objects(
     image=image,
-    number=(np.arange(len(image)) - starts[image]).astype(np.int32),
+    number=ragged.positions(np.zeros_like(counts), counts).astype(np.int32),
     boxes=found[:, 1:5].astype(np.float32),
     labels=found[:, 5].astype(np.int32),
     crowd=found[:, 6] != 0,

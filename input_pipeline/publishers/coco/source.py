@@ -240,16 +240,12 @@ def _objects(
   found = part.annotations
   counts = np.diff(found.ends)[part.rows]
   starts = found.ends[part.rows]
-  rows = np.arange(counts.sum()) + np.repeat(
-    starts - ragged.ends_of(counts)[:-1], counts
-  )
+  rows = ragged.positions(starts, counts)
   image = np.repeat(np.arange(len(counts)), counts)
   inside = ~checked.outside[rows]
   rows, image = rows[inside], image[inside]
   of_image = np.bincount(image, minlength=len(counts))
-  number = np.arange(len(rows)) - np.repeat(
-    ragged.ends_of(of_image)[:-1], of_image
-  )
+  number = ragged.positions(np.zeros_like(of_image), of_image)
   labelled = np.zeros(len(rows), np.int32)
   if found.keypoints is not None:
     labelled = (found.keypoints[rows, :, 2] > 0).sum(axis=1, dtype=np.int32)
