@@ -181,10 +181,14 @@ class WithPeople(Protocol):
 
   Attributes:
     images: the source beneath: a record an image.
+    has_all_boxes: whether boxes that show nobody are among the records, where
+      there are some.
   """
 
   @property
   def images(self) -> Source: ...
+  @property
+  def has_all_boxes(self) -> bool: ...
   def image_index(self) -> np.ndarray:
     """int64 [n] record of `images` that each person is in."""
     ...

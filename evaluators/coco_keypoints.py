@@ -36,7 +36,6 @@ from input_pipeline.truth import true_boxes, true_keypoints
 
 _OUTPUTS = ('keypoints', 'scores')
 _FIELDS = ('person', 'person_box')
-_KEEP = 'keep'  # of the option `unmatched`
 
 
 class Evaluator:
@@ -95,7 +94,11 @@ class Evaluator:
         f'{self._where}: its records are of images, not of people; '
         "dict(type='people', of=...) makes them of these"
       )
-    _check_boxes(data, source, self._where)
+    if not source.has_all_boxes:
+      raise ValueError(
+        f"{self._where}.unmatched='drop' leaves out the boxes that show "
+        "nobody: set it to 'keep' where poses are scored"
+      )
     self._image_index, self._kinds = source.image_index, source.kinds
     self._images = source.images
     self._space = LabelSpace.of_source(self._images)
@@ -263,19 +266,6 @@ class Evaluator:
       yield dict(
         image_id=image, category_id=category, keypoints=pose, score=score
       )
-
-
-def _check_boxes(data: Mapping[str, Any], source: Any, where: str) -> None:
-  """Boxes that show nobody are mistakes, which figures must know of."""
-  of_file = data.get('boxes') not in (None, 'truth')
-  kept = data.get('unmatched') == _KEEP or not getattr(
-    source, 'has_truth', True
-  )
-  if data.get('type') == 'people' and of_file and not kept:
-    raise ValueError(
-      f'{where}.unmatched={data.get("unmatched", "drop")!r} leaves out the '
-      f'boxes that show nobody: set it to {_KEEP!r} where poses are scored'
-    )
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

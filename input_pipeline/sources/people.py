@@ -49,6 +49,7 @@ class Source:
     images: the source beneath.
     vocabulary, hierarchy, space: its own, with the keypoints of the options.
     has_truth: whether it has annotations.
+    has_all_boxes: whether boxes of a file that show nobody are among them.
   """
 
   def __init__(
@@ -109,6 +110,9 @@ class Source:
     self.vocabulary, self.hierarchy = known.vocabulary, known.hierarchy
     self._read_labels = arrays.reader(self.images)
     self._of_truth = boxes == TRUTH
+    self.has_all_boxes = (
+      self._of_truth or unmatched == 'keep' or not self.has_truth
+    )
     found, self._how = self._objects()
     limits = choice.Limits(
       _chosen(classes, found, self.vocabulary),
