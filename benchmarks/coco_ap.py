@@ -191,6 +191,20 @@ most {off:.1e}; AP {figures['ap']:.2f}.
 """
 
 
+def tell(
+  parser: argparse.ArgumentParser,
+  report: Callable[[argparse.Namespace], str],
+) -> None:
+  """Prints the report of a command line, and writes it where that says so."""
+  parser.add_argument('--out', help='Markdown file to write as well')
+  args = parser.parse_args()
+  args.device, args.steps = jax.default_backend(), 1
+  text = report(args)
+  print(text)
+  if args.out:
+    pathlib.Path(args.out).write_text(text, encoding='utf-8')
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
     description="COCO's figures of boxes against pycocotools."
@@ -201,13 +215,7 @@ def main() -> None:
   parser.add_argument('--detections', type=int, default=250_000)
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--peer_rounds', type=int, default=1)
-  parser.add_argument('--out', help='Markdown file to write as well')
-  args = parser.parse_args()
-  args.device, args.steps = jax.default_backend(), 1
-  text = report(args)
-  print(text)
-  if args.out:
-    pathlib.Path(args.out).write_text(text, encoding='utf-8')
+  tell(parser, report)
 
 
 if __name__ == '__main__':

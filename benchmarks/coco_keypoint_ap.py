@@ -13,12 +13,10 @@ import argparse
 import contextlib
 import importlib.metadata
 import io
-import pathlib
 import sys
 import time
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks import coco_ap, train_step
@@ -151,13 +149,7 @@ def main() -> None:
   parser.add_argument('--poses', type=int, default=22_000)
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--peer_rounds', type=int, default=3)
-  parser.add_argument('--out', help='Markdown file to write as well')
-  args = parser.parse_args()
-  args.device, args.steps = jax.default_backend(), 1
-  text = report(args)
-  print(text)
-  if args.out:
-    pathlib.Path(args.out).write_text(text, encoding='utf-8')
+  coco_ap.tell(parser, report)
 
 
 if __name__ == '__main__':

@@ -47,14 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add('--batch', type=int, default=1)
   add('--classes', type=int, default=80)
   add('--preset', default='paper', choices=tuple(contestants.SAMPLES))
-  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
-  # Of torchvision there are operators for CPUs here.
-  add('--device', default='cpu', choices=('cpu', 'gpu'))
-  add('--rounds', type=int, default=5)
-  add('--steps', type=int, default=1, help='steps a round')
-  add('--contestants', nargs='+', choices=names, default=names)
-  add('--output', help='append the table to this Markdown file')
-  add('--work_as', choices=names, help=argparse.SUPPRESS)
+  train_step.add_common(parser, names, rounds=5)
   return parser.parse_args(argv)
 
 

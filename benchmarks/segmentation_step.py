@@ -38,13 +38,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add('--size', type=int, default=257, help='pixels, 8 n + 1')
   add('--batch', type=int, default=2)
   add('--classes', type=int, default=21, help='the background among them')
-  add('--dtype', default='float32', choices=('float32', 'bfloat16'))
-  add('--device', default='cpu', choices=('cpu', 'gpu'))
-  add('--rounds', type=int, default=3)
-  add('--steps', type=int, default=1, help='steps a round')
-  add('--contestants', nargs='+', choices=names, default=names)
-  add('--output', help='append the table to this Markdown file')
-  add('--work_as', choices=(*names, 'check'), help=argparse.SUPPRESS)
+  train_step.add_common(parser, names, rounds=3, more=('check',))
   return parser.parse_args(argv)
 
 

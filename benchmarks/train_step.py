@@ -41,15 +41,36 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   add('--depth', type=int, default=50, choices=contestants.UNITS)
   add('--size', type=int, default=224, help='pixels')
   add('--batch', type=int, default=32)
+  add('--stride_in', default='first_unit_3x3', help='layout of ours')
+  add_common(parser, names, rounds=5, usual=names[:3])
+  return parser.parse_args(argv)
+
+
+def add_common(
+  parser: argparse.ArgumentParser,
+  names: Sequence[str],
+  *,
+  rounds: int,
+  usual: Sequence[str] | None = None,
+  more: Sequence[str] = (),
+) -> None:
+  """Adds what every script that times steps has.
+
+  Args:
+    parser: of its command line.
+    names: of the contestants.
+    rounds: default.
+    usual: contestants by default; None: all.
+    more: what a process may work as besides.
+  """
+  add = parser.add_argument
   add('--dtype', default='float32', choices=('float32', 'bfloat16'))
   add('--device', default='cpu', choices=('cpu', 'gpu'))
-  add('--rounds', type=int, default=5)
+  add('--rounds', type=int, default=rounds)
   add('--steps', type=int, default=1, help='steps a round')
-  add('--contestants', nargs='+', choices=names, default=names[:3])
-  add('--stride_in', default='first_unit_3x3', help='layout of ours')
+  add('--contestants', nargs='+', choices=names, default=usual or names)
   add('--output', help='append the table to this Markdown file')
-  add('--work_as', choices=names, help=argparse.SUPPRESS)
-  return parser.parse_args(argv)
+  add('--work_as', choices=(*names, *more), help=argparse.SUPPRESS)
 
 
 def work(

@@ -98,37 +98,18 @@ def _batch(options: Options) -> dict[str, Any]:
 
 
 def _state(options: Options) -> tuple[Any, Any, Any, Any]:
-  """(task, optimiser, state, batch), the same in every process.
-
-  With frozen statistics that no training has made, the sum of the units would
-  overflow: their last scales are small, as a trained net's are.
-  """
+  """(task, optimiser, state, batch), the same in every process."""
   import jax
-  import jax.numpy as jnp
 
+  from benchmarks.contestants import train_step
   from big_vision_like.training import optim
-  from big_vision_like.training.state import TrainState
 
   task, batch = _task(options), _batch(options)
   params, extra = jax.jit(task.init)(jax.random.key(0), batch)
-
-  def small(path, leaf):
-    is_last_scale = [key.key for key in path[-2:]] == ['bn3', 'scale']
-    return 0.2 * leaf if is_last_scale else leaf
-
-  params = jax.tree_util.tree_map_with_path(small, params)
+  params = train_step.with_small_scales(params)
   config = {'type': 'momentum', 'momentum': MOMENTUM, 'freeze': [FROZEN]}
   tx = optim.build(config, lambda count: LEARNING_RATE, params)
-  state = TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    extra=extra,
-    opt_state=tx.init(params),
-    rng=jax.random.key(1),
-    ema=None,
-    nonfinite_step=jnp.full((), -1, jnp.int32),
-  )
-  return task, tx, state, batch
+  return task, tx, train_step.first_state(params, extra, tx), batch
 
 
 def make_ours(options: Options) -> Step:

@@ -80,40 +80,22 @@ def _our_task(options: Options) -> Any:
 
 
 def make_ours(options: Options) -> Step:
-  """The project's own task, optimiser and train step, as a run has them.
-
-  With frozen statistics that no training has made, the sum of the units would
-  overflow: their last scales are small, as a trained net's are.
-  """
+  """The project's own task, optimiser and train step, as a run has them."""
   import jax
   import jax.numpy as jnp
 
-  from benchmarks.contestants.train_step import our_step
+  from benchmarks.contestants import train_step
   from big_vision_like.training import optim
-  from big_vision_like.training.state import TrainState
 
   task = _our_task(options)
   batch = {k: jnp.asarray(v) for k, v in make_data(options).items()}
   batch['_mask'] = jnp.ones(options.batch, bool)
   params, extra = jax.jit(task.init)(jax.random.key(0), batch)
-
-  def small(path, leaf):
-    is_last_scale = [key.key for key in path[-2:]] == ['bn3', 'scale']
-    return 0.2 * leaf if is_last_scale else leaf
-
-  params = jax.tree_util.tree_map_with_path(small, params)
+  params = train_step.with_small_scales(params)
   config = {'type': 'momentum', 'momentum': MOMENTUM, 'freeze': [FROZEN]}
   tx = optim.build(config, lambda count: LEARNING_RATE, params)
-  state = TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    extra=extra,
-    opt_state=tx.init(params),
-    rng=jax.random.key(1),
-    ema=None,
-    nonfinite_step=jnp.full((), -1, jnp.int32),
-  )
-  return our_step(task, tx, state, batch)
+  state = train_step.first_state(params, extra, tx)
+  return train_step.our_step(task, tx, state, batch)
 
 
 def _stored_targets(options: Options) -> dict[str, np.ndarray]:

@@ -74,31 +74,20 @@ def _our_batch(options: Options) -> dict[str, Any]:
 
 
 def _our_init(options: Options) -> tuple[Any, Any]:
-  """(params, extra), the same in every process.
-
-  With frozen statistics that no training has made, the sum of 33 units would
-  overflow: their last scales are small, as a trained net's are.
-  """
+  """(params, extra), the same in every process."""
   import jax
+
+  from benchmarks.contestants import train_step
 
   init = jax.jit(_our_task(options).init)
   params, extra = init(jax.random.key(0), _our_batch(options))
-
-  def small(path, leaf):
-    is_last_scale = [key.key for key in path[-2:]] == ['bn3', 'scale']
-    return 0.2 * leaf if is_last_scale else leaf
-
-  return jax.tree_util.tree_map_with_path(small, params), extra
+  return train_step.with_small_scales(params), extra
 
 
 def make_ours(options: Options) -> Step:
   """The project's own task, optimiser and train step, as a run has them."""
-  import jax
-  import jax.numpy as jnp
-
-  from benchmarks.contestants.train_step import our_step
+  from benchmarks.contestants import train_step
   from big_vision_like.training import optim
-  from big_vision_like.training.state import TrainState
 
   task, batch = _our_task(options), _our_batch(options)
   params, extra = _our_init(options)
@@ -110,16 +99,8 @@ def make_ours(options: Options) -> Step:
     'freeze': [FROZEN],
   }
   tx = optim.build(config, lambda count: LEARNING_RATE, params)
-  state = TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    extra=extra,
-    opt_state=tx.init(params),
-    rng=jax.random.key(1),
-    ema=None,
-    nonfinite_step=jnp.full((), -1, jnp.int32),
-  )
-  return our_step(task, tx, state, batch)
+  state = train_step.first_state(params, extra, tx)
+  return train_step.our_step(task, tx, state, batch)
 
 
 def _flax_nets(options: Options) -> tuple[Any, Any]:

@@ -76,6 +76,39 @@ def make_ours(options: Options) -> Step:
   return our_step(task, tx, state, batch)
 
 
+def with_small_scales(params: Any) -> Any:
+  """Parameters of a net whose batch norm is frozen, fresh.
+
+  With statistics that no training has made, the sum of its units would
+  overflow: their last scales are small, as a trained net's are.
+  """
+  import jax
+
+  def small(path, leaf):
+    is_last_scale = [key.key for key in path[-2:]] == ['bn3', 'scale']
+    return 0.2 * leaf if is_last_scale else leaf
+
+  return jax.tree_util.tree_map_with_path(small, params)
+
+
+def first_state(params: Any, extra: Any, tx: Any) -> Any:
+  """The state before the first step."""
+  import jax
+  import jax.numpy as jnp
+
+  from big_vision_like.training.state import TrainState
+
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    extra=extra,
+    opt_state=tx.init(params),
+    rng=jax.random.key(1),
+    ema=None,
+    nonfinite_step=jnp.full((), -1, jnp.int32),
+  )
+
+
 def our_step(task: Task, tx: Any, state: Any, batch: Any) -> Step:
   """The project's train step, jitted, as a call that waits for its loss."""
   import jax
